@@ -1,0 +1,126 @@
+"""The class term in each of its forms, for one predictor (spec chapters 09 and 17)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regionloss.boxes import sigmoid
+from regionloss_spec import Profile
+
+Array = NDArray[Any]
+Tree = tuple[int, ...]
+
+
+def groups_of(tree: Tree) -> list[slice]:
+    """Sibling groups: maximal runs of consecutive classes with one parent (`tree.groups`)."""
+    starts = [node for node in range(len(tree)) if node == 0 or tree[node] != tree[node - 1]]
+    return [slice(start, end) for start, end in zip(starts, [*starts[1:], len(tree)], strict=True)]
+
+
+def path_to_root(label: int, tree: Tree) -> list[int]:
+    """The class and its ancestors, from the class up (`tree.path`)."""
+    path = []
+    while label >= 0:
+        path.append(label)
+        label = tree[label]
+    return path
+
+
+def log_sum(z: Array) -> Array:
+    """Ln Σ e^z over the first axis, finite for every finite input."""
+    top = z.max(axis=0)
+    return np.asarray(top + np.log(np.exp(z - top).sum(axis=0)))
+
+
+def log_softmax(z: Array) -> Array:
+    """Logarithm of the softmax over the first axis, finite for every finite input (`class.large-logits`)."""
+    top = z.max(axis=0)
+    return np.asarray((z - top) - np.log(np.exp(z - top).sum(axis=0)))
+
+
+def probabilities(z: Array, tree: Tree | None = None) -> Array:
+    """Softmax over the first axis, or over each sibling group of it (`decode.class-probabilities`, `tree.groups`)."""
+    if tree is None:
+        return np.exp(log_softmax(z))
+    return np.concatenate([np.exp(log_softmax(z[group])) for group in groups_of(tree)])
+
+
+def class_probabilities(z: Array, t_o: Array, profile: Profile, tree: Tree | None) -> Array:
+    """What darknet stores as class outputs, over the first axis; `t_o` joins the softmax as background class."""
+    if profile.class_term == "squared-linear":
+        return z
+    if profile.class_term == "logistic":
+        return sigmoid(z)
+    if profile.class_term == "tree":
+        return probabilities(z, tree)
+    if profile.objectness == "background":
+        return probabilities(np.concatenate([t_o[None], z]))[1:]
+    return probabilities(z)
+
+
+def class_term(
+    z: Array, t_o: Array, labels: list[int], weight: float, profile: Profile, tree: Tree | None
+) -> tuple[float, Array, Array]:
+    """The class term of one predictor.
+
+    Args:
+        z: class outputs, `[C]`.
+        t_o: objectness output, a scalar; read only where it joins the softmax (`object.background`).
+        labels: the true classes in the order of the truths; one unless the profile accumulates them.
+        weight: λ_class.
+        profile: the choices of the loss.
+        tree: parents of the classes, for a class tree.
+
+    Returns:
+        value, its gradient `[C]` with respect to `z`, and darknet's delta `[C]`.
+    """
+    p = class_probabilities(z, np.asarray(t_o), profile, tree)
+    if profile.class_term == "tree":
+        return _tree_term(z, p, labels, weight, tree or ())
+    target = np.zeros(len(z))
+    target[labels] = 1.0
+    residual = p - target
+    if profile.class_term in ("squared-linear", "squared-error"):
+        value = profile.squared_factor * weight * float((residual**2).sum())
+        slope = 2 * profile.squared_factor * weight * residual
+        # Through the softmax: dp_c/dz_k = p_c (δ_ck - p_k).
+        gradient = slope if profile.class_term == "squared-linear" else p * (slope - (slope * p).sum())
+        return value, gradient, -gradient
+    if profile.class_term == "logistic":
+        value = weight * float((np.logaddexp(0.0, z) - target * z).sum())
+        return value, weight * residual, -weight * residual
+    label = labels[-1]
+    log_p = log_softmax(np.concatenate([[t_o], z]))[1:] if profile.objectness == "background" else log_softmax(z)
+    if profile.class_term == "focal":
+        p_t = p[label]
+        modulation = 0.5 * (1 - p_t) * (1 - p_t - 2 * p_t * log_p[label])
+        return (
+            -0.5 * weight * float((1 - p_t) ** 2 * log_p[label]),
+            weight * modulation * residual,
+            -weight * modulation * residual,
+        )
+    return -weight * float(log_p[label]), weight * residual, -weight * residual
+
+
+def _tree_term(z: Array, p: Array, labels: list[int], weight: float, tree: Tree) -> tuple[float, Array, Array]:
+    """Cross-entropy in every group on the path; a later truth takes the groups of its own path (`tree.collision`)."""
+    node_of_group: dict[int, int] = {}
+    for label in labels:
+        for node in path_to_root(label, tree):
+            node_of_group[_group_start(node, tree)] = node
+    value = 0.0
+    gradient = np.zeros(len(z))
+    for group in groups_of(tree):
+        if group.start in node_of_group:
+            node = node_of_group[group.start]
+            value -= weight * float(log_softmax(z[group])[node - group.start])
+            gradient[group] = weight * p[group]
+            gradient[node] = weight * (p[node] - 1)
+    return value, gradient, -gradient
+
+
+def _group_start(node: int, tree: Tree) -> int:
+    return next(int(group.start) for group in groups_of(tree) if group.start <= node < group.stop)

@@ -1,0 +1,184 @@
+"""Everything that the loss decides and then holds constant: assignment, MaxIOU, indicators (spec chapters 04 to 06)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regionloss.boxes import decode, iou, shape_iou, sigmoid
+from regionloss.classes import path_to_root, probabilities
+from regionloss.domain import CLASS_ONLY
+from regionloss_spec import Profile
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Match:
+    """One truth and the predictor that is responsible for it.
+
+    Attributes:
+        image, truth: whose truth, by index.
+        anchor, row, column: the responsible predictor.
+        iou: IoU of its decoded box with the truth, 0 for a truth without a box.
+        pays_box: whether it pays coordinates and objectness for this truth.
+        pays_class: whether it pays the class term for this truth.
+    """
+
+    image: int
+    truth: int
+    anchor: int
+    row: int
+    column: int
+    iou: float
+    pays_box: bool = True
+    pays_class: bool = True
+
+    @property
+    def predictor(self) -> tuple[int, int, int, int]:
+        """Index of the predictor in arrays of shape `[N, A, H, W]`."""
+        return self.image, self.anchor, self.row, self.column
+
+
+@dataclass(frozen=True, eq=False)
+class Decisions:
+    """What is held constant when the loss is differentiated (`constant.assignment`, `constant.max-iou`).
+
+    Attributes:
+        max_iou: largest IoU of each predictor's decoded box with any truth of its image, `[N, A, H, W]`.
+        nearest: the first truth that reaches it, -1 where no truth overlaps, `[N, A, H, W]`.
+        matches: every truth that was read, in order, with its responsible predictor.
+        responsible: 1^truth, bool `[N, A, H, W]`.
+        no_object: 1{MaxIOU < Thresh} as the profile reads it, bool `[N, A, H, W]`.
+        prior: 1{t < 12800} as the profile reads it, bool `[N, A, H, W]`.
+        boxless: images that give a class and no box, bool `[N]`.
+    """
+
+    max_iou: Array
+    nearest: Array
+    matches: tuple[Match, ...]
+    responsible: Array
+    no_object: Array
+    prior: Array
+    boxless: Array
+
+    @property
+    def ignored(self) -> Array:
+        """Predictors that MaxIOU silences: neither responsible nor no-object, bool `[N, A, H, W]`."""
+        return ~self.responsible & ~self.no_object & ~self.boxless[:, None, None, None]
+
+    @property
+    def assigned_truth(self) -> Array:
+        """The truth whose box each predictor answers for, -1 for none, `[N, A, H, W]`."""
+        truth = np.full(self.max_iou.shape, -1)
+        for match in self.matches:
+            if match.pays_box:
+                truth[match.predictor] = match.truth
+        return truth
+
+
+def decide(
+    t: Array, truths: list[Array], anchors: Array, images_seen: int, profile: Profile, tree: tuple[int, ...] | None
+) -> Decisions:
+    """Take every decision for a batch.
+
+    Args:
+        t: raw predictions `[N, A, 5+C, H, W]`.
+        truths: the rows that are read, `[T, 5]` for each image.
+        anchors: `[A, 2]`, cells.
+        images_seen: t of 1{t < 12800}.
+        profile: the choices of the loss.
+        tree: parents of the classes, for a class tree.
+    """
+    images, _, _, height, width = t.shape
+    shape = (images, len(anchors), height, width)
+    max_iou = np.zeros(shape)
+    nearest = np.full(shape, -1)
+    boxless = np.zeros(images, dtype=bool)
+    matches: list[Match] = []
+    for image, rows in enumerate(truths):
+        if profile.class_term == "tree" and len(rows) and (rows[0, :2] > CLASS_ONLY).all():
+            boxless[image] = True
+            matches.append(_match_by_class(image, t[image], int(rows[0, 4]), tree or ()))
+            continue
+        boxes = decode(t[image], anchors)
+        for truth, row in enumerate(rows):
+            overlap = iou(boxes, row[:4])
+            nearest[image] = np.where(overlap > max_iou[image], truth, nearest[image])
+            max_iou[image] = np.maximum(overlap, max_iou[image])
+        matches += _settle(
+            [_match(image, truth, row, boxes, anchors, profile) for truth, row in enumerate(rows)], profile
+        )
+
+    responsible = np.zeros(shape, dtype=bool)
+    for match in matches:
+        if match.pays_box:
+            responsible[match.predictor] = True
+    with_boxes = ~boxless[:, None, None, None]
+    quiet = _quiet(max_iou, profile)
+    no_object = ~quiet & with_boxes & (~responsible | (profile.no_object_applies == "every-predictor"))
+    prior = (
+        (images_seen < profile.prior_until) & with_boxes & (~responsible | (profile.prior_applies == "every-predictor"))
+    )
+    return Decisions(max_iou, nearest, tuple(matches), responsible, no_object, prior, boxless)
+
+
+def _quiet(max_iou: Array, profile: Profile) -> Array:
+    """Where MaxIOU silences the no-object term (`noobj.equality`, `noobj.equality-ignored`, `noobj.no-ignore`)."""
+    if profile.ignore == "none" or profile.no_object_target == "max-iou":
+        return np.zeros(max_iou.shape, dtype=bool)
+    return max_iou > profile.thresh if profile.ignore == "above" else max_iou >= profile.thresh
+
+
+def _match(image: int, truth: int, row: Array, boxes: Array, anchors: Array, profile: Profile) -> Match:
+    """The predictor responsible for one truth (`assign.cell`, `assign.anchor-tie`, `assign.no-overlap`)."""
+    _, _, height, width = boxes.shape
+    i = int(np.floor(row[0] * width))
+    j = int(np.floor(row[1] * height))
+    fit = anchor_fit(j, i, row, boxes, anchors, profile)
+    k = int(np.argmax(fit))  # the first on a tie, and anchor 0 where nothing overlaps
+    return Match(image, truth, k, j, i, float(iou(boxes[:, k, j, i], row[:4])))
+
+
+def anchor_fit(j: int, i: int, row: Array, boxes: Array, anchors: Array, profile: Profile) -> Array:
+    """How well each anchor of cell (j, i) fits a truth `[5]` (`assign.anchor-shape` and its siblings), `[A]`.
+
+    `boxes` are the decoded boxes of the image, `[4, A, H, W]`.
+    """
+    _, _, height, width = boxes.shape
+    a_w, a_h = anchors[:, 0] / width, anchors[:, 1] / height
+    _, _, w, h = row[:4]
+    if profile.anchor_choice == "anchor-shape":
+        return shape_iou(a_w, a_h, w, h)
+    if profile.anchor_choice == "anchor-corner":
+        corner = np.stack([np.full(len(anchors), i / width), np.full(len(anchors), j / height), a_w, a_h])
+        return iou(corner, row[:4])
+    if profile.anchor_choice == "predicted-shape":
+        return shape_iou(boxes[2, :, j, i], boxes[3, :, j, i], w, h)
+    return iou(boxes[:, :, j, i], row[:4])
+
+
+def _settle(matches: list[Match], profile: Profile) -> list[Match]:
+    """Say which truths are paid where several chose one predictor (`assign.last-truth-wins` and its siblings)."""
+    settled = []
+    for here, match in enumerate(matches):
+        first = match.predictor not in [other.predictor for other in matches[:here]]
+        last = match.predictor not in [other.predictor for other in matches[here + 1 :]]
+        pays_box = {"last": last, "first": first, "sum": True}[profile.collision]
+        pays_class = pays_box or profile.class_collision == "accumulate"
+        settled.append(
+            Match(match.image, match.truth, match.anchor, match.row, match.column, match.iou, pays_box, pays_class)
+        )
+    return settled
+
+
+def _match_by_class(image: int, t: Array, label: int, tree: tuple[int, ...]) -> Match:
+    """The predictor most sure of a class that came without a box (`tree.class-only-choice`)."""
+    p = probabilities(np.moveaxis(t[:, 5:], 1, 0), tree)
+    sure = sigmoid(t[:, 4]) * np.prod([p[node] for node in path_to_root(label, tree)], axis=0)
+    by_cell = np.moveaxis(sure, 0, -1)  # [H, W, A]: the first in the order row, column, anchor on a tie
+    j, i, k = np.unravel_index(int(np.argmax(by_cell)), by_cell.shape)
+    return Match(image, 0, int(k), int(j), int(i), 0.0, pays_box=False)

@@ -1,0 +1,194 @@
+"""The five terms, each with its value and its gradient, in the order of the formula (spec chapters 05 to 09)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regionloss.boxes import decode, iou, iou_slope, sigmoid, sigmoid_slope
+from regionloss.classes import Tree, class_term, log_sum, probabilities
+from regionloss.decisions import Decisions, Match
+from regionloss_spec import Profile
+
+Array = NDArray[Any]
+
+T_X, T_Y, T_W, T_H, T_O, CLASSES = 0, 1, 2, 3, 4, 5
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """What every predictor pays for one term, before the reduction.
+
+    Attributes:
+        value: `[N, A, H, W]`.
+        gradient: of the sum of `value` with respect to the raw predictions, `[N, A, 5+C, H, W]`.
+        delta: what darknet writes into `l.delta`: minus the gradient, before the logistic derivative.
+    """
+
+    value: Array
+    gradient: Array
+    delta: Array
+
+    @classmethod
+    def zero(cls, t: Array) -> Term:
+        """A term that nobody pays yet, for predictions `[N, A, 5+C, H, W]`."""
+        return cls(np.zeros((*t.shape[:2], *t.shape[3:])), np.zeros(t.shape), np.zeros(t.shape))
+
+    def pay_squared(self, who: tuple[Any, ...], channel: int, q: float, weight: Any, residual: Any, slope: Any) -> None:
+        """Add q·λ·r² and its derivative 2q·λ·r·(dr/dt); `who` indexes `[N, A, H, W]`, by position or by mask."""
+        self.value[who] += q * weight * residual**2
+        self.gradient[:, :, channel][who] += 2 * q * weight * residual * slope
+        self.delta[:, :, channel][who] -= 2 * q * weight * residual
+
+
+def no_object_term(t: Array, decisions: Decisions, profile: Profile) -> Term:
+    """λ_noobj·(0 - b_o)² of every predictor whose indicator is 1 (`noobj.value`, `noobj.gradient`)."""
+    term = Term.zero(t)
+    who = np.nonzero(decisions.no_object)
+    if profile.objectness == "background":
+        _pay_background(term, t, who, profile, profile.no_object_weight, target=1.0)
+        return term
+    t_o = t[:, :, T_O][who]
+    target = decisions.max_iou[who] if profile.no_object_target == "max-iou" else 0.0
+    term.pay_squared(
+        who, T_O, profile.squared_factor, profile.no_object_weight, sigmoid(t_o) - target, sigmoid_slope(t_o)
+    )
+    return term
+
+
+def prior_term(t: Array, decisions: Decisions, profile: Profile) -> Term:
+    """λ_prior·Σ(prior - b)²: a pull towards the middle of the cell and the anchor's size (`prior.value`)."""
+    term = Term.zero(t)
+    who = np.nonzero(decisions.prior)
+    for channel in (T_X, T_Y):
+        raw = t[:, :, channel][who]
+        term.pay_squared(
+            who, channel, profile.squared_factor, profile.prior_weight, sigmoid(raw) - 0.5, sigmoid_slope(raw)
+        )
+    for channel in (T_W, T_H):
+        raw = t[:, :, channel][who]
+        term.pay_squared(who, channel, profile.squared_factor, profile.prior_weight, raw, 1.0)
+    return term
+
+
+def coord_term(t: Array, truths: list[Array], anchors: Array, decisions: Decisions, profile: Profile) -> Term:
+    """λ_coord·s·Σ(truth - b)² of every responsible predictor (`coord.value`)."""
+    term = Term.zero(t)
+    _, _, _, height, width = t.shape
+    for match in decisions.matches:
+        if not match.pays_box:
+            continue
+        x, y, w, h = truths[match.image][match.truth, :4]
+        n, k, j, i = match.predictor
+        a_w, a_h = anchors[k]
+        t_x, t_y, t_w, t_h = t[n, k, :4, j, i]
+        weight = profile.coord_weight * (2 - w * h) ** profile.small_box_exponent
+        residual_w, slope_w = _size_residual(t_w, w, width, a_w, profile)
+        residual_h, slope_h = _size_residual(t_h, h, height, a_h, profile)
+        q = profile.squared_factor
+        term.pay_squared(match.predictor, T_X, q, weight, sigmoid(t_x) - (x * width - i), sigmoid_slope(t_x))
+        term.pay_squared(match.predictor, T_Y, q, weight, sigmoid(t_y) - (y * height - j), sigmoid_slope(t_y))
+        term.pay_squared(match.predictor, T_W, q, weight, residual_w, slope_w)
+        term.pay_squared(match.predictor, T_H, q, weight, residual_h, slope_h)
+    return term
+
+
+def object_term(t: Array, truths: list[Array], anchors: Array, decisions: Decisions, profile: Profile) -> Term:
+    """λ_obj·(IoU - b_o)² of every responsible predictor (`object.value`, `object.target-constant`)."""
+    term = Term.zero(t)
+    for match in decisions.matches:
+        if not match.pays_box:
+            continue
+        n, k, j, i = who = match.predictor
+        if profile.objectness == "background":
+            _pay_background(term, t, who, profile, profile.object_weight, target=0.0)
+            continue
+        t_o = t[n, k, T_O, j, i]
+        target, target_slope = _object_target(match, t[n], truths[n], anchors, decisions, profile)
+        residual = sigmoid(t_o) - target
+        q, weight = profile.squared_factor, profile.object_weight
+        term.pay_squared(who, T_O, q, weight, residual, sigmoid_slope(t_o))
+        term.gradient[n, k, :T_O, j, i] -= 2 * q * weight * residual * target_slope
+    return term
+
+
+def class_term_of_all(t: Array, truths: list[Array], decisions: Decisions, profile: Profile, tree: Tree | None) -> Term:
+    """λ_class times the class term of every predictor that answers for a class (`class.only-responsible`)."""
+    term = Term.zero(t)
+    labels: dict[tuple[int, int, int, int], list[int]] = {}
+    pays: list[tuple[tuple[int, int, int, int], list[int], float]] = []
+    for match in decisions.matches:
+        label = int(truths[match.image][match.truth, 4])
+        if match.pays_class and profile.class_collision == "accumulate":
+            labels.setdefault(match.predictor, []).append(label)
+        elif match.pays_class:
+            pays.append((match.predictor, [label], profile.class_weight))
+    pays += [(who, accumulated, profile.class_weight) for who, accumulated in labels.items()]
+    if profile.ignored_class != "none":
+        for n, k, j, i in np.argwhere(decisions.ignored):
+            label = int(truths[n][decisions.nearest[n, k, j, i], 4])
+            by = float(sigmoid(t[n, k, T_O, j, i])) if profile.ignored_class == "by-objectness" else 1.0
+            pays.append(((int(n), int(k), int(j), int(i)), [label], profile.class_weight * by))
+    for (n, k, j, i), true_classes, weight in pays:
+        value, gradient, delta = class_term(
+            t[n, k, CLASSES:, j, i], t[n, k, T_O, j, i], true_classes, weight, profile, tree
+        )
+        term.value[n, k, j, i] += value
+        term.gradient[n, k, CLASSES:, j, i] += gradient
+        term.delta[n, k, CLASSES:, j, i] += delta
+    return term
+
+
+def _size_residual(t_size: float, size: float, cells: int, anchor: float, profile: Profile) -> tuple[float, float]:
+    """Residual of a width or height and its derivative with respect to the raw output (`coord.size-target`).
+
+    `size` is the truth's, a fraction of the image that is `cells` cells long; `anchor` is in cells.
+    """
+    if profile.size_space == "log":
+        floor = 1.0 if profile.size_target_floor == "one-cell" else 0.0
+        return t_size - float(np.log(max(size * cells, floor) / anchor)), 1.0
+    if profile.size_space == "decoded":
+        predicted = anchor * float(np.exp(t_size))
+        return predicted - size * cells, predicted
+    predicted = float(np.sqrt(anchor * np.exp(t_size) / cells))
+    return predicted - float(np.sqrt(size)), predicted / 2
+
+
+def _object_target(
+    match: Match, t: Array, truths: Array, anchors: Array, decisions: Decisions, profile: Profile
+) -> tuple[float, Array]:
+    """The target of objectness and its derivative with respect to tx, ty, tw, th `[4]`, zero where it is constant."""
+    _, k, j, i = match.predictor
+    if profile.object_target == "one":
+        return 1.0, np.zeros(4)
+    constant = match.iou if profile.object_target == "iou" else float(decisions.max_iou[match.predictor])
+    if profile.object_target_gradient == "constant":
+        return constant, np.zeros(4)
+    truth = match.truth if profile.object_target == "iou" else int(decisions.nearest[match.predictor])
+    if truth < 0:
+        return 0.0, np.zeros(4)
+    box = decode(t, anchors)[:, k, j, i]
+    _, height, width = t.shape[1:]
+    t_x, t_y = t[k, T_X, j, i], t[k, T_Y, j, i]
+    box_slope = np.array([sigmoid_slope(t_x) / width, sigmoid_slope(t_y) / height, box[2], box[3]])
+    return float(iou(box, truths[truth, :4])), iou_slope(box, truths[truth, :4]) * box_slope
+
+
+def _pay_background(term: Term, t: Array, who: tuple[Any, ...], profile: Profile, weight: float, target: float) -> None:
+    """The objectness output as background class: 1 without an object, 0 with one (`object.background`).
+
+    Only the derivative with respect to t_o itself is taken; darknet leaves the class outputs out of it.
+    """
+    t_o = t[:, :, T_O][who]
+    if profile.class_term != "cross-entropy":  # no softmax to join: the raw output itself, as darknet leaves it
+        term.pay_squared(who, T_O, profile.squared_factor, weight, t_o - target, 1.0)
+        return
+    logits = np.moveaxis(t[:, :, T_O:], 2, 0)[(slice(None), *who)]  # [1+C, ...]
+    residual = probabilities(logits)[0] - target
+    whole = log_sum(logits)
+    term.value[who] += weight * (whole - (logits[0] if target else log_sum(logits[1:])))
+    term.gradient[:, :, T_O][who] += weight * residual
+    term.delta[:, :, T_O][who] -= weight * residual
