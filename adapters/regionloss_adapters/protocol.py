@@ -1,0 +1,85 @@
+"""What the suite asks of an adapter. Expected values never reach one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regionloss_spec import Batch, Profile
+
+#: What an adapter can say that it answers.
+ANSWERS = ("potential", "terms", "gradient", "indicators", "printed cost", "statistics", "errors")
+
+
+@dataclass(frozen=True)
+class Description:
+    """Who is asked, and what it can answer.
+
+    Attributes:
+        name: of the implementation, as reports show it.
+        profiles: names of the profiles it claims; `*` for any profile that it is given.
+        answers: what it answers, out of `ANSWERS`; `errors` promises that it refuses input outside the domain.
+        dtypes: floating-point formats that it takes predictions in, out of float64, float32, float16, bfloat16.
+    """
+
+    name: str
+    profiles: tuple[str, ...] = ("darknet",)
+    answers: tuple[str, ...] = ("gradient",)
+    dtypes: tuple[str, ...] = ("float32",)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Answer:
+    """What an implementation says about one batch; `None` for what it does not say.
+
+    Attributes:
+        gradient: of its scalar with respect to the raw predictions, `[N, A*(5+C), H, W]`.
+        potential: the scalar itself, where it is the potential of that gradient.
+        terms: no_object, prior, coord, object and class, by name.
+        responsible: (image, truth, anchor, row, column) of every truth whose box is paid.
+        ignored: (image, anchor, row, column) of every predictor that MaxIOU silences.
+        printed_cost: what darknet would print as the loss.
+        statistics: darknet's statistics line, by the names of `regionloss.statistics.Statistics`.
+    """
+
+    gradient: NDArray[np.floating] | None = None
+    potential: float | None = None
+    terms: dict[str, float] | None = None
+    responsible: tuple[tuple[int, ...], ...] | None = None
+    ignored: tuple[tuple[int, ...], ...] | None = None
+    printed_cost: float | None = None
+    statistics: dict[str, float] | None = None
+
+
+class Refused(Exception):  # noqa: N818  # an answer that some inputs deserve, not an error
+    """The implementation refused the input as outside its domain; the place where it says that it does."""
+
+    def __init__(self, message: str, image: int | None = None, truth: int | None = None) -> None:
+        super().__init__(message)
+        self.image = image
+        self.truth = truth
+
+
+class CannotAnswer(Exception):  # noqa: N818  # a limit of the adapter, not an error
+    """The implementation has no way to be asked this, for example an option that it does not have."""
+
+
+@runtime_checkable
+class Adapter(Protocol):
+    """One implementation, wrapped for the suite."""
+
+    def describe(self) -> Description:
+        """Who it is and what it can answer."""
+        ...
+
+    def answer(self, batch: Batch, profile: Profile, dtype: str) -> Answer:
+        """Answer one batch under one profile, with the predictions in `dtype`.
+
+        Raises:
+            Refused: the input lies outside the domain.
+            CannotAnswer: this implementation cannot be asked this.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""The shared suite that judges any YOLOv2 loss through an adapter."""

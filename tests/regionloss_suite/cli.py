@@ -1,0 +1,193 @@
+"""The command line: `regionloss check`, `regionloss explain`, `regionloss clauses`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from regionloss_spec import CaseError, ProfileError, load_clauses, load_profile
+from regionloss_spec.case import CASES, Case, case_from_json, read_json
+from regionloss_spec.recording import load_folder, recording_from_json
+from regionloss_suite.report import WRONG_USAGE, Report
+
+
+class UsageError(Exception):
+    """The command was asked for something that there is not; exit code 2."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 conforming, 1 not, 2 wrong usage, 3 the loss crashed."""
+    options = _parser().parse_args(arguments)
+    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    try:
+        return int(options.run(options, colour))
+    except (UsageError, CaseError, ProfileError) as error:
+        print(f"regionloss: {error}", file=sys.stderr)
+        return WRONG_USAGE
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="regionloss", description="The YOLOv2 loss: its spec, its reference, its judge."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    check = commands.add_parser(
+        "check",
+        help="judge a loss, clause by clause",
+        description="Judge a loss against the golden cases, clause by clause.",
+        epilog="Exit code: 0 conforming, 1 not, 2 wrong usage, 3 the loss under test crashed.",
+    )
+    check.add_argument(
+        "adapter", nargs="?", default="numpy", help="numpy, torch, or your own as module:object (default: numpy)"
+    )
+    check.add_argument(
+        "--profile", metavar="P", help="judge it as this profile, a name or a .toml file (default: all that it claims)"
+    )
+    check.add_argument(
+        "--cases",
+        metavar="DIR",
+        type=Path,
+        help="a folder of cases or of darknet recordings, instead of the bundled cases",
+    )
+    check.add_argument("--json", metavar="FILE", type=Path, help="write the complete report to this file")
+    check.set_defaults(run=_check)
+
+    explain = commands.add_parser(
+        "explain",
+        help="show which indicator is on at each predictor of a case, and why",
+        description="Show, for each predictor of a case, which indicator is on and why, what it pays and its gradient.",
+    )
+    explain.add_argument(
+        "case", help="the id of a bundled case, or a JSON file: a case, a recording, or your own input"
+    )
+    explain.add_argument("--all", action="store_true", dest="every", help="show the predictors of every cell")
+    explain.add_argument("--profile", metavar="P", help="explain the input under another profile")
+    explain.set_defaults(run=_explain)
+
+    clauses = commands.add_parser(
+        "clauses",
+        help="list the clauses of the spec, or show one",
+        description="List the clauses, or show one in full.",
+    )
+    clauses.add_argument("id", nargs="?", help="show this clause in full")
+    clauses.add_argument("--json", metavar="FILE", type=Path, help="write the list to this file")
+    clauses.set_defaults(run=_clauses)
+    return parser
+
+
+def _check(options: argparse.Namespace, colour: bool) -> int:
+    if options.profile is not None:
+        load_profile(options.profile)
+    report = run_check(options.adapter, profile=options.profile, cases=options.cases, show=True)
+    if options.json is not None:
+        _write(options.json, lambda: report.write_json(options.json))
+    print("\n".join(report.lines(colour=colour)))
+    return report.exit_code
+
+
+def run_check(adapter: str, *, profile: str | None = None, cases: Path | None = None, show: bool = False) -> Report:
+    """Judge an adapter through pytest and return the report.
+
+    Args:
+        adapter: `numpy`, `torch` or `module:object`.
+        profile: judge it as this profile, by name or `.toml` file; all that it claims if left out.
+        cases: a folder of cases or recordings; the bundled cases if left out.
+        show: whether to show progress on a terminal.
+
+    Raises:
+        UsageError: no such adapter, profile or cases.
+        CaseError, ProfileError: a file that cannot be read.
+    """
+    import pytest  # slow to import, and `explain` and `clauses` do without it
+
+    from regionloss_adapters import AdapterError, load_adapter
+    from regionloss_suite.judge import Judge, NothingToJudgeError
+    from regionloss_suite.plugin import Collector
+
+    try:
+        judge = Judge(load_adapter(adapter), load_folder(cases or CASES), profile)
+    except (AdapterError, NothingToJudgeError) as error:
+        raise UsageError(str(error)) from error
+    collector = Collector(judge, show=show)
+    # The user's own pytest configuration and plugins have no say in a verdict.
+    command = ["--pyargs", "regionloss_suite.test_golden", "-c", os.devnull, "--import-mode=importlib"]
+    command += ["-p", "no:terminal", "-p", "no:cacheprovider", "-p", "regionloss_suite.plugin"]
+    with tempfile.TemporaryDirectory() as empty:
+        pytest.main([*command, "--rootdir", empty], plugins=[collector])
+    if collector.failed_otherwise or len(collector.verdicts) != len(judge.clauses):
+        raise RuntimeError(f"the suite itself failed, which says nothing about {adapter}: {collector.failed_otherwise}")
+    return Report(adapter, judge.profile, len(judge.cases), collector.verdicts, judge.crashes)
+
+
+def _explain(options: argparse.Namespace, colour: bool) -> int:
+    import dataclasses
+
+    from regionloss import DomainError
+    from regionloss_suite.explain import explain
+
+    case = find_case(options.case)
+    if options.profile is not None:
+        case = dataclasses.replace(case, base=options.profile, profile=load_profile(options.profile))
+    try:
+        print("\n".join(explain(case, every=options.every, colour=colour)))
+    except DomainError as error:
+        print(f"{case.id} · {case.title}\nEvery conforming loss refuses this input: {error}")
+    return 0
+
+
+def find_case(name: str) -> Case:
+    """A bundled case by id, or the case or recording in a file.
+
+    Raises:
+        UsageError: there is no such case and no such file.
+        CaseError: the file cannot be read.
+    """
+    path = Path(name)
+    if not path.is_file():
+        path = CASES / f"{name}.json"
+    if not path.is_file():
+        close = [known.stem for known in sorted(CASES.glob("*.json")) if name in known.stem]
+        raise UsageError(
+            f"no case {name!r} and no such file" + (f"; did you mean {', '.join(close[:5])}?" if close else "")
+        )
+    data = read_json(path)
+    return (
+        recording_from_json(data, path) if isinstance(data, dict) and "config" in data else case_from_json(data, path)
+    )
+
+
+def _clauses(options: argparse.Namespace, colour: bool) -> int:
+    from regionloss_suite.listing import listing, page, table
+
+    entries = listing()
+    if options.id is not None:
+        clauses = load_clauses()
+        if options.id not in clauses:
+            close = [
+                known for known in clauses if options.id in known or known.split(".")[0] == options.id.split(".")[0]
+            ]
+            raise UsageError(f"no clause {options.id!r}" + (f"; did you mean {', '.join(close[:8])}?" if close else ""))
+        entries = [entry for entry in entries if entry["id"] == options.id]
+        print("\n".join(page(clauses[options.id], entries[0], colour=colour)))
+    else:
+        print("\n".join(table(entries, colour=colour)))
+    if options.json is not None:
+        text = json.dumps(entries, indent=1, ensure_ascii=False) + "\n"
+        _write(options.json, lambda: options.json.write_text(text, encoding="utf-8"))
+    return 0
+
+
+def _write(path: Path, write: object) -> None:
+    try:
+        write()  # type: ignore[operator]
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from error

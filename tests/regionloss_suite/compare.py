@@ -1,0 +1,283 @@
+"""One answer held against what a conforming loss answers, element by element."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regionloss import Result, evaluate
+from regionloss.bounds import PRECISIONS, Bounds, bounds
+from regionloss.decisions import Decisions
+from regionloss_adapters import Answer
+from regionloss_adapters.numpy_reference import indicators
+from regionloss_spec import Case
+from regionloss_spec.clause import TERMS, View
+from regionloss_suite.knife_edges import other_answers
+
+Array = NDArray[Any]
+
+#: Which channels of a predictor a block of a clause's view means.
+_BLOCK = {"xy": slice(0, 2), "wh": slice(2, 4), "o": slice(4, 5), "c": slice(5, None)}
+_CHANNELS = ("tx", "ty", "tw", "th", "to")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """Where an answer first departs. Places are indices; `None` where the quantity has no place.
+
+    Attributes:
+        case: id of the case.
+        dtype: format in which the predictions were given.
+        quantity: what differs, such as `ty gradient` or `term coord`.
+        got, expected, bound: numbers, or text where the quantity is none.
+    """
+
+    case: str
+    dtype: str
+    quantity: str
+    got: float | str
+    expected: float | str
+    bound: float | None = None
+    image: int | None = None
+    row: int | None = None
+    column: int | None = None
+    anchor: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As the JSON report holds it; numbers that JSON lacks become text."""
+        return {
+            key: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in asdict(self).items()
+        }
+
+    def __str__(self) -> str:
+        place = [f"case {self.case}"]
+        if self.image is not None:
+            place.append(f"image {self.image}")
+        if self.row is not None:
+            place.append(f"cell ({self.row}, {self.column})")
+        if self.anchor is not None:
+            place.append(f"anchor {self.anchor}")
+        within = "" if self.bound is None else f" ± {self.bound:.1e}"
+        said = f"{self.quantity} {_text(self.got)}, expected {_text(self.expected)}{within}"
+        return " · ".join(part for part in (", ".join(place), said, self.dtype) if part)
+
+
+def _text(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.9g}"
+
+
+class Comparison:
+    """An answer to a case, ready to be looked at through the views of the clauses.
+
+    Args:
+        case: what was asked.
+        answer: what came back.
+        dtype: the format that the predictions were given in; they must be exact in it.
+    """
+
+    def __init__(self, case: Case, answer: Answer, dtype: str) -> None:
+        self.case = case
+        self.answer = answer
+        self.dtype = dtype
+        self.result: Result = evaluate(case.batch, case.profile)
+        self._bounds: Bounds = bounds(self.result, PRECISIONS[dtype])
+        #: The rounding of the expected numbers themselves: a recording carries that of a float32 program.
+        self._recording = bounds(self.result, PRECISIONS["float32"]) if case.recorded else None
+
+    def answers(self, view: View) -> bool:
+        """Whether the answer says anything that the view looks at."""
+        given = self.answer
+        return {
+            "gradient": given.gradient is not None,
+            "structural zeros": given.gradient is not None,
+            "term": given.terms is not None,
+            "indicator": given.responsible is not None or given.ignored is not None,
+            "potential": given.potential is not None,
+            "printed cost": given.printed_cost is not None and self._expected_cost() is not None,
+            "statistics": given.statistics is not None,
+            "error": False,
+            "everything": True,
+        }[view.answer]
+
+    def difference(self, view: View) -> Difference | None:
+        """The first departure that the view shows."""
+        if not self.answers(view):
+            return None
+        match view.answer:
+            case "gradient":
+                return self._gradient(self._region(view))
+            case "structural zeros":
+                return self._gradient((self._gradient_bound == 0).reshape(self.result.t.shape))
+            case "term":
+                return self._term(view.term)
+            case "indicator":
+                return self._indicator()
+            case "potential":
+                others = [other.potential for other in self._other_answers]
+                return self._number(
+                    "potential", self.answer.potential, self._potential(), self._bounds.potential, others
+                )
+            case "printed cost":
+                others = [other.printed_cost for other in self._other_answers]
+                return self._number(
+                    "printed cost", self.answer.printed_cost, self._expected_cost(), self._cost_bound(), others
+                )
+            case "statistics":
+                return self._statistics()
+            case _:
+                return self._everything()
+
+    def _everything(self) -> Difference | None:
+        views = [View("gradient", tuple(_BLOCK), ("responsible", "ignored", "no-object")), View("indicator")]
+        views += [View("term", term=name) for name in TERMS] + [View("potential")]
+        found = (self.difference(view) for view in views)
+        return next((difference for difference in found if difference is not None), None)
+
+    @cached_property
+    def _other_answers(self) -> list[Result]:
+        precision = PRECISIONS["float32"] if self.case.recorded else PRECISIONS[self.dtype]
+        limits = self._recording or self._bounds
+        others = other_answers(self.case.batch, self.case.profile, self.result, limits, precision)
+        return [self.result, *others] if others else []
+
+    @cached_property
+    def _expected_gradient(self) -> Array:
+        return self.result.gradient if self.case.expected.gradient is None else self.case.expected.gradient
+
+    @cached_property
+    def _gradient_bound(self) -> Array:
+        return self._bounds.gradient + (0.0 if self._recording is None else self._recording.gradient)
+
+    @cached_property
+    def _wrong(self) -> Array:
+        """Elements of the gradient outside their bounds, bool `[N, A, 5+C, H, W]`."""
+        got = np.asarray(self.answer.gradient, dtype=np.float64)
+        close = np.abs(got - self._expected_gradient) <= self._gradient_bound  # false where the answer is NaN
+        if not close.all():
+            for other in self._other_answers:
+                close |= np.abs(got - other.gradient) <= self._gradient_bound
+        return np.asarray(~close).reshape(self.result.t.shape)
+
+    def _region(self, view: View) -> Array:
+        """The elements that a gradient view looks at, bool `[N, A, 5+C, H, W]`."""
+        region = np.zeros(self.result.t.shape, dtype=bool)
+        where = self._states(view.states)
+        for block in view.blocks:
+            region[:, :, _BLOCK[block]] |= where[:, :, None]
+        return region
+
+    def _gradient(self, region: Array) -> Difference | None:
+        """The first wrong element of a region, in the order image, row, column, anchor, channel."""
+        got = np.asarray(self.answer.gradient)
+        if got.shape != self._expected_gradient.shape:
+            shapes = str(list(got.shape)), str(list(self._expected_gradient.shape))
+            return self._say("shape of the gradient", *shapes)
+        places = np.argwhere(np.moveaxis(self._wrong & region, (3, 4), (1, 2)))  # image, row, column, anchor, channel
+        if not len(places):
+            return None
+        image, row, column, anchor, channel = map(int, places[0])
+        place = (image, anchor, channel, row, column)
+        by_channel = self.result.t.shape
+        name = _CHANNELS[channel] if channel < 5 else f"class {channel - 5}"
+        return Difference(
+            case=self.case.id,
+            dtype=self.dtype,
+            quantity=f"{name} gradient",
+            got=float(got.reshape(by_channel)[place]),
+            expected=float(self._expected_gradient.reshape(by_channel)[place]),
+            bound=float(self._gradient_bound.reshape(by_channel)[place]),
+            image=image,
+            row=row,
+            column=column,
+            anchor=anchor,
+        )
+
+    def _states(self, states: tuple[str, ...]) -> Array:
+        """Predictors in one of the states, bool `[N, A, H, W]`; those of an image without boxes are in every state."""
+        decisions = self.result.decisions
+        where = np.broadcast_to(decisions.boxless[:, None, None, None], decisions.responsible.shape).copy()
+        for state in states:
+            where |= {
+                "responsible": decisions.responsible,
+                "ignored": decisions.ignored,
+                "no-object": ~decisions.responsible & decisions.no_object,
+            }[state]
+        return where
+
+    def _term(self, name: str) -> Difference | None:
+        terms = self.case.expected.terms or self.result.term_values
+        given = (self.answer.terms or {}).get(name, float("nan"))
+        others = [other.term_values[name] for other in self._other_answers]
+        return self._number(f"term {name}", given, terms[name], self._bounds.terms[name], others)
+
+    def _potential(self) -> float:
+        said = self.case.expected.potential
+        return self.result.potential if said is None else said
+
+    def _number(
+        self, quantity: str, got: float | None, expected: float | None, bound: float, others: list[float]
+    ) -> Difference | None:
+        assert got is not None
+        assert expected is not None
+        if math.isnan(got) and math.isnan(expected):
+            return None
+        if any(abs(got - accepted) <= bound for accepted in (expected, *others)):
+            return None
+        return self._say(quantity, float(got), float(expected), bound)
+
+    def _expected_cost(self) -> float | None:
+        said = self.case.expected.printed_cost
+        return self.result.printed_cost if said is None else said
+
+    def _cost_bound(self) -> float:
+        limits = [self._bounds] if self._recording is None else [self._bounds, self._recording]
+        return sum(limit.printed_cost for limit in limits)
+
+    def _statistics(self) -> Difference | None:
+        expected = self.case.expected.statistics or asdict(self.result.statistics)
+        given = self.answer.statistics or {}
+        scale = PRECISIONS[self.dtype].unit * (64 + self.result.t.size)
+        for name, value in expected.items():
+            found = self._number(
+                f"statistics {name}", given.get(name, float("-inf")), value, scale * max(abs(value), 1e-3), []
+            )
+            if found is not None:
+                return found
+        return None
+
+    def _indicator(self) -> Difference | None:
+        accepted = [self._expected_indicators(), *(indicators(other.decisions) for other in self._other_answers)]
+        for index, name in enumerate(("responsible", "ignored")):
+            given = getattr(self.answer, name)
+            if given is None or any(sorted(given) == sorted(answer[index]) for answer in accepted):
+                continue
+            surplus, missing = set(given) - set(accepted[0][index]), set(accepted[0][index]) - set(given)
+            image, *_, anchor, row, column = min(surplus | missing)
+            got, expected = (
+                (name, f"not {name}") if surplus and min(surplus) == min(surplus | missing) else (f"not {name}", name)
+            )
+            return Difference(
+                case=self.case.id, dtype=self.dtype, quantity="indicator", got=got, expected=expected,
+                image=image, row=row, column=column, anchor=anchor,
+            )  # fmt: skip
+        return None
+
+    def _expected_indicators(self) -> tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]:
+        decisions: Decisions = self.result.decisions
+        responsible, ignored = indicators(decisions)
+        said = self.case.expected
+        return (
+            responsible if said.responsible is None else said.responsible,
+            ignored if said.ignored is None else said.ignored,
+        )
+
+    def _say(self, quantity: str, got: float | str, expected: float | str, bound: float | None = None) -> Difference:
+        return Difference(
+            case=self.case.id, dtype=self.dtype, quantity=quantity, got=got, expected=expected, bound=bound
+        )

@@ -1,0 +1,244 @@
+"""The verdict on one clause: its cases put to an adapter, its views held against the answers."""
+
+from __future__ import annotations
+
+import dataclasses
+import traceback
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from regionloss import DomainError, evaluate
+from regionloss_adapters import Adapter, CannotAnswer, Refused
+from regionloss_spec import Batch, Case, Clause, Profile, load_clauses, load_profile
+from regionloss_spec.case import Expected
+from regionloss_suite.compare import Comparison, Difference
+from regionloss_suite.coverage import clauses_reached
+
+
+class NothingToJudgeError(ValueError):
+    """The cases and the profile that were asked for leave no case."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What was found about one clause.
+
+    Attributes:
+        clause: its id, and its level.
+        verdict: `conforming`, `deviating` or `not-answerable`.
+        cases: how many cases were put to the adapter for it.
+        first: the first departure of a deviating clause.
+        reason: why it is not answerable.
+    """
+
+    clause: str
+    level: str
+    verdict: str
+    cases: int
+    first: Difference | None = None
+    reason: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """As the JSON report holds it."""
+        entry: dict[str, Any] = {
+            "clause": self.clause,
+            "level": self.level,
+            "verdict": self.verdict,
+            "cases": self.cases,
+        }
+        if self.first is not None:
+            entry["first"] = self.first.to_json()
+        if self.reason:
+            entry["reason"] = self.reason
+        return entry
+
+
+@dataclass(frozen=True)
+class _Refusal:
+    """The adapter refused a case, or would not be asked it, or broke on it."""
+
+    kind: str  # "refused", "cannot", "crashed", or "answered" where a refusal was wanted
+    message: str
+    image: int | None = None
+    truth: int | None = None
+
+
+class Judge:
+    """Puts cases to an adapter, each one once, and judges clauses by the answers.
+
+    Args:
+        adapter: the implementation under test.
+        cases: what it is asked.
+        profile: judge it as this profile; every profile that it claims if left out.
+
+    Raises:
+        NothingToJudgeError: no case is left.
+    """
+
+    def __init__(self, adapter: Adapter, cases: list[Case], profile: str | None = None) -> None:
+        self.adapter = adapter
+        self.description = adapter.describe()
+        self.profile = profile or ("any" if "*" in self.description.profiles else ", ".join(self.description.profiles))
+        claimed = (profile,) if profile is not None else self.description.profiles
+        self.cases = [_with_clauses(case) for case in _choose(cases, claimed)]
+        if not self.cases:
+            raise NothingToJudgeError(f"none of the {len(cases)} cases belongs to profile {self.profile}")
+        self.crashes: dict[str, str] = {}
+        self._asked: dict[str, list[Comparison | _Refusal]] = {}
+
+    @cached_property
+    def clauses(self) -> list[Clause]:
+        """The clauses that bind the profiles of the cases, in the order of the spec."""
+        profiles = [case.profile for case in self.cases]
+        return [clause for clause in load_clauses().values() if any(clause.applies_to(profile) for profile in profiles)]
+
+    def verdict(self, clause: Clause) -> Verdict:
+        """Judge one clause by the cases that pin it."""
+        pinned = [case for case in self.cases if clause.id in case.clauses]
+        if not pinned:
+            reason = clause.untestable or "no case of this profile pins it"
+            return Verdict(clause=clause.id, level=clause.level, verdict="not-answerable", cases=0, reason=reason)
+        judged, why_not = 0, ""
+        for case in pinned:
+            answered, difference, reason = self._judge(clause, case)
+            judged += answered
+            why_not = why_not or reason
+            if difference is not None:
+                return Verdict(
+                    clause=clause.id, level=clause.level, verdict="deviating", cases=judged, first=difference
+                )
+        if judged:
+            return Verdict(clause=clause.id, level=clause.level, verdict="conforming", cases=judged)
+        return Verdict(clause=clause.id, level=clause.level, verdict="not-answerable", cases=0, reason=why_not)
+
+    def _judge(self, clause: Clause, case: Case) -> tuple[bool, Difference | None, str]:
+        """Whether the case was answered, the first departure in the clause's views, and else the reason."""
+        answered, reason = False, ""
+        for asked in self._ask(case):
+            if case.expected.error is not None:
+                verdict = self._judge_refusal(case, asked)
+            elif isinstance(asked, _Refusal):
+                verdict = (asked.kind != "cannot", self._refusal(case, asked), asked.message)
+            else:
+                verdict = self._judge_views(clause, case, asked)
+            answered, reason = answered or verdict[0], reason or verdict[2]
+            if verdict[1] is not None:
+                return True, verdict[1], ""
+        return answered, None, reason
+
+    def _judge_views(self, clause: Clause, case: Case, comparison: Comparison) -> tuple[bool, Difference | None, str]:
+        answered = [view for view in clause.seen if comparison.answers(view)]
+        # Any departure shows in a broad view: it decides only where nothing narrower is answered or departs.
+        views = [view for view in answered if not view.broad]
+        if not views and not self._blamed_elsewhere(case, comparison):
+            views = answered
+        differences = (comparison.difference(view) for view in views)
+        first = next((difference for difference in differences if difference is not None), None)
+        said = ", ".join(dict.fromkeys(view.answer for view in clause.seen))
+        return bool(answered), first, f"seen only in its {said}, which {self.description.name} does not answer"
+
+    def _blamed_elsewhere(self, case: Case, comparison: Comparison) -> bool:
+        """Whether a clause with a narrower view of the case departs."""
+        clauses = load_clauses()
+        narrow = {view for other in case.clauses for view in clauses[other].seen if not view.broad}
+        return any(comparison.difference(view) is not None for view in narrow)
+
+    def _judge_refusal(self, case: Case, asked: Comparison | _Refusal) -> tuple[bool, Difference | None, str]:
+        """Whether an input outside the domain was refused, and at the right place."""
+        if "errors" not in self.description.answers:
+            return False, None, f"{self.description.name} does not promise to refuse input outside the domain"
+        expected = _said_error(case)
+        if isinstance(asked, Comparison) or asked.kind == "answered":
+            return True, _plain(case, "error", "an answer", f"a refusal: {expected}"), ""
+        if asked.kind != "refused":
+            return asked.kind != "cannot", self._refusal(case, asked), asked.message
+        wanted = case.expected.error or {}
+        for name, got in (("image", asked.image), ("truth", asked.truth)):
+            if got is not None and got != wanted.get(name):
+                return True, _plain(case, "error", f"{name} {got}", expected), ""
+        return True, None, ""
+
+    def _refusal(self, case: Case, refusal: _Refusal) -> Difference | None:
+        if refusal.kind == "cannot":
+            return None
+        return _plain(case, "error", f"{refusal.kind}: {refusal.message}", "an answer")
+
+    def _ask(self, case: Case) -> list[Comparison | _Refusal]:
+        """The adapter's answers to a case, in every format that it takes and that holds the case exactly."""
+        if case.id not in self._asked:
+            formats = [dtype for dtype in self.description.dtypes if _exact_in(case.batch, dtype)]
+            if not formats:
+                self._asked[case.id] = [
+                    _Refusal("cannot", f"no format of {self.description.name} holds case {case.id} exactly")
+                ]
+            else:
+                self._asked[case.id] = [self._ask_in(case, dtype) for dtype in formats]
+        return self._asked[case.id]
+
+    def _ask_in(self, case: Case, dtype: str) -> Comparison | _Refusal:
+        try:
+            answer = self.adapter.answer(case.batch, case.profile, dtype)
+        except Refused as refused:
+            return _Refusal("refused", str(refused), refused.image, refused.truth)
+        except CannotAnswer as error:
+            return _Refusal("cannot", str(error))
+        except Exception as error:  # whatever a loss under test may raise is a finding about that loss
+            self.crashes[case.id] = traceback.format_exc()
+            return _Refusal("crashed", f"{type(error).__name__}: {error}")
+        if case.expected.error is not None:  # there is nothing to hold a number against
+            return _Refusal("answered", "an answer")
+        return Comparison(case, answer, dtype)
+
+
+def _choose(cases: list[Case], claimed: tuple[str, ...]) -> list[Case]:
+    """The cases of the claimed profiles; for a profile that has none, the inputs of darknet's under that profile."""
+    if "*" in claimed:
+        return cases
+    chosen = [case for case in cases if case.base in claimed]
+    for name in claimed:
+        if not any(case.base == name for case in cases):
+            profile = load_profile(name)
+            chosen += [put for case in cases if case.base == "darknet" and (put := _put_to(case, profile)) is not None]
+    return chosen
+
+
+def _put_to(case: Case, profile: Profile) -> Case | None:
+    """The input of a case under another profile, expected from the reference; `None` where that refuses it."""
+    put = dataclasses.replace(
+        case, base=profile.name, profile=profile, clauses=(), provenance={"kind": "derivation"}, expected=Expected()
+    )
+    try:
+        evaluate(put.batch, profile)
+    except DomainError:
+        return None
+    return put
+
+
+def _with_clauses(case: Case) -> Case:
+    """The case with the clauses that it pins; where it does not say, those that its input reaches."""
+    if case.clauses:
+        return case
+    result = evaluate(case.batch, case.profile)
+    return dataclasses.replace(case, clauses=clauses_reached(result, case.batch.images_seen))
+
+
+def _exact_in(batch: Batch, dtype: str) -> bool:
+    values = np.asarray(batch.predictions, dtype=np.float64)
+    if dtype == "bfloat16":  # float32 with the lower half of its bits zero
+        single = values.astype(np.float32)
+        return bool(((single == values) | np.isnan(values)).all() and not (single.view(np.uint32) & 0xFFFF).any())
+    with np.errstate(over="ignore"):
+        return bool(((values.astype(dtype) == values) | np.isnan(values)).all())
+
+
+def _plain(case: Case, quantity: str, got: str, expected: str) -> Difference:
+    return Difference(case=case.id, dtype="", quantity=quantity, got=got, expected=expected)
+
+
+def _said_error(case: Case) -> str:
+    error = case.expected.error or {}
+    place = [f"{name} {error[name]}" for name in ("image", "truth") if name in error]
+    return ", ".join([str(error.get("clause", "")), *place])
