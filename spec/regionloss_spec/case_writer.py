@@ -23,6 +23,8 @@ def write_case(case: Case, folder: Path) -> Path:
     file = f"{case.id}.npz"
     base = load_profile(case.base)
     batch, expected = case.batch, case.expected
+    height, width = batch.predictions.shape[2:] if batch.predictions.ndim == 4 else (1, 1)
+    shape = (len(batch.truths), len(batch.anchors) * (5 + batch.classes), height, width)
     data: dict[str, Any] = {
         "id": case.id,
         "title": case.title,
@@ -30,16 +32,18 @@ def write_case(case: Case, folder: Path) -> Path:
         "provenance": case.provenance,
         "profile": case.base,
         "options": {axis: here for axis, (_, here) in base.differences(case.profile).items()},
-        "grid": {"height": batch.predictions.shape[2], "width": batch.predictions.shape[3]},
+        "grid": {"height": height, "width": width},
         "anchors": batch.anchors.tolist(),
         "classes": batch.classes,
         "tree": None if batch.tree is None else list(batch.tree),
         "images_seen": batch.images_seen,
         "truths": [rows.tolist() for rows in batch.truths],
-        "predictions": _tensor("predictions", batch.predictions, file, arrays),
+        "predictions": _tensor("predictions", batch.predictions, shape, file, arrays),
         "expected": {
             "error": expected.error,
-            "gradient": None if expected.gradient is None else _tensor("gradient", expected.gradient, file, arrays),
+            "gradient": None
+            if expected.gradient is None
+            else _tensor("gradient", expected.gradient, shape, file, arrays),
             "responsible": expected.responsible,
             "ignored": expected.ignored,
             "terms": expected.terms,
@@ -62,9 +66,10 @@ def write_case(case: Case, folder: Path) -> Path:
     return path
 
 
-def _tensor(name: str, values: NDArray[Any], file: str, arrays: dict[str, NDArray[Any]]) -> Any:
+def _tensor(name: str, values: NDArray[Any], shape: tuple[int, ...], file: str, arrays: dict[str, NDArray[Any]]) -> Any:
     if values.size <= _LARGE:
-        return values.ravel().tolist()
+        flat = values.ravel().tolist()
+        return flat if values.shape == shape else {"shape": list(values.shape), "values": flat}
     single = values.astype(np.float32)
     arrays[name] = single if (single == values).all() else values
     return {"file": file, "array": name}

@@ -75,10 +75,24 @@ class Profile:
     def __post_init__(self) -> None:
         for axis, kind in get_type_hints(Profile).items():
             object.__setattr__(self, axis, _checked(f"profile {self.name!r}", axis, getattr(self, axis), kind))
+        self._refuse_what_no_clause_defines()
+
+    def _refuse_what_no_clause_defines(self) -> None:
+        """Values of two axes that contradict each other."""
         if self.class_collision == "accumulate" and self.class_term not in ("logistic", "tree"):
             raise ProfileError(
                 f"profile {self.name!r}: class_collision is 'accumulate', which needs class_term 'logistic' or 'tree', "
                 f"not {self.class_term!r}: one distribution has one true class"
+            )
+        if self.class_collision == "accumulate" and self.collision != "last":
+            raise ProfileError(
+                f"profile {self.name!r}: class_collision is 'accumulate', which needs collision 'last', "
+                f"not {self.collision!r}"
+            )
+        if self.size_target_floor == "one-cell" and self.size_space != "log":
+            raise ProfileError(
+                f"profile {self.name!r}: size_target_floor is 'one-cell', which needs size_space 'log', "
+                f"not {self.size_space!r}"
             )
 
     def replace(self, **options: Any) -> Profile:
