@@ -6,8 +6,7 @@ import dataclasses
 
 from regionloss import DomainError, evaluate
 from regionloss.decisions import Decisions
-from regionloss_adapters.protocol import ANSWERS, Answer, Description, Refused
-from regionloss_spec import Batch, Profile
+from regionloss_adapters.protocol import ANSWERS, Answer, Description, Question, Refused
 
 
 class NumpyAdapter:
@@ -17,15 +16,15 @@ class NumpyAdapter:
         """It answers everything, under any profile."""
         return Description("numpy", profiles=("*",), answers=ANSWERS, dtypes=("float64",))
 
-    def answer(self, batch: Batch, profile: Profile, dtype: str) -> Answer:
+    def answer(self, question: Question) -> Answer:
         """Evaluate the reference."""
         try:
-            result = evaluate(batch, profile)
+            result = evaluate(question.batch, question.profile)
         except DomainError as error:
             raise Refused(str(error), error.image, error.truth) from error
         responsible, ignored = indicators(result.decisions)
         return Answer(
-            gradient=result.gradient,
+            gradient=question.upstream * result.gradient,
             potential=result.potential,
             terms=result.term_values,
             responsible=responsible,

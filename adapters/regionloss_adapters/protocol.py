@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +23,40 @@ class Description:
         profiles: names of the profiles it claims; `*` for any profile that it is given.
         answers: what it answers, out of `ANSWERS`; `errors` promises that it refuses input outside the domain.
         dtypes: floating-point formats that it takes predictions in, out of float64, float32, float16, bfloat16.
+        devices: where it can be asked, in the words of its framework.
+        reduction: what it divides its answers by, declared so that the suite can multiply it out in the open:
+            `sum` for nothing, `per-image` for the number of images, `per-object` for the number of truths that are paid.
+        factor: a constant that its answers are multiplied by on top of that.
+        notes: what a reader of the report should know, one sentence each: version, licence, what was worked around.
     """
 
     name: str
     profiles: tuple[str, ...] = ("darknet",)
     answers: tuple[str, ...] = ("gradient",)
     dtypes: tuple[str, ...] = ("float32",)
+    devices: tuple[str, ...] = ("cpu",)
+    reduction: Literal["sum", "per-image", "per-object"] = "sum"
+    factor: float = 1.0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Question:
+    """What an adapter is asked: one batch, under one profile, in one format, on one device.
+
+    Attributes:
+        batch: predictions (exact in `dtype`, held in float64), truths, anchors, classes, images seen, tree.
+        profile: the choices that the answer is held against.
+        dtype: format in which the implementation is to be given the predictions.
+        device: where it is to compute.
+        upstream: the gradient that arrives at the scalar from above; the answered gradient is multiplied by it.
+    """
+
+    batch: Batch
+    profile: Profile
+    dtype: str = "float32"
+    device: str = "cpu"
+    upstream: float = 1.0
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -75,8 +103,8 @@ class Adapter(Protocol):
         """Who it is and what it can answer."""
         ...
 
-    def answer(self, batch: Batch, profile: Profile, dtype: str) -> Answer:
-        """Answer one batch under one profile, with the predictions in `dtype`.
+    def answer(self, question: Question) -> Answer:
+        """Answer one batch.
 
         Raises:
             Refused: the input lies outside the domain.

@@ -49,9 +49,9 @@ def read_inputs(
         raise DomainError("domain.anchors", f"anchors have shape {list(sizes.shape)}, expected [A, 2] with A >= 1")
     if not (np.isfinite(sizes).all() and (sizes > 0).all()):
         raise DomainError("domain.anchors", f"anchors are {sizes.tolist()}, expected positive finite sizes in cells")
-    if classes != int(classes) or classes < 1:
+    if not _whole(classes) or classes < 1:
         raise DomainError("domain.channels", f"classes is {classes}, expected a whole number >= 1")
-    if images_seen != int(images_seen) or images_seen < 0:
+    if not _whole(images_seen) or images_seen < 0:
         raise DomainError("domain.images-seen", f"images_seen is {images_seen}, expected a whole number >= 0")
     t = _read_predictions(predictions, len(sizes), int(classes))
     if len(truths) != len(t):
@@ -125,7 +125,7 @@ def _check_truth(image: int, truth: int, row: Array, classes: int) -> None:
 
 
 def _check_class(image: int, truth: int, value: float, classes: int) -> None:
-    if not (0 <= value < classes and value == int(value)):
+    if not (_whole(value) and 0 <= value < classes):
         raise DomainError(
             "domain.class", f"class is {value}, expected a whole number from 0 to {classes - 1}", image, truth
         )
@@ -140,6 +140,10 @@ def _check_tree(tree: Sequence[int] | None, classes: int, profile: Profile) -> N
     for node, parent in enumerate(tree):
         if not -1 <= parent < node:
             raise DomainError("tree.groups", f"the parent of class {node} is {parent}, expected -1 or an earlier class")
+
+
+def _whole(value: float) -> bool:
+    return bool(np.isfinite(value)) and value == int(value)
 
 
 def _numbers(clause: str, what: str, values: ArrayLike, image: int | None = None) -> Array:

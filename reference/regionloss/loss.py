@@ -61,9 +61,9 @@ class Result:
     @cached_property
     def gradient(self) -> Array:
         """Gradient of the potential with respect to the raw predictions, `[N, A*(5+C), H, W]`."""
-        images, _, _, height, width = self.t.shape
+        images, anchors, channels, height, width = self.t.shape
         total = self.scale * sum(term.gradient for term in self.terms.values())
-        return np.asarray(total).reshape(images, -1, height, width)
+        return np.asarray(total).reshape(images, anchors * channels, height, width)
 
     @cached_property
     def boxes(self) -> Array:

@@ -113,7 +113,7 @@ class Comparison:
             case "gradient":
                 return self._gradient(self._region(view))
             case "structural zeros":
-                return self._gradient((self._gradient_bound == 0).reshape(self.result.t.shape))
+                return self._gradient((self.gradient_bound == 0).reshape(self.result.t.shape))
             case "term":
                 return self._term(view.term)
             case "indicator":
@@ -151,17 +151,18 @@ class Comparison:
         return self.result.gradient if self.case.expected.gradient is None else self.case.expected.gradient
 
     @cached_property
-    def _gradient_bound(self) -> Array:
+    def gradient_bound(self) -> Array:
+        """How far each gradient element may be from what is expected, `[N, A*(5+C), H, W]`."""
         return self._bounds.gradient + (0.0 if self._recording is None else self._recording.gradient)
 
     @cached_property
     def _wrong(self) -> Array:
         """Elements of the gradient outside their bounds, bool `[N, A, 5+C, H, W]`."""
         got = np.asarray(self.answer.gradient, dtype=np.float64)
-        close = np.abs(got - self._expected_gradient) <= self._gradient_bound  # false where the answer is NaN
+        close = np.abs(got - self._expected_gradient) <= self.gradient_bound  # false where the answer is NaN
         if not close.all():
             for other in self._other_answers:
-                close |= np.abs(got - other.gradient) <= self._gradient_bound
+                close |= np.abs(got - other.gradient) <= self.gradient_bound
         return np.asarray(~close).reshape(self.result.t.shape)
 
     def _region(self, view: View) -> Array:
@@ -191,7 +192,7 @@ class Comparison:
             quantity=f"{name} gradient",
             got=float(got.reshape(by_channel)[place]),
             expected=float(self._expected_gradient.reshape(by_channel)[place]),
-            bound=float(self._gradient_bound.reshape(by_channel)[place]),
+            bound=float(self.gradient_bound.reshape(by_channel)[place]),
             image=image,
             row=row,
             column=column,

@@ -6,54 +6,21 @@ import dataclasses
 import traceback
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
 from regionloss import DomainError, evaluate
-from regionloss_adapters import Adapter, CannotAnswer, Refused
+from regionloss_adapters import Adapter, CannotAnswer, Question, Refused
 from regionloss_spec import Batch, Case, Clause, Profile, load_clauses, load_profile
 from regionloss_spec.case import Expected
+from regionloss_spec.clause import View
 from regionloss_suite.compare import Comparison, Difference
 from regionloss_suite.coverage import clauses_reached
+from regionloss_suite.verdict import Verdict
 
 
 class NothingToJudgeError(ValueError):
     """The cases and the profile that were asked for leave no case."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """What was found about one clause.
-
-    Attributes:
-        clause: its id, and its level.
-        verdict: `conforming`, `deviating` or `not-answerable`.
-        cases: how many cases were put to the adapter for it.
-        first: the first departure of a deviating clause.
-        reason: why it is not answerable.
-    """
-
-    clause: str
-    level: str
-    verdict: str
-    cases: int
-    first: Difference | None = None
-    reason: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """As the JSON report holds it."""
-        entry: dict[str, Any] = {
-            "clause": self.clause,
-            "level": self.level,
-            "verdict": self.verdict,
-            "cases": self.cases,
-        }
-        if self.first is not None:
-            entry["first"] = self.first.to_json()
-        if self.reason:
-            entry["reason"] = self.reason
-        return entry
 
 
 @dataclass(frozen=True)
@@ -94,6 +61,12 @@ class Judge:
         """The clauses that bind the profiles of the cases, in the order of the spec."""
         profiles = [case.profile for case in self.cases]
         return [clause for clause in load_clauses().values() if any(clause.applies_to(profile) for profile in profiles)]
+
+    @property
+    def departing(self) -> list[Comparison]:
+        """The answers so far that depart from the reference in anything."""
+        answered = [asked for answers in self._asked.values() for asked in answers if isinstance(asked, Comparison)]
+        return [comparison for comparison in answered if comparison.difference(View("everything")) is not None]
 
     def verdict(self, clause: Clause) -> Verdict:
         """Judge one clause by the cases that pin it."""
@@ -180,7 +153,7 @@ class Judge:
 
     def _ask_in(self, case: Case, dtype: str) -> Comparison | _Refusal:
         try:
-            answer = self.adapter.answer(case.batch, case.profile, dtype)
+            answer = self.adapter.answer(Question(batch=case.batch, profile=case.profile, dtype=dtype))
         except Refused as refused:
             return _Refusal("refused", str(refused), refused.image, refused.truth)
         except CannotAnswer as error:

@@ -1,0 +1,145 @@
+"""The chapters, the profiles and the cases hold together."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from regionloss_spec import AXES, ClauseError, load_cases, load_clauses, load_profile, profile_names
+from regionloss_spec.clause import chapters, read_chapter
+from regionloss_spec.profile import axis_values
+
+CLAUSES = load_clauses()
+CASES = load_cases()
+
+
+def test_every_axis_is_defined_by_a_clause() -> None:
+    assert {clause.axis for clause in CLAUSES.values()} - {None} == set(AXES)
+
+
+@pytest.mark.parametrize("axis", [axis for axis in AXES if axis_values(axis)])
+def test_every_value_of_an_axis_is_defined_by_a_clause(axis: str) -> None:
+    named = {value for clause in CLAUSES.values() if clause.axis == axis for value in clause.values}
+    assert named == set(axis_values(axis))
+
+
+@pytest.mark.parametrize(
+    "clause", [clause for clause in CLAUSES.values() if clause.level == "MUST"], ids=lambda clause: clause.id
+)
+def test_every_must_has_a_case(clause: object) -> None:
+    assert [case.id for case in CASES if clause.id in case.clauses]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_a_case_pins_clauses_that_exist_and_apply(case: object) -> None:
+    for slug in case.clauses:  # type: ignore[attr-defined]
+        assert slug in CLAUSES
+        assert CLAUSES[slug].applies_to(case.profile), slug  # type: ignore[attr-defined]
+    assert case.clauses  # type: ignore[attr-defined]
+    assert case.title.endswith((".", "?"))  # type: ignore[attr-defined]
+
+
+def test_cross_references_lead_somewhere() -> None:
+    families = {slug.split(".")[0] for slug in CLAUSES}
+    for path in chapters():
+        for slug in re.findall(r"`([a-z0-9]+\.[a-z0-9-]+)`", path.read_text(encoding="utf-8")):
+            if slug.split(".")[0] in families:
+                assert slug in CLAUSES, f"{path.name}: {slug}"
+
+
+def test_the_formula_of_a_clause_is_read() -> None:
+    assert "MaxIOU" in CLAUSES["noobj.equality"].formula
+    assert CLAUSES["noobj.equality"].chapter == "05-no-object.md"
+
+
+CHAPTER = """# Chapter
+### `a.b`
+
+- level: MUST
+- axis: ignore = above
+- source: darknet
+- seen in: gradient o at responsible; term object
+
+It MUST hold.
+"""
+
+
+def test_a_clause_is_read_whole() -> None:
+    (clause,) = read_chapter("x.md", CHAPTER + "## Next\n\nprose\n")
+    assert (clause.id, clause.level, clause.axis, clause.values) == ("a.b", "MUST", "ignore", ("above",))
+    assert clause.text == "It MUST hold."
+    assert [view.answer for view in clause.seen] == ["gradient", "term"]
+
+
+@pytest.mark.parametrize(
+    ("line", "instead", "message"),
+    [
+        ("- level: MUST\n", "", "no '- level:' line"),
+        ("- level: MUST", "- level: SHALL", "not MUST, SHOULD or MAY"),
+        ("It MUST hold.", "It holds.", "its text lacks the word"),
+        ("- axis: ignore = above", "- axis: ignore = sometimes", "no value 'sometimes'"),
+        ("- axis: ignore = above", "- axis: weather", "unknown axis 'weather'"),
+        ("- seen in: gradient o at responsible; term object\n", "", "needs either"),
+        ("term object", "term beauty", "cannot read 'term beauty'"),
+        ("gradient o at responsible", "gradient q at responsible", "cannot read"),
+        ("- source: darknet", "- sauce: darknet", "unknown line '- sauce: darknet'"),
+    ],
+)
+def test_a_broken_clause_names_itself_and_the_line(line: str, instead: str, message: str) -> None:
+    assert line in CHAPTER
+    with pytest.raises(ClauseError, match=message) as caught:
+        read_chapter("x.md", CHAPTER.replace(line, instead))
+    assert "x.md: a.b" in str(caught.value)
+
+
+def test_profiles_are_all_different() -> None:
+    profiles = [load_profile(name) for name in profile_names()]
+    for at, one in enumerate(profiles):
+        for other in profiles[at + 1 :]:
+            assert one.differences(other), f"{one.name} and {other.name}"
+
+
+def test_darknet_comes_first_and_at_least_six_dialects_follow() -> None:
+    own = {"darknet", "darknet-2016", "formula", "yolo9000"}
+    assert profile_names()[0] == "darknet"
+    assert own <= set(profile_names())
+    assert len(set(profile_names()) - own) >= 6
+
+
+def table_of(chapter: str, first: str) -> list[list[str]]:
+    """The rows of the Markdown tables of a chapter whose first header cell is `first`."""
+    rows: list[list[str]] = []
+    inside = False
+    (path,) = [path for path in chapters() if path.name == chapter]
+    for line in path.read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")] if line.startswith("|") else []
+        inside = bool(cells) and (inside or cells[0] == first)
+        if inside and cells[0] != first and not set(cells[0]) <= {"-", " "}:
+            rows.append(cells)
+    return rows
+
+
+def test_the_table_of_axes_names_every_axis_value_and_clause() -> None:
+    rows = {row[0].strip("`"): row for row in table_of("20-profiles.md", "axis")}
+    assert list(rows) == list(AXES)
+    for axis, (_, values, _, named) in rows.items():
+        said = re.findall(r"`([^`]+)`", values) or re.findall(r"[\d.½]+", values)
+        default = getattr(load_profile("darknet"), axis)
+        first = {"½": 0.5}.get(said[0], said[0])
+        assert str(first) == str(default) or float(first) == default, axis
+        if axis_values(axis) and isinstance(default, str):
+            assert set(said) == set(axis_values(axis))
+        assert {CLAUSES[slug].axis for slug in re.findall(r"`([^`]+)`", named)} <= {axis, "class_collision"}
+
+
+@pytest.mark.parametrize("first", ["profile", "dialect"])
+def test_the_tables_of_profiles_say_what_differs(first: str) -> None:
+    rows = table_of("20-profiles.md", first)
+    assert rows
+    for name, _, differs in rows:
+        said = dict(re.findall(r"`(\w+) = ([^`]+)`", differs))
+        pairs = load_profile("darknet").differences(load_profile(name.strip("`")))
+        assert set(said) == set(pairs), name
+        for axis, (_, value) in pairs.items():
+            assert said[axis] == str(value) or float(said[axis]) == value, (name, axis)
