@@ -33,19 +33,23 @@ class Precision:
         unit: unit roundoff of the arithmetic; the half formats compute in float32 (`numerics.accumulation`).
         output: unit roundoff of the answer, where it is rounded once more, else 0.
         tiny: smallest normal number of the answer, below which it may be flushed to zero (`numerics.underflow`).
+        largest: largest number of the answer, beyond which it may be infinite.
+        scalar_tiny: `tiny` of a scalar, which is of the computing precision (`numerics.accumulation`).
     """
 
     name: str
     unit: float
     output: float
     tiny: float
+    largest: float
+    scalar_tiny: float
 
 
 PRECISIONS = {
-    "float64": Precision("float64", 2.0**-53, 0.0, 2.0**-1022),
-    "float32": Precision("float32", 2.0**-24, 0.0, 2.0**-126),
-    "float16": Precision("float16", 2.0**-24, 2.0**-11, 2.0**-14),
-    "bfloat16": Precision("bfloat16", 2.0**-24, 2.0**-8, 2.0**-126),
+    "float64": Precision("float64", 2.0**-53, 0.0, 2.0**-1022, (2 - 2.0**-52) * 2.0**1023, 2.0**-1022),
+    "float32": Precision("float32", 2.0**-24, 0.0, 2.0**-126, (2 - 2.0**-23) * 2.0**127, 2.0**-126),
+    "float16": Precision("float16", 2.0**-24, 2.0**-11, 2.0**-14, 65504.0, 2.0**-126),
+    "bfloat16": Precision("bfloat16", 2.0**-24, 2.0**-8, 2.0**-126, (2 - 2.0**-7) * 2.0**127, 2.0**-126),
 }
 
 
@@ -121,7 +125,9 @@ class _Bounding:
         """Bound of a term: of its summands, and of adding up n of them in the computing precision."""
         value = np.abs(self.result.terms[name].value)
         count = max(int(np.count_nonzero(value)), 1)
-        return self.result.scale * float(self.values[name].sum() + self.u * (1 + np.sqrt(count)) * value.sum())
+        total = self.values[name].sum() + self.u * (1 + np.sqrt(count)) * value.sum()
+        tiny = count * self.precision.scalar_tiny if value.any() else 0.0
+        return self.result.scale * float(total) + tiny
 
     def _squared(
         self, name: str, who: Any, channel: int, weight: Any, residual: Any, error: Any, slope: Any, slope_error: Any
@@ -246,16 +252,17 @@ class _Bounding:
             row = result.truths[n][truth, :4]
             _, _, _, height, width = result.t.shape
             moves = np.abs(iou_slope(box, row))
-            by_box = [sigmoid(result.t[n, k, c, j, i]) / cells for c, cells in ((T_X, width), (T_Y, height))] + [
-                box[2],
-                box[3],
-            ]
+            if not moves.any():  # the target stands still
+                return
+            centre = [sigmoid(result.t[n, k, T_X, j, i]) / width, sigmoid(result.t[n, k, T_Y, j, i]) / height]
             # The slope of IoU is a ratio of areas; its error is that of the IoU, magnified by the sides of the box.
             magnified = target_error / np.minimum(box[2:].min(), row[2:].min()) + self.u * moves * (
                 1 + np.abs(sizes).max()
             )
             reach = (error + target_error) * moves + (abs(residual) + error + target_error) * magnified
-            self.gradient[n, k, :T_O, j, i] += 2 * profile.squared_factor * weight * reach * np.array(by_box)
+            self.gradient[n, k, :T_O, j, i] += (
+                2 * profile.squared_factor * weight * reach * np.array([*centre, *box[2:]])
+            )
 
     def _class(self) -> None:
         result, profile = self.result, self.result.profile
@@ -264,7 +271,7 @@ class _Bounding:
             if match.pays_class:
                 weights[match.predictor] = weights.get(match.predictor, 0.0) + profile.class_weight
         if profile.ignored_class != "none":
-            for place in map(tuple, np.argwhere(result.decisions.ignored)):
+            for place in map(tuple, np.argwhere(result.decisions.ignored & (result.decisions.nearest >= 0))):
                 weights[place] = profile.class_weight
         for (n, k, j, i), weight in weights.items():
             z, t_o = result.t[n, k, CLASSES:, j, i], result.t[n, k, T_O, j, i]

@@ -20,6 +20,11 @@ def groups_of(tree: Tree) -> list[slice]:
     return [slice(start, end) for start, end in zip(starts, [*starts[1:], len(tree)], strict=True)]
 
 
+def group_of(node: int, tree: Tree) -> slice:
+    """The sibling group of a class."""
+    return next(group for group in groups_of(tree) if group.start <= node < group.stop)
+
+
 def path_to_root(label: int, tree: Tree) -> list[int]:
     """The class and its ancestors, from the class up (`tree.path`)."""
     path = []
@@ -110,7 +115,7 @@ def _tree_term(z: Array, p: Array, labels: list[int], weight: float, tree: Tree)
     node_of_group: dict[int, int] = {}
     for label in labels:
         for node in path_to_root(label, tree):
-            node_of_group[_group_start(node, tree)] = node
+            node_of_group[group_of(node, tree).start] = node
     value = 0.0
     gradient = np.zeros(len(z))
     for group in groups_of(tree):
@@ -120,7 +125,3 @@ def _tree_term(z: Array, p: Array, labels: list[int], weight: float, tree: Tree)
             gradient[group] = weight * p[group]
             gradient[node] = weight * (p[node] - 1)
     return value, gradient, -gradient
-
-
-def _group_start(node: int, tree: Tree) -> int:
-    return next(int(group.start) for group in groups_of(tree) if group.start <= node < group.stop)

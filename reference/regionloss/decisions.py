@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regionloss.boxes import decode, iou, shape_iou, sigmoid
-from regionloss.classes import path_to_root, probabilities
+from regionloss.boxes import decode, iou, shape_iou
+from regionloss.classes import group_of, log_softmax, path_to_root
 from regionloss.domain import CLASS_ONLY
 from regionloss_spec import Profile
 
@@ -177,8 +177,12 @@ def _settle(matches: list[Match], profile: Profile) -> list[Match]:
 
 def _match_by_class(image: int, t: Array, label: int, tree: tuple[int, ...]) -> Match:
     """The predictor most sure of a class that came without a box (`tree.class-only-choice`)."""
-    p = probabilities(np.moveaxis(t[:, 5:], 1, 0), tree)
-    sure = sigmoid(t[:, 4]) * np.prod([p[node] for node in path_to_root(label, tree)], axis=0)
+    z = np.moveaxis(t[:, 5:], 1, 0)
+    # Logarithms, since products of small probabilities underflow into ties that are none.
+    sure = -np.logaddexp(0.0, -t[:, 4])
+    for node in path_to_root(label, tree):
+        group = group_of(node, tree)
+        sure = sure + log_softmax(z[group])[node - group.start]
     by_cell = np.moveaxis(sure, 0, -1)  # [H, W, A]: the first in the order row, column, anchor on a tie
     j, i, k = np.unravel_index(int(np.argmax(by_cell)), by_cell.shape)
     return Match(image, 0, int(k), int(j), int(i), 0.0, pays_box=False)

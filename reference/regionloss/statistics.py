@@ -53,7 +53,7 @@ def statistics(t: Array, truths: list[Array], decisions: Decisions, profile: Pro
         )
         met.add(match.predictor)
     if profile.ignored_class != "none":  # counted wherever MaxIOU is above the threshold, responsible or not
-        for place in map(tuple, np.argwhere(decisions.max_iou > profile.thresh)):
+        for place in map(tuple, np.argwhere((decisions.max_iou > profile.thresh) & (decisions.nearest >= 0))):
             sure.append(_sureness(p, int(truths[place[0]][decisions.nearest[place], 4]), place, profile, tree))
     boxed = [match for match in decisions.matches if not decisions.boxless[match.image]]
     return Statistics(

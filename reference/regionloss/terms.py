@@ -128,7 +128,7 @@ def class_term_of_all(t: Array, truths: list[Array], decisions: Decisions, profi
             pays.append((match.predictor, [label], profile.class_weight))
     pays += [(who, accumulated, profile.class_weight) for who, accumulated in labels.items()]
     if profile.ignored_class != "none":
-        for n, k, j, i in np.argwhere(decisions.ignored):
+        for n, k, j, i in np.argwhere(decisions.ignored & (decisions.nearest >= 0)):
             label = int(truths[n][decisions.nearest[n, k, j, i], 4])
             by = float(sigmoid(t[n, k, T_O, j, i])) if profile.ignored_class == "by-objectness" else 1.0
             pays.append(((int(n), int(k), int(j), int(i)), [label], profile.class_weight * by))
@@ -171,10 +171,13 @@ def _object_target(
     if truth < 0:
         return 0.0, np.zeros(4)
     box = decode(t, anchors)[:, k, j, i]
+    moves = iou_slope(box, truths[truth, :4])
+    if not moves.any():  # apart, or of an overflowed size: the target stands still
+        return constant, np.zeros(4)
     _, height, width = t.shape[1:]
     t_x, t_y = t[k, T_X, j, i], t[k, T_Y, j, i]
     box_slope = np.array([sigmoid_slope(t_x) / width, sigmoid_slope(t_y) / height, box[2], box[3]])
-    return float(iou(box, truths[truth, :4])), iou_slope(box, truths[truth, :4]) * box_slope
+    return float(iou(box, truths[truth, :4])), moves * box_slope
 
 
 def _pay_background(term: Term, t: Array, who: tuple[Any, ...], profile: Profile, weight: float, target: float) -> None:

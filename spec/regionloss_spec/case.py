@@ -157,7 +157,7 @@ def _tensor(value: Any, shape: tuple[int, ...], path: Path, name: str) -> NDArra
     if isinstance(value, list):
         value = {"shape": shape, "values": value}
     if "file" in value:
-        return load_array(path, value["file"], value["array"])
+        return load_array(path, value["file"], value["array"]).astype(np.float64)
     if "values" in value:
         numbers = np.array([float(number) for number in value["values"]])
         if numbers.size != np.prod(value["shape"], dtype=int):

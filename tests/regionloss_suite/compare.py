@@ -160,6 +160,8 @@ class Comparison:
         """Elements of the gradient outside their bounds, bool `[N, A, 5+C, H, W]`."""
         got = np.asarray(self.answer.gradient, dtype=np.float64)
         close = np.abs(got - self._expected_gradient) <= self.gradient_bound  # false where the answer is NaN
+        beyond = np.abs(self._expected_gradient) > PRECISIONS[self.dtype].largest
+        close |= beyond & (got == np.copysign(np.inf, self._expected_gradient))
         if not close.all():
             for other in self._other_answers:
                 close |= np.abs(got - other.gradient) <= self.gradient_bound

@@ -1,0 +1,65 @@
+"""The eager PyTorch loss as an adapter."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from regionloss import DomainError
+from regionloss.torch import EagerResult, region_loss
+from regionloss_adapters.protocol import Answer, Description, Question, Refused
+
+_DTYPES = {
+    "float64": torch.float64,
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+}
+
+
+class TorchEagerAdapter:
+    """`regionloss.torch.region_loss`, whose gradient is that of autograd."""
+
+    def describe(self) -> Description:
+        """It answers everything but what darknet prints, under any profile and in every format."""
+        return Description(
+            "torch",
+            profiles=("*",),
+            answers=("potential", "terms", "gradient", "indicators", "errors"),
+            dtypes=tuple(_DTYPES),
+            devices=("cpu", "cuda") if torch.cuda.is_available() else ("cpu",),
+            notes=(f"PyTorch {torch.__version__}",),
+        )
+
+    def answer(self, question: Question) -> Answer:
+        """Evaluate the loss and let autograd differentiate it."""
+        batch = question.batch
+        exact = torch.from_numpy(np.array(batch.predictions, dtype=np.float64))
+        predictions = exact.to(_DTYPES[question.dtype]).to(question.device).requires_grad_()
+        try:
+            result = region_loss(
+                predictions,
+                batch.truths,
+                batch.anchors,
+                batch.classes,
+                images_seen=batch.images_seen,
+                profile=question.profile,
+                tree=batch.tree,
+            )
+        except DomainError as error:
+            raise Refused(str(error), error.image, error.truth) from error
+        upstream = torch.full_like(result.potential, question.upstream)
+        (gradient,) = torch.autograd.grad(result.potential, predictions, upstream)
+        return Answer(
+            gradient=gradient.cpu().double().numpy(),
+            potential=result.potential.item(),
+            terms={name: term.item() for name, term in result.terms.items()},
+            responsible=_responsible(result),
+            ignored=tuple((n, k, j, i) for n, k, j, i in result.ignored.nonzero().tolist()),
+        )
+
+
+def _responsible(result: EagerResult) -> tuple[tuple[int, ...], ...]:
+    """(image, truth, anchor, row, column) of every truth whose box is paid."""
+    paying = [match for match in result.matches if match.pays_box]
+    return tuple((match.predictor[0], match.truth, *match.predictor[1:]) for match in paying)
