@@ -1,6 +1,26 @@
 """The adapter protocol, through which any YOLOv2 loss is judged, and the bundled adapters."""
 
-from regionloss_adapters.load import AdapterError, load_adapter
-from regionloss_adapters.protocol import Adapter, Answer, CannotAnswer, Description, Refused
+from regionloss_adapters import layouts, truths
+from regionloss_adapters.load import load_adapter
+from regionloss_adapters.process import LossError, ProcessAdapter
+from regionloss_adapters.protocol import Adapter, AdapterError, Answer, CannotAnswer, Description, Question, Refused
+from regionloss_adapters.wrap import from_jax, from_keras, from_numpy, from_torch
 
-__all__ = ["Adapter", "AdapterError", "Answer", "CannotAnswer", "Description", "Refused", "load_adapter"]
+__all__ = [
+    "Adapter",
+    "AdapterError",
+    "Answer",
+    "CannotAnswer",
+    "Description",
+    "LossError",
+    "ProcessAdapter",
+    "Question",
+    "Refused",
+    "from_jax",
+    "from_keras",
+    "from_numpy",
+    "from_torch",
+    "layouts",
+    "load_adapter",
+    "truths",
+]

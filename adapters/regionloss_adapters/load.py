@@ -3,36 +3,40 @@
 from __future__ import annotations
 
 import importlib
+import shlex
 import sys
 from pathlib import Path
 
-from regionloss_adapters.protocol import Adapter
+from regionloss_adapters.process import ProcessAdapter
+from regionloss_adapters.protocol import Adapter, AdapterError
 
 #: The bundled adapters: name, module, class. Imported only when asked for.
 BUNDLED = {
     "numpy": ("regionloss_adapters.numpy_reference", "NumpyAdapter"),
     "torch": ("regionloss_adapters.torch_eager", "TorchEagerAdapter"),
+    "darknet": ("regionloss_adapters.live_darknet", "adapter"),
 }
 
 
-class AdapterError(ValueError):
-    """No adapter goes by that name, or what goes by it is none."""
-
-
 def load_adapter(name: str) -> Adapter:
-    """A bundled adapter by name, or `module:object` (an adapter, or a class or function that makes one).
+    """A bundled adapter by name, `module:object` (an adapter, or a class or function that makes one), or `cmd:command`.
 
-    Modules are also looked for in the current folder.
+    Modules are also looked for in the current folder. A command, quoted as in a shell but read by none, is an adapter
+    in a process of its own (`docs/protocol.md`).
 
     Raises:
         AdapterError: it cannot be found or imported, or is no adapter.
     """
+    if name.startswith("cmd:"):
+        return _process(name)
     if name in BUNDLED:
         module_name, attribute = BUNDLED[name]
     elif ":" in name:
         module_name, _, attribute = name.partition(":")
     else:
-        raise AdapterError(f"no adapter {name!r}; bundled are {', '.join(BUNDLED)}, or name your own as module:object")
+        raise AdapterError(
+            f"no adapter {name!r}; bundled are {', '.join(BUNDLED)}, or name your own as module:object or cmd:command"
+        )
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -50,3 +54,10 @@ def load_adapter(name: str) -> Adapter:
             f"adapter {name!r}: {type(adapter).__name__} lacks describe() or answer(); see regionloss_adapters.Adapter"
         )
     return adapter
+
+
+def _process(name: str) -> Adapter:
+    try:
+        return ProcessAdapter(shlex.split(name.removeprefix("cmd:")))
+    except ValueError as error:
+        raise AdapterError(f"adapter {name!r}: {error}") from error

@@ -25,7 +25,7 @@ class Description:
         dtypes: floating-point formats that it takes predictions in, out of float64, float32, float16, bfloat16.
         devices: where it can be asked, in the words of its framework.
         reduction: what it divides its answers by, declared so that the suite can multiply it out in the open:
-            `sum` for nothing, `per-image` for the number of images, `per-object` for the number of truths that are paid.
+            `sum` for nothing, `per-image` for the number of images, `per-object` for that of the truths that are paid.
         factor: a constant that its answers are multiplied by on top of that.
         notes: what a reader of the report should know, one sentence each: version, licence, what was worked around.
     """
@@ -80,6 +80,10 @@ class Answer:
     ignored: tuple[tuple[int, ...], ...] | None = None
     printed_cost: float | None = None
     statistics: dict[str, float] | None = None
+
+
+class AdapterError(ValueError):
+    """The adapter cannot be found, is none, or broke its own contract: nothing is said about the loss behind it."""
 
 
 class Refused(Exception):  # noqa: N818  # an answer that some inputs deserve, not an error

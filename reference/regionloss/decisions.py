@@ -109,11 +109,25 @@ def decide(
             overlap = iou(boxes, row[:4])
             nearest[image] = np.where(overlap > max_iou[image], truth, nearest[image])
             max_iou[image] = np.maximum(overlap, max_iou[image])
-        matches += _settle(
-            [_match(image, truth, row, boxes, anchors, profile) for truth, row in enumerate(rows)], profile
-        )
+        matches += [_match(image, truth, row, boxes, anchors, profile) for truth, row in enumerate(rows)]
+    return conclude(max_iou, nearest, matches, boxless, images_seen, profile)
 
-    responsible = np.zeros(shape, dtype=bool)
+
+def conclude(
+    max_iou: Array, nearest: Array, choices: list[Match], boxless: Array, images_seen: int, profile: Profile
+) -> Decisions:
+    """The indicators that follow once every truth has chosen its predictor (`table.three-states`).
+
+    Args:
+        max_iou: `[N, A, H, W]`.
+        nearest: `[N, A, H, W]`.
+        choices: one match for every truth that is read, in order; who is paid is settled here.
+        boxless: `[N]`.
+        images_seen: t of 1{t < 12800}.
+        profile: the choices of the loss.
+    """
+    matches = _settle(choices, profile)
+    responsible = np.zeros(max_iou.shape, dtype=bool)
     for match in matches:
         if match.pays_box:
             responsible[match.predictor] = True
@@ -165,6 +179,9 @@ def _settle(matches: list[Match], profile: Profile) -> list[Match]:
     """Say which truths are paid where several chose one predictor (`assign.last-truth-wins` and its siblings)."""
     settled = []
     for here, match in enumerate(matches):
+        if not match.pays_box:  # a class without a box has no rival
+            settled.append(match)
+            continue
         first = match.predictor not in [other.predictor for other in matches[:here]]
         last = match.predictor not in [other.predictor for other in matches[here + 1 :]]
         pays_box = {"last": last, "first": first, "sum": True}[profile.collision]

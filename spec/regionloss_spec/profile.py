@@ -89,6 +89,11 @@ class Profile:
                 f"profile {self.name!r}: class_collision is 'accumulate', which needs collision 'last', "
                 f"not {self.collision!r}"
             )
+        if self.class_collision == "accumulate" and self.ignored_class != "none":
+            raise ProfileError(
+                f"profile {self.name!r}: ignored_class is {self.ignored_class!r}, which needs class_collision 'replace', "
+                "not 'accumulate'"
+            )
         if self.size_target_floor == "one-cell" and self.size_space != "log":
             raise ProfileError(
                 f"profile {self.name!r}: size_target_floor is 'one-cell', which needs size_space 'log', "

@@ -125,17 +125,31 @@ def options(config: dict[str, Any], base: str, path: Path) -> dict[str, Any]:
 
 
 def _gradient(data: dict[str, Any], batch: Batch, base: str, path: Path) -> NDArray[np.float64]:
-    """The gradient that darknet propagates: `delta` is its negative, in the first repository before the logistic."""
-    delta = _tensor(data, "delta", path)
-    if base != "darknet":
-        return -delta
     activated = _tensor(data, "activated", path) if "activated" in data else _activate(batch.predictions)
+    background = bool(data["config"].get("background"))
+    return gradient_from_delta(_tensor(data, "delta", path), batch, base, activated=activated, background=background)
+
+
+def gradient_from_delta(
+    delta: NDArray[Any], batch: Batch, base: str, *, activated: NDArray[Any], background: bool
+) -> NDArray[np.float64]:
+    """The gradient that darknet propagates: `delta` is its negative, in the first repository before the logistic.
+
+    Args:
+        delta: darknet's `l.delta`, `[N, A*(5+C), H, W]`.
+        batch: what was asked.
+        base: `darknet` for the first repository, which leaves the logistic derivative to the backward pass.
+        activated: darknet's `l.output` in the first repository, `[N, A*(5+C), H, W]`; read only there.
+        background: whether objectness joined the softmax, so that no logistic derivative belongs to it.
+    """
+    if base != "darknet":
+        return np.asarray(-delta, dtype=np.float64)
     by_channel = (len(batch.truths), len(batch.anchors), 5 + batch.classes, *delta.shape[2:])
-    a = activated.reshape(by_channel)
+    a = np.asarray(activated, dtype=np.float64).reshape(by_channel)
     slope = np.ones(by_channel)
-    logistic = [0, 1] if data["config"].get("background") else [0, 1, 4]
+    logistic = [0, 1] if background else [0, 1, 4]
     slope[:, :, logistic] = a[:, :, logistic] * (1 - a[:, :, logistic])
-    return np.asarray(-delta * slope.reshape(delta.shape))
+    return np.asarray(-delta * slope.reshape(delta.shape), dtype=np.float64)
 
 
 def _activate(predictions: NDArray[Any]) -> NDArray[np.float64]:

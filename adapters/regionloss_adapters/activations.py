@@ -1,0 +1,76 @@
+"""Activations that a port expects to be done already, and the chain rule back through them, in float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regionloss.boxes import sigmoid, sigmoid_slope
+from regionloss.classes import probabilities
+
+Array = NDArray[Any]
+
+CENTRES = ("raw", "sigmoid", "cells", "fraction")
+SIZES = ("raw", "exp", "cells", "fraction")
+OBJECTNESS = ("raw", "sigmoid")
+CLASSES = ("raw", "softmax")
+
+
+def centres(t: Array, kind: str) -> Array:
+    """Raw tx and ty as σ(t), or as the centre of the box in cells or in fractions of the image; `[N, A, 2, H, W]`."""
+    if kind == "raw":
+        return t
+    if kind == "sigmoid":
+        return sigmoid(t)
+    _, _, _, height, width = t.shape
+    column, row = np.meshgrid(np.arange(width), np.arange(height))
+    return np.asarray((sigmoid(t) + np.stack([column, row])) / _of_grid(t, kind))
+
+
+def centres_slope(t: Array, kind: str) -> Array | float:
+    """Derivative of `centres`, element by element."""
+    return 1.0 if kind == "raw" else np.asarray(sigmoid_slope(t) / _of_grid(t, kind))
+
+
+def sizes(t: Array, kind: str, anchors: Array) -> Array:
+    """Raw tw and th as e^t, or as the size of the box in cells or in fractions of the image; `[N, A, 2, H, W]`."""
+    if kind == "raw":
+        return t
+    unit = 1.0 if kind == "exp" else anchors[:, :, None, None]
+    with np.errstate(over="ignore"):  # whoever asks in a format that does not hold an infinite size is told so
+        return np.asarray(np.exp(t) * unit / _of_grid(t, kind))
+
+
+def sizes_slope(t: Array, kind: str, anchors: Array) -> Array | float:
+    """Derivative of `sizes`, element by element: an exponential is its own."""
+    return 1.0 if kind == "raw" else sizes(t, kind, anchors)
+
+
+def objectness(t: Array, kind: str) -> Array:
+    """Raw to as it is or as σ(t); `[N, A, 1, H, W]`."""
+    return t if kind == "raw" else sigmoid(t)
+
+
+def objectness_slope(t: Array, kind: str) -> Array | float:
+    """Derivative of `objectness`, element by element."""
+    return 1.0 if kind == "raw" else sigmoid_slope(t)
+
+
+def classes(t: Array, kind: str) -> Array:
+    """Raw class outputs as they are or as their softmax over the classes; `[N, A, C, H, W]`."""
+    return t if kind == "raw" else np.moveaxis(probabilities(np.moveaxis(t, 2, 0)), 0, 2)
+
+
+def classes_back(t: Array, kind: str, gradient: Array) -> Array:
+    """The gradient with respect to raw class outputs: through the softmax, dp_c/dz_k = p_c (δ_ck - p_k)."""
+    if kind == "raw":
+        return gradient
+    p = classes(t, kind)
+    return np.asarray(p * (gradient - (p * gradient).sum(axis=2, keepdims=True)))
+
+
+def _of_grid(t: Array, kind: str) -> Array | float:
+    """What a length in cells is divided by, `[2, 1, 1]` for fractions of the image."""
+    return np.array([t.shape[4], t.shape[3]], dtype=np.float64)[:, None, None] if kind == "fraction" else 1.0

@@ -1,0 +1,204 @@
+"""A child process that is asked line by line, and that can hang, flood or die without harm to who asks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import threading
+import time
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+from regionloss_adapters.protocol import AdapterError
+
+#: Bytes that a line of the child may have.
+LINE_LIMIT = 4 * 2**20
+#: Bytes of its standard error that are kept, the last ones.
+KEPT_OF_STDERR = 8 * 2**10
+
+_CHUNK = 2**16
+#: Seconds that a child has to end by itself once its standard streams are closed.
+_GRACE = 1.0
+
+
+class ChildGoneError(Exception):
+    """The child ended, closed a stream or gave no answer in time; nothing says yet whose fault that is."""
+
+
+class Child:
+    """A running command, in a process group of its own, asked one line at a time.
+
+    Args:
+        command: program and arguments; no shell reads it.
+        cwd: the folder that it runs in, the current one if `None`.
+
+    Raises:
+        AdapterError: it cannot be started.
+    """
+
+    def __init__(self, command: Sequence[str], cwd: str | Path | None = None) -> None:
+        if os.name != "posix":
+            raise AdapterError("an adapter in a process of its own needs POSIX: Linux, macOS or WSL")
+        try:
+            process = subprocess.Popen(
+                command,
+                bufsize=0,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd=cwd,
+                env=dict(os.environ),  # not what libraries in this process may have set behind Python's back
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as error:
+            raise AdapterError(f"the adapter itself cannot be started: {error}") from error
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        self._process = process
+        self._stdin, self._stdout = process.stdin, process.stdout
+        self._stderr = _Tail(process.stderr)
+        self._buffer = bytearray()
+        os.set_blocking(self._stdin.fileno(), False)
+        self._stop = weakref.finalize(self, _end, process, self._stderr)
+
+    def exchange(self, line: bytes, seconds: float) -> bytes:
+        """Send one line and return the line that the child answers, both without the line break.
+
+        Raises:
+            ChildGoneError: it ended, or gave no answer in time.
+            AdapterError: what it wrote is not one line, or longer than `LINE_LIMIT`.
+        """
+        deadline = time.monotonic() + seconds
+        unsent = memoryview(line + b"\n")
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._stdout, selectors.EVENT_READ)
+            if selector.select(0):
+                said = self._read() or self._buffer
+                raise AdapterError(f"the adapter itself wrote without being asked: {excerpt(said)}")
+            selector.register(self._stdin, selectors.EVENT_WRITE)
+            while True:
+                remaining = deadline - time.monotonic()
+                if remaining <= 0:
+                    raise ChildGoneError(f"gave no answer within {seconds:g} s")
+                for key, _ in selector.select(remaining):
+                    if key.fileobj is self._stdin:
+                        unsent = unsent[self._write(unsent[:_CHUNK]) :]
+                        if not unsent:
+                            selector.unregister(self._stdin)
+                    elif (answer := self._read()) is not None:
+                        if unsent:
+                            raise AdapterError("the adapter itself answered before it had been sent the whole question")
+                        return answer
+
+    def last_words(self) -> str:
+        """The end of what it wrote to standard error, as a sentence to append; empty where it wrote nothing."""
+        said = self._stderr.text().strip()
+        return f"\nits standard error ended with:\n{said}" if said else ""
+
+    def stop(self) -> None:
+        """Close its streams, wait a moment, and kill its whole process group."""
+        self._stop()
+
+    def kill(self) -> None:
+        """Kill its whole process group at once."""
+        _kill_group(self._process.pid)
+        self._stop()
+
+    def _write(self, part: memoryview) -> int:
+        try:
+            return os.write(self._stdin.fileno(), part)
+        except BlockingIOError:
+            return 0
+        except BrokenPipeError:  # it does not read any more; its standard output will say why
+            return len(part)
+
+    def _read(self) -> bytes | None:
+        """Take in what there is, and return the line once it is complete."""
+        chunk = os.read(self._stdout.fileno(), _CHUNK)
+        if not chunk:
+            raise ChildGoneError(self._how_it_ended())
+        self._buffer += chunk
+        line, newline, rest = self._buffer.partition(b"\n")
+        if len(line) > LINE_LIMIT:
+            raise AdapterError(f"the adapter itself wrote a line of more than {LINE_LIMIT} bytes: {excerpt(line)}")
+        if not newline:
+            return None
+        if rest:
+            raise AdapterError(f"the adapter itself wrote more than one line to one question: {excerpt(rest)}")
+        self._buffer.clear()
+        return bytes(line)
+
+    def _how_it_ended(self) -> str:
+        try:
+            code = self._process.wait(timeout=_GRACE)
+        except subprocess.TimeoutExpired:
+            return "closed its standard output"
+        if code >= 0:
+            return f"ended with exit code {code}"
+        with contextlib.suppress(ValueError):
+            return f"was killed by {signal.Signals(-code).name}"
+        return f"was killed by signal {-code}"
+
+
+class _Tail:
+    """Drains a stream in a thread, so that its writer never blocks, and keeps the end of it."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._kept = bytearray()
+        self._total = 0
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._drain, name="regionloss adapter stderr", daemon=True)
+        self._thread.start()
+
+    def _drain(self) -> None:
+        with self._stream:
+            while chunk := self._stream.read(_CHUNK):
+                with self._lock:
+                    self._kept += chunk
+                    self._total += len(chunk)
+                    del self._kept[:-KEPT_OF_STDERR]
+
+    def join(self) -> None:
+        """Wait for the end of the stream, but not for one that a stranger holds open."""
+        self._thread.join(timeout=_GRACE)
+
+    def text(self) -> str:
+        """What was kept, with a note of how much was not."""
+        with self._lock:
+            kept, cut = bytes(self._kept), self._total - len(self._kept)
+        said = "\n".join(printable(line) for line in kept.decode("utf-8", "replace").splitlines())
+        return f"[{cut} bytes cut] {said}" if cut else said
+
+
+def printable(text: str) -> str:
+    """A text of a stranger without anything that could steer a terminal."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def excerpt(data: bytes | bytearray) -> str:
+    """The beginning of what came, for a message."""
+    begun = printable(bytes(data[:120]).decode("utf-8", "replace"))
+    return f"'{begun}'" + ("..." if len(data) > 120 else "")
+
+
+def _end(process: subprocess.Popen[bytes], stderr: _Tail) -> None:
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            stream.close()
+    for _ in range(2):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=_GRACE)
+        _kill_group(process.pid)  # also after a clean end, for what it may have left running
+    stderr.join()
+
+
+def _kill_group(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # the group is gone, or was never ours
+        os.killpg(pid, signal.SIGKILL)

@@ -1,0 +1,51 @@
+"""A question put to a loss in PyTorch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from regionloss_adapters.exchange import Loss, Outcome, check_unchanged, for_each_array, scalar_and_terms
+from regionloss_adapters.protocol import Question
+
+Array = NDArray[Any]
+
+
+def ask(loss: Loss, given: Array, truths: Any, question: Question) -> Outcome:
+    """Let autograd differentiate the scalar that a loss returns for tensors on the device asked for."""
+    device = torch.device(question.device)
+    leaf = torch.tensor(given, dtype=getattr(torch, question.dtype), device=device, requires_grad=True)
+    tensors = for_each_array(lambda array: torch.tensor(array, device=device), truths)
+    with torch.enable_grad():
+        # As from a network: no leaf, so that a loss which activates in place is found out rather than stopped.
+        predictions = leaf.clone()
+        scalar, terms = scalar_and_terms(loss(predictions, tensors, question))
+    check_unchanged("predictions", _array(leaf), _array(predictions))
+    check_unchanged("truths", truths, _arrays(tensors))
+    if not isinstance(scalar, Tensor):
+        raise TypeError(f"the loss returned {type(scalar).__name__}, expected a scalar tensor, or terms by name")
+    if scalar.numel() != 1:
+        raise TypeError(f"the loss returned a tensor of shape {list(scalar.shape)}, expected a scalar")
+    (gradient,) = torch.autograd.grad(scalar, leaf, torch.full_like(scalar, question.upstream), materialize_grads=True)
+    return Outcome(
+        gradient=_array(gradient),
+        scalar=scalar.item(),
+        terms={name: float(term.detach()) if isinstance(term, Tensor) else float(term) for name, term in terms.items()},
+    )
+
+
+def _array(tensor: Tensor) -> Array:
+    return np.asarray(tensor.detach().to("cpu", torch.float64).numpy())
+
+
+def _arrays(tensors: Any) -> Any:
+    """Lists, tuples and dicts of tensors as those of arrays."""
+    if isinstance(tensors, dict):
+        return {name: _arrays(value) for name, value in tensors.items()}
+    if isinstance(tensors, (list, tuple)):
+        return type(tensors)(map(_arrays, tensors))
+    return _array(tensors) if isinstance(tensors, Tensor) else tensors
