@@ -102,7 +102,10 @@ class Comparison:
             "printed cost": given.printed_cost is not None and self._expected_cost() is not None,
             "statistics": given.statistics is not None,
             "error": False,
-            "everything": True,
+            "everything": any(
+                said is not None
+                for said in (given.gradient, given.potential, given.terms, given.responsible, given.ignored)
+            ),
         }[view.answer]
 
     def difference(self, view: View) -> Difference | None:
@@ -135,7 +138,8 @@ class Comparison:
 
     def _everything(self) -> Difference | None:
         views = [View("gradient", tuple(_BLOCK), ("responsible", "ignored", "no-object")), View("indicator")]
-        views += [View("term", term=name) for name in TERMS] + [View("potential")]
+        views += [View("term", term=name) for name in TERMS]
+        views += [View(answer) for answer in ("potential", "printed cost", "statistics")]
         found = (self.difference(view) for view in views)
         return next((difference for difference in found if difference is not None), None)
 

@@ -15,7 +15,7 @@ Array = NDArray[Any]
 
 #: What a batch must show for a clause to be seen in it. Clauses that are not here are reached by hand-made cases only.
 _SHOWN_BY = {
-    "a predictor": ("notation.predictor", "notation.channel-order", "constant.max-iou", "constant.assignment"),
+    "a predictor": ("notation.predictor", "notation.channel-order"),
     "a gradient": (
         "table.three-states",
         "table.structural-zeros",
@@ -43,12 +43,10 @@ _SHOWN_BY = {
         "coord.size-target",
         "coord.decoded-size",
         "coord.square-root-size",
-        "coord.size-target-unclamped",
         "coord.size-gradient",
         "coord.small-box-weight",
         "coord.constant-weight",
         "coord.squared-small-box-weight",
-        "constant.weight",
         "scale.coord-weight",
         "object.only-responsible",
         "object.value",
@@ -56,17 +54,12 @@ _SHOWN_BY = {
         "object.iou-target",
         "object.one-target",
         "object.max-iou-target",
-        "object.target-constant",
         "object.target-flows",
         "object.background",
         "scale.object-weight",
     ),
     "a class": (
-        "class.only-responsible",
-        "scale.class-weight",
-        "decode.class-probabilities",
         "class.cross-entropy",
-        "class.gradient",
         "class.squared-error",
         "class.squared-linear",
         "class.logistic",
@@ -74,6 +67,15 @@ _SHOWN_BY = {
         "tree.groups",
         "tree.path",
     ),
+    "a class term that is not 0 by itself": ("class.only-responsible", "scale.class-weight"),
+    "a softmax": ("decode.class-probabilities",),
+    "a cross-entropy": ("class.gradient",),
+    "a choice that predictions take part in": ("constant.assignment",),
+    "an image with truths": ("constant.max-iou",),
+    "a weight that the truth's size is part of": ("constant.weight",),
+    "an object under a cell": ("coord.size-target-unclamped",),
+    "a target that predictions take part in": ("object.target-constant",),
+    "a no-object predictor that overlaps a truth": ("noobj.target-zero",),
     "one class": ("class.one-class",),
     "a path that leaves groups out": ("tree.off-path",),
     "several anchors": (
@@ -97,7 +99,7 @@ _SHOWN_BY = {
     "a repeated truth": ("assign.repeated-truth",),
     "a responsible predictor below the threshold": ("noobj.not-responsible",),
     "a responsible predictor above the threshold": ("object.overrides-ignore",),
-    "a no-object predictor": ("noobj.value", "noobj.gradient", "scale.no-object-weight", "noobj.target-zero"),
+    "a no-object predictor": ("noobj.value", "noobj.gradient", "scale.no-object-weight"),
     "a target of MaxIOU": ("noobj.target-max-iou",),
     "an ignored predictor": ("noobj.max-iou", "noobj.threshold", "noobj.not-suppression", "class.ignored-none"),
     "an ignored predictor that pays a class": ("class.ignored-full", "class.ignored-by-objectness"),
@@ -131,6 +133,7 @@ def _shown(result: Result, images_seen: int) -> set[str]:
     at_match = np.array([above[match.predictor] for match in boxed], dtype=bool)
     predictors = [match.predictor for match in boxed]
     quiet_place = [tuple(place) for place in np.argwhere(decisions.ignored)]
+    alone = t.shape[2] == 6 and profile.class_term not in ("logistic", "squared-linear")  # softmax of one class is 1
     features = {
         "a predictor": t.size > 0,
         "a gradient": bool(np.any(result.gradient)),
@@ -139,6 +142,15 @@ def _shown(result: Result, images_seen: int) -> set[str]:
         "several images": images > 1,
         "a responsible predictor": bool(boxed),
         "a class": bool(decisions.matches),
+        "a class term that is not 0 by itself": bool(decisions.matches) and not alone,
+        "a softmax": bool(decisions.matches) and not alone and profile.class_term not in ("logistic", "squared-linear"),
+        "a cross-entropy": bool(decisions.matches) and not alone and profile.class_term == "cross-entropy",
+        "a choice that predictions take part in": bool(boxed) and profile.anchor_choice.startswith("predicted"),
+        "an image with truths": bool(boxed),
+        "a weight that the truth's size is part of": bool(boxed) and profile.small_box_exponent > 0,
+        "an object under a cell": any(_under_a_cell(result, match, width, height) for match in boxed),
+        "a target that predictions take part in": bool(boxed) and profile.object_target != "one",
+        "a no-object predictor that overlaps a truth": bool((decisions.no_object & (decisions.max_iou > 0)).any()),
         "one class": t.shape[2] == 6 and bool(decisions.matches),
         "a path that leaves groups out": profile.class_term == "tree"
         and bool((result.terms["class"].gradient == 0).any()),
@@ -193,3 +205,8 @@ def _tied(result: Result, match: Match) -> bool:
 def _on_border(result: Result, match: Match, width: int, height: int) -> bool:
     x, y = _row(result, match)[:2]
     return any(place > 0 and place == int(place) for place in (x * width, y * height))
+
+
+def _under_a_cell(result: Result, match: Match, width: int, height: int) -> bool:
+    w, h = _row(result, match)[2:4]
+    return bool(w * width < 1 or h * height < 1)

@@ -10,12 +10,13 @@ from functools import cached_property
 import numpy as np
 
 from regionloss import DomainError, evaluate
-from regionloss_adapters import Adapter, CannotAnswer, Question, Refused
+from regionloss_adapters import Adapter, AdapterError, CannotAnswer, Question, Refused
 from regionloss_spec import Batch, Case, Clause, Profile, load_clauses, load_profile
 from regionloss_spec.case import Expected
 from regionloss_spec.clause import View
 from regionloss_suite.compare import Comparison, Difference
 from regionloss_suite.coverage import clauses_reached
+from regionloss_suite.reduction import multiplied_out
 from regionloss_suite.verdict import Verdict
 
 
@@ -24,13 +25,28 @@ class NothingToJudgeError(ValueError):
 
 
 @dataclass(frozen=True)
-class _Refusal:
+class Refusal:
     """The adapter refused a case, or would not be asked it, or broke on it."""
 
     kind: str  # "refused", "cannot", "crashed", or "answered" where a refusal was wanted
     message: str
     image: int | None = None
     truth: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """What came back for one case in one format.
+
+    Attributes:
+        case: what was asked.
+        asked: the answer, held against the reference, or the refusal.
+        departs: whether it is not what a conforming loss answers.
+    """
+
+    case: Case
+    asked: Comparison | Refusal
+    departs: bool
 
 
 class Judge:
@@ -54,7 +70,9 @@ class Judge:
         if not self.cases:
             raise NothingToJudgeError(f"none of the {len(cases)} cases belongs to profile {self.profile}")
         self.crashes: dict[str, str] = {}
-        self._asked: dict[str, list[Comparison | _Refusal]] = {}
+        #: An adapter's own mistake in the middle of a run, which says nothing about the loss.
+        self.fault: AdapterError | None = None
+        self._asked: dict[str, list[Comparison | Refusal]] = {}
 
     @cached_property
     def clauses(self) -> list[Clause]:
@@ -62,11 +80,20 @@ class Judge:
         profiles = [case.profile for case in self.cases]
         return [clause for clause in load_clauses().values() if any(clause.applies_to(profile) for profile in profiles)]
 
-    @property
-    def departing(self) -> list[Comparison]:
-        """The answers so far that depart from the reference in anything."""
-        answered = [asked for answers in self._asked.values() for asked in answers if isinstance(asked, Comparison)]
-        return [comparison for comparison in answered if comparison.difference(View("everything")) is not None]
+    @cached_property
+    def observations(self) -> list[Observation]:
+        """Everything that was asked, what came back, and whether it departs from the reference in anything."""
+        return [
+            Observation(case, asked, self._departs(case, asked))
+            for case in self.cases
+            for asked in self._asked.get(case.id, ())
+            if isinstance(asked, Comparison) or asked.kind in ("refused", "answered")
+        ]
+
+    def _departs(self, case: Case, asked: Comparison | Refusal) -> bool:
+        if case.expected.error is not None:
+            return self._judge_refusal(case, asked)[1] is not None
+        return isinstance(asked, Refusal) or asked.difference(View("everything")) is not None
 
     def verdict(self, clause: Clause) -> Verdict:
         """Judge one clause by the cases that pin it."""
@@ -93,7 +120,7 @@ class Judge:
         for asked in self._ask(case):
             if case.expected.error is not None:
                 verdict = self._judge_refusal(case, asked)
-            elif isinstance(asked, _Refusal):
+            elif isinstance(asked, Refusal):
                 verdict = (asked.kind != "cannot", self._refusal(case, asked), asked.message)
             else:
                 verdict = self._judge_views(clause, case, asked)
@@ -119,10 +146,8 @@ class Judge:
         narrow = {view for other in case.clauses for view in clauses[other].seen if not view.broad}
         return any(comparison.difference(view) is not None for view in narrow)
 
-    def _judge_refusal(self, case: Case, asked: Comparison | _Refusal) -> tuple[bool, Difference | None, str]:
+    def _judge_refusal(self, case: Case, asked: Comparison | Refusal) -> tuple[bool, Difference | None, str]:
         """Whether an input outside the domain was refused, and at the right place."""
-        if "errors" not in self.description.answers:
-            return False, None, f"{self.description.name} does not promise to refuse input outside the domain"
         expected = _said_error(case)
         if isinstance(asked, Comparison) or asked.kind == "answered":
             return True, _plain(case, "error", "an answer", f"a refusal: {expected}"), ""
@@ -134,36 +159,44 @@ class Judge:
                 return True, _plain(case, "error", f"{name} {got}", expected), ""
         return True, None, ""
 
-    def _refusal(self, case: Case, refusal: _Refusal) -> Difference | None:
+    def _refusal(self, case: Case, refusal: Refusal) -> Difference | None:
         if refusal.kind == "cannot":
             return None
         return _plain(case, "error", f"{refusal.kind}: {refusal.message}", "an answer")
 
-    def _ask(self, case: Case) -> list[Comparison | _Refusal]:
+    def _ask(self, case: Case) -> list[Comparison | Refusal]:
         """The adapter's answers to a case, in every format that it takes and that holds the case exactly."""
+        if case.id not in self._asked and case.expected.error is not None and "errors" not in self.description.answers:
+            name = self.description.name
+            self._asked[case.id] = [Refusal("cannot", f"{name} does not promise to refuse input outside the domain")]
         if case.id not in self._asked:
             formats = [dtype for dtype in self.description.dtypes if _exact_in(case.batch, dtype)]
             if not formats:
                 self._asked[case.id] = [
-                    _Refusal("cannot", f"no format of {self.description.name} holds case {case.id} exactly")
+                    Refusal("cannot", f"no format of {self.description.name} holds case {case.id} exactly")
                 ]
             else:
                 self._asked[case.id] = [self._ask_in(case, dtype) for dtype in formats]
         return self._asked[case.id]
 
-    def _ask_in(self, case: Case, dtype: str) -> Comparison | _Refusal:
+    def _ask_in(self, case: Case, dtype: str) -> Comparison | Refusal:
         try:
             answer = self.adapter.answer(Question(batch=case.batch, profile=case.profile, dtype=dtype))
         except Refused as refused:
-            return _Refusal("refused", str(refused), refused.image, refused.truth)
+            return Refusal("refused", str(refused), refused.image, refused.truth)
         except CannotAnswer as error:
-            return _Refusal("cannot", str(error))
+            return Refusal("cannot", str(error))
+        except AdapterError as error:
+            self.fault = self.fault or error
+            return Refusal("cannot", str(error))
         except Exception as error:  # whatever a loss under test may raise is a finding about that loss
             self.crashes[case.id] = traceback.format_exc()
-            return _Refusal("crashed", f"{type(error).__name__}: {error}")
+            return Refusal("crashed", f"{type(error).__name__}: {error}")
         if case.expected.error is not None:  # there is nothing to hold a number against
-            return _Refusal("answered", "an answer")
-        return Comparison(case, answer, dtype)
+            return Refusal("answered", "an answer")
+        paid = evaluate(case.batch, case.profile).decisions.matches
+        whole = multiplied_out(answer, self.description, len(case.batch.truths), sum(match.pays_box for match in paid))
+        return Comparison(case, whole, dtype)
 
 
 def _choose(cases: list[Case], claimed: tuple[str, ...]) -> list[Case]:

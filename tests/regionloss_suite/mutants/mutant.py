@@ -1,0 +1,94 @@
+"""What a mutant is, and how one is made: by another profile, by a patched piece of the reference, or by its answer."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from regionloss_adapters import Answer, Description, Question
+from regionloss_adapters.numpy_reference import NumpyAdapter
+from regionloss_adapters.protocol import ANSWERS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mutant:
+    """A loss that is right but for one thing.
+
+    Attributes:
+        id: readable name, such as `iou-plus-one`.
+        clause: the clause that it breaks; what else departs follows from that.
+        title: what it does wrong, one sentence.
+        after: the real bug that it is named after, such as a repository with an issue or a port, or an empty text.
+        profile: the shipped profile that it claims and is caught under.
+        options: axes of that profile that are set otherwise while it is judged.
+        answer: answers a question wrongly, under any profile that the mistake makes sense for.
+    """
+
+    id: str
+    clause: str
+    title: str
+    after: str = ""
+    profile: str = "darknet"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    answer: Callable[[Question], Answer]
+
+
+class MutantAdapter:
+    """A mutant as an adapter that answers everything."""
+
+    def __init__(self, mutant: Mutant) -> None:
+        self.mutant = mutant
+
+    def describe(self) -> Description:
+        """It claims the profile that it is a mutant of."""
+        return Description(f"mutant {self.mutant.id}", (self.mutant.profile,), ANSWERS, ("float64",))
+
+    def answer(self, question: Question) -> Answer:
+        """The wrong answer."""
+        return self.mutant.answer(question)
+
+
+def right(question: Question) -> Answer:
+    """What the reference answers, for mutants that spoil an answer or a question."""
+    return NumpyAdapter().answer(question)
+
+
+def patched(**pieces: Any) -> Callable[[Question], Answer]:
+    """The reference with some of its pieces replaced while it answers.
+
+    Keys are `module__name` of a piece as the module that uses it knows it, such as `decisions__iou`.
+    """
+    targets = {f"regionloss.{key.replace('__', '.')}": piece for key, piece in pieces.items()}
+
+    def answer(question: Question) -> Answer:
+        patches = [mock.patch(target, piece) for target, piece in targets.items()]
+        for patch in patches:
+            patch.start()
+        try:
+            return right(question)
+        finally:
+            for patch in reversed(patches):
+                patch.stop()
+
+    return answer
+
+
+@cache
+def catalogue() -> dict[str, Mutant]:
+    """Every mutant by id, in the order of the modules that hold them (each has a list `MUTANTS`)."""
+    found: dict[str, Mutant] = {}
+    folder = Path(__file__).parent
+    for module in sorted(pkgutil.iter_modules([str(folder)]), key=lambda module: module.name):
+        if module.name == "mutant":
+            continue
+        for one in importlib.import_module(f"regionloss_suite.mutants.{module.name}").MUTANTS:
+            if one.id in found:
+                raise ValueError(f"mutant {one.id} is in the catalogue twice")
+            found[one.id] = one
+    return found

@@ -1,0 +1,30 @@
+"""A declared reduction, taken out of an answer in the open (`scale.framework-mean`)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from regionloss_adapters import Answer, Description
+
+
+def multiplied_out(answer: Answer, description: Description, images: int, paid: int) -> Answer:
+    """An answer without the reduction and the factor that the adapter declares.
+
+    Args:
+        answer: what the adapter said.
+        description: `per-image` is multiplied by `images`, `per-object` by `paid`; `factor` is divided out.
+        images: number of images of the batch.
+        paid: number of its truths whose box is paid.
+    """
+    divisor = {"sum": 1, "per-image": max(images, 1), "per-object": max(paid, 1)}[description.reduction]
+    scale = divisor / description.factor
+    if scale == 1.0:
+        return answer
+    return dataclasses.replace(
+        answer,
+        gradient=None if answer.gradient is None else np.asarray(answer.gradient, dtype=np.float64) * scale,
+        potential=None if answer.potential is None else answer.potential * scale,
+        terms=None if answer.terms is None else {name: value * scale for name, value in answer.terms.items()},
+    )
