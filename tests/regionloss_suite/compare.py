@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -72,6 +72,17 @@ def _text(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:.9g}"
 
 
+@lru_cache(maxsize=256)
+def _reference(case: Case) -> Result:
+    """What the reference answers; kept, since many losses are held against the same case in one run."""
+    return evaluate(case.batch, case.profile)
+
+
+@lru_cache(maxsize=512)
+def _reference_bounds(case: Case, dtype: str) -> Bounds:
+    return bounds(_reference(case), PRECISIONS[dtype])
+
+
 class Comparison:
     """An answer to a case, ready to be looked at through the views of the clauses.
 
@@ -85,10 +96,10 @@ class Comparison:
         self.case = case
         self.answer = answer
         self.dtype = dtype
-        self.result: Result = evaluate(case.batch, case.profile)
-        self._bounds: Bounds = bounds(self.result, PRECISIONS[dtype])
+        self.result = _reference(case)
+        self._bounds = _reference_bounds(case, dtype)
         #: The rounding of the expected numbers themselves: a recording carries that of a float32 program.
-        self._recording = bounds(self.result, PRECISIONS["float32"]) if case.recorded else None
+        self._recording = _reference_bounds(case, "float32") if case.recorded else None
 
     def answers(self, view: View) -> bool:
         """Whether the answer says anything that the view looks at."""

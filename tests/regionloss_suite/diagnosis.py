@@ -152,6 +152,8 @@ def _clause_of(axis: str, profile: Profile) -> str:
     """The clause that states the profile's value of an axis."""
     value = getattr(profile, axis)
     bound = [clause for clause in load_clauses().values() if clause.axis == axis]
+    if profile.class_term == "tree":  # the chapter on the tree says more of it than the general one
+        bound.sort(key=lambda clause: not clause.id.startswith("tree."))
     return next((clause.id for clause in bound if value in clause.values or not clause.values), "")
 
 

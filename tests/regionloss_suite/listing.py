@@ -16,14 +16,17 @@ def listing() -> list[dict[str, Any]]:
 
 
 def _entry(clause: Clause, cases: list[Case]) -> dict[str, Any]:
+    from regionloss_suite.mutants import catalogue  # the catalogue and the properties are large; a report needs neither
+    from regionloss_suite.properties import PROPERTIES
+
     entry: dict[str, Any] = {
         "id": clause.id,
         "level": clause.level,
         "axis": clause.axis,
         "chapter": clause.chapter,
         "cases": [case.id for case in cases if clause.id in case.clauses],
-        "properties": [],
-        "mutants": [],
+        "properties": [known.name for known in PROPERTIES.values() if clause.id in known.clauses],
+        "mutants": [mutant.id for mutant in catalogue().values() if mutant.clause == clause.id],
     }
     if clause.untestable:
         entry["untestable"] = clause.untestable
@@ -56,7 +59,7 @@ def page(clause: Clause, entry: dict[str, Any], *, colour: bool) -> list[str]:
     axis = clause.axis or "none: every profile shares it"
     if clause.values:
         axis += " = " + " | ".join(str(value) for value in clause.values)
-    cases = ", ".join(entry["cases"]) or "none"
+    pinned = [f"{kind}: {', '.join(entry[kind]) or 'none'}" for kind in ("cases", "properties", "mutants")]
     return [
         painted(f"{clause.id} · {clause.level}", "1", colour=colour),
         "",
@@ -65,5 +68,5 @@ def page(clause: Clause, entry: dict[str, Any], *, colour: bool) -> list[str]:
         f"axis: {axis}",
         f"source: {clause.source}",
         f"chapter: {clause.chapter}",
-        *textwrap.wrap(f"cases: {cases}", 110, subsequent_indent="  "),
+        *(line for text in pinned for line in textwrap.wrap(text, 110, subsequent_indent="  ")),
     ]
