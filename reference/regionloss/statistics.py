@@ -71,8 +71,9 @@ def printed_cost(delta: Array) -> float:
 
     Summed one by one in float32, as darknet's `mag_array` does: over a large grid that shows in the fifth digit.
     """
-    single = delta.astype(np.float32).ravel()
-    running = np.cumsum(single * single, dtype=np.float32)
+    with np.errstate(over="ignore"):  # darknet prints inf as well
+        single = delta.astype(np.float32).ravel()
+        running = np.cumsum(single * single, dtype=np.float32)
     return float(running[-1]) if running.size else 0.0
 
 

@@ -153,7 +153,7 @@ def _size_residual(t_size: float, size: float, cells: int, anchor: float, profil
     if profile.size_space == "decoded":
         predicted = anchor * float(np.exp(t_size))
         return predicted - size * cells, predicted
-    predicted = float(np.sqrt(anchor * np.exp(t_size) / cells))
+    predicted = float(np.sqrt(anchor / cells) * np.exp(t_size / 2))
     return predicted - float(np.sqrt(size)), predicted / 2
 
 
