@@ -33,6 +33,14 @@ class TorchEagerAdapter:
 
     def answer(self, question: Question) -> Answer:
         """Evaluate the loss and let autograd differentiate it."""
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # the batches of a judge are tiny: waking a pool costs more than it does
+        try:
+            return self._answer(question)
+        finally:
+            torch.set_num_threads(threads)
+
+    def _answer(self, question: Question) -> Answer:
         batch = question.batch
         exact = torch.from_numpy(np.array(batch.predictions, dtype=np.float64))
         predictions = exact.to(_DTYPES[question.dtype]).to(question.device).requires_grad_()
