@@ -91,8 +91,8 @@ class Profile:
             )
         if self.class_collision == "accumulate" and self.ignored_class != "none":
             raise ProfileError(
-                f"profile {self.name!r}: ignored_class is {self.ignored_class!r}, which needs class_collision 'replace', "
-                "not 'accumulate'"
+                f"profile {self.name!r}: ignored_class is {self.ignored_class!r}, which needs class_collision "
+                "'replace', not 'accumulate'"
             )
         if self.size_target_floor == "one-cell" and self.size_space != "log":
             raise ProfileError(
