@@ -6,22 +6,18 @@ import argparse
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from regionloss_spec import CaseError, ProfileError, load_clauses, load_profile
 from regionloss_spec.case import CASES, Case, case_from_json, read_json
-from regionloss_spec.recording import load_folder, recording_from_json
-from regionloss_suite.report import WRONG_USAGE, Report
-
-
-class UsageError(Exception):
-    """The command was asked for something that there is not; exit code 2."""
+from regionloss_spec.recording import recording_from_json
+from regionloss_suite.cli_check import UsageError, add_check, add_report, write
+from regionloss_suite.report import WRONG_USAGE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 conforming, 1 not, 2 wrong usage, 3 the loss crashed."""
+    """Run one command and return its exit code: 0 conforming, 1 not, 2 wrong usage, 3 the loss crashed, 4 regressed."""
     options = _parser().parse_args(arguments)
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     try:
@@ -40,27 +36,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    check = commands.add_parser(
-        "check",
-        help="judge a loss, clause by clause",
-        description="Judge a loss against the golden cases, clause by clause.",
-        epilog="Exit code: 0 conforming, 1 not, 2 wrong usage, 3 the loss under test crashed.",
-    )
-    check.add_argument(
-        "adapter", nargs="?", default="numpy", help="numpy, torch, or your own as module:object (default: numpy)"
-    )
-    check.add_argument(
-        "--profile", metavar="P", help="judge it as this profile, a name or a .toml file (default: all that it claims)"
-    )
-    check.add_argument(
-        "--cases",
-        metavar="DIR",
-        type=Path,
-        help="a folder of cases or of darknet recordings, instead of the bundled cases",
-    )
-    check.add_argument("--json", metavar="FILE", type=Path, help="write the complete report to this file")
-    check.set_defaults(run=_check)
+    add_check(commands)
+    _add_explain(commands)
+    _add_clauses(commands)
+    add_report(commands)
+    return parser
 
+
+def _add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     explain = commands.add_parser(
         "explain",
         help="show which indicator is on at each predictor of a case, and why",
@@ -73,6 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--profile", metavar="P", help="explain the input under another profile")
     explain.set_defaults(run=_explain)
 
+
+def _add_clauses(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     clauses = commands.add_parser(
         "clauses",
         help="list the clauses of the spec, or show one",
@@ -81,51 +66,6 @@ def _parser() -> argparse.ArgumentParser:
     clauses.add_argument("id", nargs="?", help="show this clause in full")
     clauses.add_argument("--json", metavar="FILE", type=Path, help="write the list to this file")
     clauses.set_defaults(run=_clauses)
-    return parser
-
-
-def _check(options: argparse.Namespace, colour: bool) -> int:
-    if options.profile is not None:
-        load_profile(options.profile)
-    report = run_check(options.adapter, profile=options.profile, cases=options.cases, show=True)
-    if options.json is not None:
-        _write(options.json, lambda: report.write_json(options.json))
-    print("\n".join(report.lines(colour=colour)))
-    return report.exit_code
-
-
-def run_check(adapter: str, *, profile: str | None = None, cases: Path | None = None, show: bool = False) -> Report:
-    """Judge an adapter through pytest and return the report.
-
-    Args:
-        adapter: `numpy`, `torch` or `module:object`.
-        profile: judge it as this profile, by name or `.toml` file; all that it claims if left out.
-        cases: a folder of cases or recordings; the bundled cases if left out.
-        show: whether to show progress on a terminal.
-
-    Raises:
-        UsageError: no such adapter, profile or cases.
-        CaseError, ProfileError: a file that cannot be read.
-    """
-    import pytest  # slow to import, and `explain` and `clauses` do without it
-
-    from regionloss_adapters import AdapterError, load_adapter
-    from regionloss_suite.judge import Judge, NothingToJudgeError
-    from regionloss_suite.plugin import Collector
-
-    try:
-        judge = Judge(load_adapter(adapter), load_folder(cases or CASES), profile)
-    except (AdapterError, NothingToJudgeError) as error:
-        raise UsageError(str(error)) from error
-    collector = Collector(judge, show=show)
-    # The user's own pytest configuration and plugins have no say in a verdict.
-    command = ["--pyargs", "regionloss_suite.test_golden", "-c", os.devnull, "--import-mode=importlib"]
-    command += ["-p", "no:terminal", "-p", "no:cacheprovider", "-p", "regionloss_suite.plugin"]
-    with tempfile.TemporaryDirectory() as empty:
-        pytest.main([*command, "--rootdir", empty], plugins=[collector])
-    if collector.failed_otherwise or len(collector.verdicts) != len(judge.clauses):
-        raise RuntimeError(f"the suite itself failed, which says nothing about {adapter}: {collector.failed_otherwise}")
-    return Report(adapter, judge.profile, len(judge.cases), collector.verdicts, judge.crashes)
 
 
 def _explain(options: argparse.Namespace, colour: bool) -> int:
@@ -182,12 +122,5 @@ def _clauses(options: argparse.Namespace, colour: bool) -> int:
         print("\n".join(table(entries, colour=colour)))
     if options.json is not None:
         text = json.dumps(entries, indent=1, ensure_ascii=False) + "\n"
-        _write(options.json, lambda: options.json.write_text(text, encoding="utf-8"))
+        write(options.json, lambda: options.json.write_text(text, encoding="utf-8"))
     return 0
-
-
-def _write(path: Path, write: object) -> None:
-    try:
-        write()  # type: ignore[operator]
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}") from error

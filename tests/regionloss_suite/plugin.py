@@ -13,19 +13,26 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from regionloss_suite.judge import Judge, Verdict
+    from regionloss_suite.judge import Judge
+    from regionloss_suite.verdict import Verdict
 
 _JUDGE = pytest.StashKey["Judge"]()
 _VERDICTS = pytest.StashKey["list[Verdict]"]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--regionloss-adapter`, `--regionloss-profile` and `--regionloss-cases`."""
+    """`--regionloss-adapter`, `--regionloss-profile`, `--regionloss-cases`, and how hard the properties are tried."""
     group = parser.getgroup("regionloss", "conformance of a YOLOv2 loss")
     group.addoption("--regionloss-adapter", default="numpy", metavar="NAME", help="numpy, torch or module:object")
     group.addoption("--regionloss-profile", default=None, metavar="NAME", help="judge it as this profile")
     group.addoption(
         "--regionloss-cases", default=None, metavar="DIR", help="cases or recordings instead of the bundled cases"
+    )
+    group.addoption(
+        "--regionloss-examples", default=16, type=int, metavar="N", help="draw about N batches for each property"
+    )
+    group.addoption(
+        "--regionloss-failures", default=None, metavar="DIR", help="write the smallest failing batches as cases"
     )
 
 

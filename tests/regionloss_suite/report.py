@@ -113,14 +113,14 @@ class Report:
         lines = []
         for verdict, followers in self.folded():
             mark, paint = MARKS[verdict.verdict]
-            text = f"{mark} {verdict.clause:<{width}}  {verdict.level:<6}  {verdict.verdict}"
+            text = f"{mark} {printable(verdict.clause):<{width}}  {verdict.level:<6}  {verdict.verdict}"
             if verdict.cases:
                 text += f" · {verdict.cases} case{'s' * (verdict.cases != 1)}"
             lines.append(painted(text, paint if verdict.verdict != "conforming" else "", colour=colour))
             lines += [painted(f"    {said}", paint, colour=colour) for said in _details(verdict)]
             for follower in followers:
                 mark, paint = MARKS[follower.verdict]
-                lines.append(painted(f"    ↳ {mark} {follower.clause} follows", paint, colour=colour))
+                lines.append(painted(f"    ↳ {mark} {printable(follower.clause)} follows", paint, colour=colour))
         for case, trace in list(self.crashes.items())[:3]:
             lines += ["", f"The loss crashed on case {printable(case)}:"]
             lines += [f"  | {printable(line)}" for line in trace.rstrip().splitlines()]
@@ -135,7 +135,7 @@ class Report:
         """One line: conforming or not, and the counts."""
         shown = ", ".join(f"{count} {kind}" for kind, count in self.counts.items())
         text = f"{printable(self.adapter)} (profile {printable(self.profile)}): {self.outcome} · "
-        text += f"{len(self.verdicts)} clauses: {shown} · {self.cases} cases"
+        text += f"{len(self.verdicts)} clauses: {shown} · {self.cases} case{'s' * (self.cases != 1)}"
         if self.stale:
             text += f" · {len(self.stale)} expected deviation{'s' * (len(self.stale) != 1)} to settle"
         return painted(text, "1;32" if self.exit_code == CONFORMING else "1;31", colour=colour)

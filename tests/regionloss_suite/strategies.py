@@ -1,7 +1,8 @@
 """Hypothesis strategies that know the domain: what is rare in random data and decides the loss is common here.
 
-Ties of anchors, collisions, repeated truths, centres exactly on cell borders, boxes close to a truth, both sides of the
-prior's limit, grids that are not square, empty images and large logits.
+Ties of anchors, collisions, repeated truths, centres exactly on cell borders, boxes close to a truth or at the
+threshold from it, both sides of the limit of the prior, grids that are not square, empty images, tiny and huge boxes
+and large logits.
 """
 
 from __future__ import annotations
@@ -9,39 +10,63 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+
 from regionloss_spec import Batch, Profile
 
 #: Trees with groups of several sizes, by their number of classes.
 _TREES = {3: (-1, -1, 0), 5: (-1, -1, 0, 0, 1), 7: (-1, -1, 0, 0, 0, 1, 1)}
-_ANCHORS = ((1.0, 1.0), (2.0, 1.0), (1.0, 2.0), (0.5, 0.5), (1.25, 0.75), (3.0, 2.5))
-_SIZES = (0.05, 0.2, 0.25, 0.3, 0.5, 0.75, 1.0)
+_ANCHORS = ((1.0, 1.0), (2.0, 1.0), (1.0, 2.0), (0.5, 0.5), (1.25, 0.75), (1.125, 1.0), (3.0, 2.5))
+_SIZES = (0.05, 0.2, 0.25, 0.3, 0.5, 0.75, 1.0, 2.0**-10, 1e-6)
+#: On a lattice: all numbers are short binary fractions, so that moving them is exact.
+_LATTICE_CELLS = (1, 2, 4)
+_LATTICE_SIZES = (0.0625, 0.125, 0.25, 0.375, 0.5, 0.75, 1.0)
+#: How far a box is from the truth that it was put on; a NaN stands for as far as the threshold.
+_AWAY = (0.0, 0.1, -0.3, float("nan"))
 
 
 @st.composite
-def batches(draw: st.DrawFn, profile: Profile) -> Batch:
-    """Batches inside the domain of a profile; every number is exact in float32."""
-    images, height, width = draw(st.integers(1, 3)), draw(st.integers(1, 4)), draw(st.integers(1, 4))
+def batches(
+    draw: st.DrawFn, profile: Profile, *, images: tuple[int, int] = (1, 3), lattice: bool = False, boxless: bool = True
+) -> Batch:
+    """Batches inside the domain of a profile; every number is exact in float32.
+
+    Args:
+        draw: given by Hypothesis.
+        profile: decides between classes and a tree of classes, and which counts of images seen are of interest.
+        images: least and most number of images.
+        lattice: grids of 1, 2 and 4 cells, and centres that are never on a border of cells: such batches can be
+            shifted, flipped and transposed without rounding.
+        boxless: whether images of a tree may have a class and no box.
+    """
+    count = draw(st.integers(*images))
+    cells = st.sampled_from(_LATTICE_CELLS) if lattice else st.integers(1, 4)
+    height, width = draw(cells), draw(cells)
     anchors = np.array(draw(st.lists(st.sampled_from(_ANCHORS), min_size=1, max_size=3)))
     tree = draw(st.sampled_from(list(_TREES.values()))) if profile.class_term == "tree" else None
     classes = draw(st.integers(1, 4)) if tree is None else len(tree)
-    truths = tuple(draw(truth_lists(height, width, classes, boxless=tree is not None)) for _ in range(images))
-    predictions = np.zeros((images, len(anchors), 5 + classes, height, width))
+    lists = truth_lists(height, width, classes, boxless=boxless and tree is not None, lattice=lattice)
+    truths = tuple(draw(lists) for _ in range(count))
+    predictions = np.zeros((count, len(anchors), 5 + classes, height, width))
     seed = draw(st.integers(0, 2**16))
     if seed:  # shrinks to a network that answers 0 everywhere
         predictions = np.random.default_rng(seed).normal(size=predictions.shape)
     for _ in range(draw(st.integers(0, 4))):
-        place = tuple(draw(st.integers(0, size - 1)) for size in (images, len(anchors), height, width))
+        place = tuple(draw(st.integers(0, size - 1)) for size in (count, len(anchors), height, width))
         image, anchor, row, column = place
         if len(truths[image]) and draw(st.booleans()):
             truth = truths[image][draw(st.integers(0, len(truths[image]) - 1))]
-            raw = _raw_of(truth, row, column, anchors[anchor], height, width)
-            predictions[image, anchor, :4, row, column] = raw + draw(st.sampled_from((0.0, 0.1, -0.3)))
+            raw = raw_of(truth, row, column, anchors[anchor], height, width)
+            away = draw(st.sampled_from(_AWAY))
+            if np.isnan(away):
+                raw[2] += np.log(profile.thresh or 1.0) + draw(st.sampled_from((0.0, 3e-7, -3e-7)))
+                away = 0.0
+            predictions[image, anchor, :4, row, column] = raw + away
         else:
             logit = st.sampled_from((0.0, -1.5, 4.0, 15.0, -15.0, 100.0, -100.0))
             predictions[image, anchor, :, row, column] = [draw(logit) for _ in range(5 + classes)]
     until = max(profile.prior_until, 1)
     return Batch(
-        predictions=predictions.reshape(images, -1, height, width).astype(np.float32).astype(np.float64),
+        predictions=predictions.reshape(count, -1, height, width).astype(np.float32).astype(np.float64),
         truths=truths,
         anchors=anchors,
         classes=classes,
@@ -51,19 +76,22 @@ def batches(draw: st.DrawFn, profile: Profile) -> Batch:
 
 
 @st.composite
-def truth_lists(draw: st.DrawFn, height: int, width: int, classes: int, *, boxless: bool) -> NDArray[np.float64]:
+def truth_lists(
+    draw: st.DrawFn, height: int, width: int, classes: int, *, boxless: bool = False, lattice: bool = False
+) -> NDArray[np.float64]:
     """The truths of one image, `[T, 5]`, T from 0 to 5; with `boxless`, now and then a class and no box."""
     rows: list[list[float]] = []
+    places, sizes = (_lattice_places, _LATTICE_SIZES) if lattice else (_places, _SIZES)
     for _ in range(draw(st.integers(0, 5))):
         label = float(draw(st.integers(0, classes - 1)))
         if rows and draw(st.integers(0, 3)) == 0:  # in the cell of another truth, often its very twin
             other = draw(st.sampled_from(rows))
-            size = other[2:4] if draw(st.booleans()) else [draw(st.sampled_from(_SIZES)), draw(st.sampled_from(_SIZES))]
+            size = other[2:4] if draw(st.booleans()) else [draw(st.sampled_from(sizes)), draw(st.sampled_from(sizes))]
             rows.append([*other[:2], *size, label])
             continue
-        w = draw(st.sampled_from(_SIZES))
-        h = w * width / height if draw(st.booleans()) and w * width <= height else draw(st.sampled_from(_SIZES))
-        rows.append([draw(_places(width)), draw(_places(height)), w, h, label])
+        w = draw(st.sampled_from(sizes))
+        h = w * width / height if draw(st.booleans()) and w * width <= height else draw(st.sampled_from(sizes))
+        rows.append([draw(places(width)), draw(places(height)), w, h, label])
     if boxless and draw(st.integers(0, 4)) == 0:
         rows.append([1e6, 1e6, 1e6, 1e6, float(draw(st.integers(0, classes - 1)))])
     return np.array(rows, dtype=np.float32).astype(np.float64).reshape(len(rows), 5)
@@ -76,7 +104,12 @@ def _places(cells: int) -> st.SearchStrategy[float]:
     return st.sampled_from([*borders, *middles, 0.125, 0.7, 0.9990234375])
 
 
-def _raw_of(
+def _lattice_places(cells: int) -> st.SearchStrategy[float]:
+    """A centre along one axis, inside a cell and a multiple of an eighth of it."""
+    return st.sampled_from([(k + m / 8) / cells for k in range(cells) for m in range(1, 8)])
+
+
+def raw_of(
     truth: NDArray[np.float64], row: int, column: int, anchor: NDArray[np.float64], height: int, width: int
 ) -> NDArray[np.float64]:
     """Raw outputs tx, ty, tw, th that put a predictor's box close to a truth, as far as its cell allows."""

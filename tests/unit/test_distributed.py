@@ -49,7 +49,7 @@ def _work(rank: int, port: int, profile_name: str, folder: str) -> None:
         images_seen=batch.images_seen,
         profile=profile_name,
     )
-    result.potential.backward()
+    result.potential.backward()  # type: ignore[no-untyped-call]  # torch does not type it
     total = result.potential.detach().clone()
     dist.all_reduce(total)
     averaged = scale.weight.grad.item()

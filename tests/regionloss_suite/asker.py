@@ -1,0 +1,428 @@
+"""Puts batches to an adapter and holds what comes back against the reference on the very same bits.
+
+Nothing is compared by a tolerance of its own: an answer with the reference through `Comparison`, two answers of one
+adapter with each other by the sum of the bounds of both.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from hypothesis import assume
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from regionloss import Result, evaluate
+from regionloss.bounds import PRECISIONS, ROUNDINGS, Bounds
+from regionloss_adapters import Adapter, AdapterError, Answer, CannotAnswer, Question, Refused
+from regionloss_spec import Batch, Case, Profile, load_clauses, profile_names
+from regionloss_spec.case import Expected
+from regionloss_spec.clause import BLOCKS, STATES, TERMS, View
+from regionloss_suite.compare import Comparison, Difference
+from regionloss_suite.coverage import clauses_reached
+from regionloss_suite.margins import unsettled
+from regionloss_suite.reduction import multiplied_out
+from regionloss_suite.strategies import batches
+
+Array = NDArray[Any]
+Carry = Callable[[Array], Array]
+
+_CHANNELS = ("tx", "ty", "tw", "th", "to")
+
+#: Everything that an answer can be held against the reference in, from what decides to what follows from it.
+VIEWS = (
+    View("indicator"),
+    *(View("gradient", (block,), STATES) for block in BLOCKS),
+    *(View("term", term=name) for name in TERMS),
+    View("potential"),
+    View("printed cost"),
+    View("statistics"),
+)
+
+
+class Departs(Exception):  # noqa: N818  # a finding about the loss under test, not an error of the suite
+    """The loss under test departs: where it first does, and on which batch."""
+
+    def __init__(self, difference: Difference, batch: Batch, profile: Profile, clauses: Sequence[str] = ()) -> None:
+        super().__init__(str(difference))
+        self.difference = difference
+        self.batch = batch
+        self.profile = profile
+        #: The clauses that the departure speaks of; those of the property where none are named.
+        self.clauses = tuple(clauses)
+
+
+class Unanswered(Exception):  # noqa: N818  # a limit of the adapter, not an error
+    """The adapter cannot be asked this; the message says why."""
+
+
+def quantised(values: Array, dtype: str) -> Array:
+    """Numbers rounded to a format, held in float64."""
+    if dtype == "bfloat16":  # float32 without the lower half of its bits, rounded to even
+        bits = np.asarray(values, dtype=np.float32).view(np.uint32)
+        bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)
+        return bits.view(np.float32).astype(np.float64)
+    return np.asarray(values).astype(dtype).astype(np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """One batch that was put to the adapter, what it said, and what the reference says.
+
+    Attributes:
+        case: the batch as a case that expects what the reference answers.
+        dtype: the format it was asked in.
+        answer: what the adapter said, its reduction and factor multiplied out.
+        raw: what it said, as it said it.
+        clauses: what it is asked for.
+    """
+
+    case: Case
+    dtype: str
+    answer: Answer
+    raw: Answer
+    clauses: tuple[str, ...] = ()
+
+    @cached_property
+    def comparison(self) -> Comparison:
+        """The answer beside that of the reference."""
+        with np.errstate(all="ignore"):
+            return Comparison(self.case, self.answer, self.dtype)
+
+    @property
+    def result(self) -> Result:
+        """What the reference answers."""
+        return self.comparison.result
+
+    @property
+    def bounds(self) -> Bounds:
+        """How far the answer may be from that."""
+        return self.comparison._bounds  # for a case that is no recording, the whole bound
+
+    @cached_property
+    def edges(self) -> tuple[str, ...]:
+        """The decisions that the precision cannot settle."""
+        return unsettled(self.result, self.bounds, PRECISIONS[self.dtype])
+
+    @property
+    def unit(self) -> float:
+        """Unit roundoff of the arithmetic."""
+        return PRECISIONS[self.dtype].unit
+
+    @property
+    def gradient(self) -> Array:
+        """The answered gradient by predictor, `[N, A, 5+C, H, W]`."""
+        got = np.asarray(self.answer.gradient, dtype=np.float64)
+        if got.shape != self.result.gradient.shape:
+            raise self.departs("shape of the gradient", str(list(got.shape)), str(list(self.result.gradient.shape)))
+        return got.reshape(self.result.t.shape)
+
+    @property
+    def gradient_bound(self) -> Array:
+        """Its bound, `[N, A, 5+C, H, W]`."""
+        return self.bounds.gradient.reshape(self.result.t.shape)
+
+    @property
+    def states(self) -> Array:
+        """Truths that each predictor answers for, and whether it is ignored, `[N, A, 2, H, W]`; -1 where not said."""
+        images, anchors, _, height, width = self.result.t.shape
+        found = np.zeros((images, anchors, 2, height, width), dtype=int)
+        for at, places in ((0, self.answer.responsible), (1, self.answer.ignored)):
+            if places is None:
+                found[:, :, at] = -1
+            for image, *_, anchor, row, column in places or ():
+                found[image, anchor, at, row, column] += 1
+        return found
+
+    def departs(self, quantity: str, got: float | str, expected: float | str, bound: float | None = None) -> Departs:
+        """A departure without a place."""
+        difference = Difference(
+            case=self.case.id, dtype=self.dtype, quantity=quantity, got=got, expected=expected, bound=bound
+        )
+        return Departs(difference, self.case.batch, self.case.profile)
+
+    def hold(self, name: str, got: Array, expected: Array, bound: Array, where: Array | None = None) -> None:
+        """Raise `Departs` at the first element of `[N, A, E, H, W]` that is further from another than its bound."""
+        wrong = ~(np.abs(got - expected) <= bound)  # true where one is not a number
+        if where is not None:
+            wrong &= where
+        places = np.argwhere(np.moveaxis(wrong, (3, 4), (1, 2)))
+        if not len(places):
+            return
+        image, row, column, anchor, channel = map(int, places[0])
+        at = (image, anchor, channel, row, column)
+        if name == "gradient":
+            name = f"{_CHANNELS[channel] if channel < 5 else f'class {channel - 5}'} gradient"
+        difference = Difference(
+            case=self.case.id,
+            dtype=self.dtype,
+            quantity=name,
+            got=float(got[at]),
+            expected=float(expected[at]),
+            bound=float(np.broadcast_to(bound, got.shape)[at]),
+            image=image,
+            row=row,
+            column=column,
+            anchor=anchor,
+        )
+        raise Departs(difference, self.case.batch, self.case.profile)
+
+    def hold_number(self, name: str, got: float, expected: float, bound: float) -> None:
+        """Raise `Departs` if a number is further from another than its bound."""
+        if not abs(got - expected) <= bound:
+            raise self.departs(name, float(got), float(expected), float(bound))
+
+    def conforms(self, views: Sequence[View] = ()) -> None:
+        """Raise `Departs` where the answer departs from the reference.
+
+        Args:
+            views: where to look; if left out, where the clauses that are asked about are seen.
+        """
+        assume(not self.needs_skipping)
+        seen = {clause: self._seen(clause) for clause in self.clauses}
+        first = self._first(views or [view for own in seen.values() for view in own] or VIEWS)
+        if first is not None:
+            departing = [clause for clause, own in seen.items() if self._first(own) is not None]
+            raise Departs(first, self.case.batch, self.case.profile, departing)
+
+    def _first(self, views: Sequence[View]) -> Difference | None:
+        with np.errstate(all="ignore"):
+            found = (self.comparison.difference(view) for view in views)
+            return next((difference for difference in found if difference is not None), None)
+
+    def _seen(self, clause: str) -> Sequence[View]:
+        """The views of a clause that are answered and tell most: where everything shows, nothing is told apart."""
+        answered = [view for view in load_clauses()[clause].seen if self.comparison.answers(view)]
+        ranks = [2 if view.broad else 1 if view.answer == "potential" else 0 for view in answered]
+        return [
+            part
+            for view, rank in zip(answered, ranks, strict=True)
+            if rank == min(ranks)
+            for part in (VIEWS if view.answer == "everything" else (view,))
+        ]
+
+    @property
+    def needs_skipping(self) -> bool:
+        """Whether decisions are open of which a comparison does not accept every outcome by itself."""
+        return len(self.edges) > 1 or not {"threshold", "cell border", "anchor"}.issuperset(self.edges)
+
+
+class Asker:
+    """Asks one adapter about batches of one profile, in one format, on one device.
+
+    Args:
+        adapter: the loss under test.
+        profile: the choices it is judged by.
+        dtype: format of the predictions.
+        device: where it is to compute.
+        case: id under which the batches appear in what is reported.
+        clauses: what is asked about.
+        needs: what an answer has to hold to be of use, out of `ANSWERS`.
+        notes: whether to note which clauses the batches show.
+    """
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        profile: Profile,
+        dtype: str,
+        device: str = "cpu",
+        *,
+        case: str = "drawn",
+        clauses: tuple[str, ...] = (),
+        needs: tuple[str, ...] = (),
+        notes: bool = True,
+    ) -> None:
+        self.adapter = adapter
+        self.description = adapter.describe()
+        self.profile = profile
+        self.dtype = dtype
+        self.device = device
+        self.case = case
+        self.clauses = clauses
+        self.needs = needs
+        self.notes = notes
+        #: The clauses that the batches asked about have shown so far.
+        self.shown: set[str] = set()
+        #: How many batches were answered.
+        self.answered = 0
+        #: The adapter's own mistake, if it made one.
+        self.fault: AdapterError | None = None
+        #: The traceback of the last crash of the loss under test.
+        self.crash = ""
+
+    def draw(self, data: st.DataObject, **options: Any) -> Batch:
+        """Draw a batch that is exact in the format; the options are those of `strategies.batches`."""
+        batch = data.draw(batches(self.profile, **options))
+        predictions = quantised(batch.predictions, self.dtype)
+        if self.profile.size_space != "log" and self.dtype != "float64":
+            # An exponential enters the gradient there, and what overflows has no bound to be compared by.
+            sizes = predictions.reshape(len(predictions), len(batch.anchors), 5 + batch.classes, *predictions.shape[2:])
+            sizes[:, :, 2:4] = np.minimum(sizes[:, :, 2:4], 16.0)
+        return dataclasses.replace(batch, predictions=predictions)
+
+    def ask(self, batch: Batch, profile: Profile | None = None, *, upstream: float = 1.0) -> Asked:
+        """Put a batch inside the domain to the adapter.
+
+        Raises:
+            Departs: it refuses the batch, or breaks on it.
+            Unanswered: it cannot be asked this.
+        """
+        case = self._case(batch, profile or self.profile)
+        question = Question(batch=batch, profile=case.profile, dtype=self.dtype, device=self.device, upstream=upstream)
+        raw = self._put(question, case)
+        if isinstance(raw, Refused):
+            raise self._departs(case, f"refused: {raw}", "an answer")
+        self._expect(raw)
+        self.answered += 1
+        paid = 0
+        if self.description.reduction == "per-object":
+            paid = sum(match.pays_box for match in evaluate(batch, case.profile).decisions.matches)
+        asked = Asked(
+            case, self.dtype, multiplied_out(raw, self.description, len(batch.truths), paid), raw, self.clauses
+        )
+        if self.notes:
+            self.note(asked)
+        return asked
+
+    def note(self, asked: Asked) -> None:
+        """Count the clauses that a batch shows."""
+        reached = clauses_reached(asked.result, asked.case.batch.images_seen)
+        self.shown.update(clause for clause in reached if not clause.startswith("numerics.float"))
+        self.shown.add(f"numerics.{self.dtype}")
+
+    def refusal(self, batch: Batch) -> Refused:
+        """Put a batch outside the domain to the adapter, and return how it refuses.
+
+        Raises:
+            Departs: it answers, or breaks.
+            Unanswered: it cannot be asked this.
+        """
+        case = self._case(batch, self.profile)
+        said = self._put(Question(batch=batch, profile=self.profile, dtype=self.dtype, device=self.device), case)
+        if not isinstance(said, Refused):
+            raise self._departs(case, "an answer", "a refusal")
+        self.answered += 1
+        return said
+
+    def agree(
+        self,
+        one: Asked,
+        other: Asked,
+        *,
+        carry: Carry = lambda array: array,
+        channels: Carry = lambda array: array,
+        where: Array | None = None,
+        totals: bool = True,
+    ) -> None:
+        """Raise `Departs` where two answers that should say the same do not, by the sum of their bounds.
+
+        Args:
+            one: the answer that gives what is expected.
+            other: the answer that is held against it.
+            carry: moves predictors `[N, A, E, H, W]`, of any E, from the places of `one` to those of `other`.
+            channels: moves or turns the channels of a gradient, as they are after `carry`.
+            where: what is looked at, bool, broadcast to `[N, A, 5+C, H, W]`; everything if left out.
+            totals: whether terms and potential are the same too.
+        """
+        assume(not one.edges and not other.edges)
+        places = None if where is None else np.broadcast_to(where, other.result.t.shape)
+        states = None if places is None else places.any(axis=2, keepdims=True)
+        expected, got = carry(one.states), other.states
+        said = (expected >= 0) & (got >= 0)
+        for at, name in enumerate(("truths that the predictor is responsible for", "ignored")):
+            part = slice(at, at + 1)
+            here = said[:, :, part] if states is None else said[:, :, part] & states
+            other.hold(name, got[:, :, part], expected[:, :, part], np.zeros(1), here)
+        if one.answer.gradient is not None and other.answer.gradient is not None:
+            expected, got = channels(carry(one.gradient)), other.gradient
+            bound = np.abs(channels(carry(one.gradient_bound))) + other.gradient_bound
+            other.hold("gradient", got, expected, bound + self.rounding(expected, got), places)
+        if totals and where is None:
+            for name, (first, second, limit) in both(one, other).items():
+                other.hold_number(name, second, first, limit + self.rounding_of_sum(other, first, second))
+
+    def rounding(self, *answers: Array) -> Array:
+        """What numbers as large as these may owe to rounding, whatever they should be (`numerics.bound`, K·u·|g|).
+
+        Where an answer is wrong, so is the bound of the right one: a number where there should be none has the bound 0.
+        That is another clause's matter than a relation between two answers.
+        """
+        precision = PRECISIONS[self.dtype]
+        relative = ROUNDINGS * precision.unit + precision.output
+        return np.asarray(relative * sum(np.abs(answer) for answer in answers))
+
+    def rounding_of_sum(self, asked: Asked, *numbers: float) -> float:
+        """The same for terms and potentials, which are sums over the predictors of a batch."""
+        images, anchors, _, height, width = asked.result.t.shape
+        summands = 1 + float(np.sqrt(images * anchors * height * width))
+        return ROUNDINGS * PRECISIONS[self.dtype].unit * summands * sum(abs(number) for number in numbers)
+
+    def _expect(self, answer: Answer) -> None:
+        """Raise `Unanswered` where an answer lacks what is needed, or everything."""
+        said = {
+            "potential": answer.potential is not None,
+            "terms": answer.terms is not None,
+            "gradient": answer.gradient is not None,
+            "indicators": answer.responsible is not None or answer.ignored is not None,
+            "printed cost": answer.printed_cost is not None,
+            "statistics": answer.statistics is not None,
+        }
+        lacking = [name for name in self.needs if not said.get(name, True)]
+        if lacking or not any(said.values()):
+            name = self.description.name
+            raise Unanswered(f"{name} promises {' and '.join(lacking) or 'an answer'} and does not give it")
+
+    def _put(self, question: Question, case: Case) -> Answer | Refused:
+        try:
+            return self.adapter.answer(question)
+        except Refused as refused:
+            return refused
+        except CannotAnswer as error:
+            raise Unanswered(str(error)) from error
+        except AdapterError as error:  # the adapter's own mistake says nothing about the loss
+            self.fault = self.fault or error
+            raise Unanswered(str(error)) from error
+        except Exception as error:  # whatever a loss under test may raise is a finding about that loss
+            self.crash = traceback.format_exc()
+            raise self._departs(case, f"crashed: {type(error).__name__}: {error}", "an answer") from error
+
+    def _departs(self, case: Case, got: str, expected: str) -> Departs:
+        difference = Difference(case=case.id, dtype=self.dtype, quantity="error", got=got, expected=expected)
+        return Departs(difference, case.batch, case.profile)
+
+    def _case(self, batch: Batch, profile: Profile) -> Case:
+        return case_of(self.case, self.case.replace("-", " "), batch, profile)
+
+
+def case_of(name: str, title: str, batch: Batch, profile: Profile) -> Case:
+    """A drawn batch as a case that expects what the reference answers."""
+    base = profile.name if profile.name in profile_names() else "darknet"
+    return Case(
+        id=name,
+        title=title,
+        provenance={"kind": "derivation"},
+        base=base,
+        profile=profile,
+        batch=batch,
+        expected=Expected(),
+    )
+
+
+def both(one: Asked, other: Asked) -> dict[str, tuple[float, float, float]]:
+    """The numbers that two answers give: that of each, and the sum of their bounds."""
+    found = {}
+    if one.answer.potential is not None and other.answer.potential is not None:
+        bound = one.bounds.potential + other.bounds.potential
+        found["potential"] = (one.answer.potential, other.answer.potential, bound)
+    if one.answer.terms is not None and other.answer.terms is not None:
+        for name in TERMS:
+            first, second = (terms.get(name, float("nan")) for terms in (one.answer.terms, other.answer.terms))
+            found[f"term {name}"] = (first, second, one.bounds.terms[name] + other.bounds.terms[name])
+    return found

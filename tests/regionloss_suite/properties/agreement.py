@@ -1,0 +1,133 @@
+"""Agreement with the reference on drawn batches, answer by answer: the block of channels names the term.
+
+A clause is pinned by what it is seen in, and only where a drawn batch shows what it speaks of. Where the indicators of
+a batch depart, its gradient and terms follow from that and are not judged by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hypothesis import assume
+from hypothesis import strategies as st
+
+from regionloss import Result
+from regionloss_spec import load_clauses
+from regionloss_spec.clause import View
+from regionloss_suite.asker import VIEWS, Asked, Asker, Departs
+from regionloss_suite.properties.property import Function
+from regionloss_suite.properties.registry import pins
+
+#: What the number format promises, whichever the property is about.
+_FORMATS = ("numerics.float64", "numerics.float32", "numerics.float16", "numerics.bfloat16")
+
+#: Each subject: its name, the views that it is judged in, and what an adapter has to answer.
+_SUBJECTS: tuple[tuple[str, Callable[[View], bool], tuple[str, ...]], ...] = (
+    ("the indicators", lambda view: view.answer == "indicator", ("indicators",)),
+    ("the gradient of tx and ty", lambda view: "xy" in view.blocks, ("gradient",)),
+    ("the gradient of tw and th", lambda view: "wh" in view.blocks, ("gradient",)),
+    ("the gradient of the objectness", lambda view: "o" in view.blocks, ("gradient",)),
+    ("the gradient of the classes", lambda view: "c" in view.blocks, ("gradient",)),
+    ("the value of each term", lambda view: view.answer == "term", ("terms",)),
+    ("the potential", lambda view: view.answer == "potential", ("potential",)),
+    ("the printed cost", lambda view: view.answer == "printed cost", ("printed cost",)),
+    ("the statistics line", lambda view: view.answer == "statistics", ("statistics",)),
+)
+#: What is tried under every value of every axis.
+EVERYTHING = "everything that decides the loss agrees with the reference"
+
+
+def _speaks_of(view: View, chosen: Callable[[View], bool]) -> bool:
+    """Whether a view of a clause, if it tells this clause from others, is a part of what a subject is judged in."""
+    if view.broad:
+        return False
+    if view.answer == "gradient":
+        return any(chosen(View("gradient", (block,), view.states)) for block in view.blocks)
+    return chosen(view)
+
+
+def _pinned(chosen: Callable[[View], bool]) -> tuple[str, ...]:
+    clauses = load_clauses().values()
+    return tuple(clause.id for clause in clauses if any(_speaks_of(view, chosen) for view in clause.seen))
+
+
+def _agrees(chosen: Callable[[View], bool]) -> Function:
+    views = tuple(view for view in VIEWS if chosen(view))
+
+    def property_of_one_answer(asker: Asker, data: st.DataObject) -> None:
+        """Within the bound of every number, and exactly where something is decided."""
+        asked = asker.ask(asker.draw(data))
+        asker.shown.update(_shown_besides(asked.result))
+        if views[0].answer == "statistics":
+            assume(_iou_is_sharp(asked))
+        elif not any(view.answer == "indicator" for view in views):
+            assume(asked.comparison.difference(View("indicator")) is None)
+        try:
+            asked.conforms(views)
+        except Departs as departs:
+            departs.clauses = _to_blame(asker, asked, chosen)
+            raise
+
+    return property_of_one_answer
+
+
+def _to_blame(asker: Asker, asked: Asked, chosen: Callable[[View], bool]) -> tuple[str, ...]:
+    """The clauses that the departing batch shows and in whose own views it departs; else the number format's."""
+    alone = Asker(asker.adapter, asker.profile, asker.dtype)
+    alone.note(asked)
+    alone.shown.update(_shown_besides(asked.result))
+    blamed = []
+    for clause in load_clauses().values():
+        views = [view for view in clause.seen if _speaks_of(view, chosen)]
+        if clause.id in alone.shown and any(asked.comparison.difference(view) is not None for view in views):
+            blamed.append(clause.id)
+    if asked.comparison.difference(View("indicator")) is not None:
+        blamed = [clause for clause in blamed if clause.split(".")[0] in _families_of_departure(asked)] or blamed
+    return tuple(blamed) or (f"numerics.{asker.dtype}", "numerics.bound")
+
+
+def _families_of_departure(asked: Asked) -> tuple[str, ...]:
+    """Families of clauses that can be behind a wrong indicator: of assignment if that is wrong, else of MaxIOU."""
+    responsible = asked.answer.responsible
+    expected = [
+        (match.image, match.truth, match.anchor, match.row, match.column)
+        for match in asked.result.decisions.matches
+        if match.pays_box
+    ]
+    if responsible is not None and sorted(responsible) != sorted(expected):
+        predicted = asked.result.profile.anchor_choice.startswith("predicted")
+        return ("notation", "assign", "table", *(("decode", "iou") if predicted else ()))
+    return ("decode", "iou", "noobj", "object", "table")
+
+
+def _shown_besides(result: Result) -> set[str]:
+    """Clauses that a batch shows and that `coverage` leaves to hand-made cases."""
+    if not any(match.pays_box for match in result.decisions.matches):
+        return {"statistics.count-zero", "statistics.no-obj"}
+    every = {"avg-iou", "class", "obj", "no-obj", "recall", "count"}
+    return {"coord.size-target-floor", *(f"statistics.{name}" for name in every)}
+
+
+def _iou_is_sharp(asked: Asked) -> bool:
+    """Whether no mean of IoUs is blurred by a tiny box, nor a recall by an IoU close to ½: neither has a bound."""
+    worst = [asked.bounds.max_iou[match.predictor] for match in asked.result.decisions.matches]
+    close = [abs(match.iou - 0.5) <= 64 * asked.unit for match in asked.result.decisions.matches]
+    return max(worst, default=0.0) <= 16 * asked.unit and not any(close)
+
+
+for _name, _chosen, _needs in _SUBJECTS:
+    pins(
+        *dict.fromkeys((*_pinned(_chosen), "numerics.bound", *_FORMATS)),
+        name=f"{_name} agree{'s' * (_name != 'the indicators')} with the reference",
+        needs=_needs,
+        by_feature=True,
+        every_format=True,
+        share=1.5,
+    )(_agrees(_chosen))
+
+pins(
+    *dict.fromkeys(clause for _, chosen, _ in _SUBJECTS[:7] for clause in _pinned(chosen)),
+    name=EVERYTHING,
+    by_feature=True,
+    share=0.4,
+)(_agrees(lambda view: view.answer not in ("printed cost", "statistics")))

@@ -1,0 +1,107 @@
+"""The images of a batch, and how their losses make one (spec chapters 05, 12 and 14)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from hypothesis import assume
+from hypothesis import strategies as st
+
+from regionloss_spec import Batch
+from regionloss_spec.clause import TERMS
+from regionloss_suite.asker import VIEWS, Asked, Asker, quantised
+from regionloss_suite.properties.registry import pins
+
+_TOTALS = tuple(view for view in VIEWS if view.answer == "potential" or view.term == "no_object")
+
+
+def chosen(batch: Batch, images: list[int]) -> Batch:
+    """A batch of some images of another, in that order."""
+    return dataclasses.replace(
+        batch, predictions=batch.predictions[images], truths=tuple(batch.truths[image] for image in images)
+    )
+
+
+@pins("notation.predictor", "noobj.same-image")
+def the_order_of_the_images_changes_nothing(asker: Asker, data: st.DataObject) -> None:
+    """Images change places, and their gradients with them."""
+    batch = asker.draw(data, images=(2, 3))
+    order = data.draw(st.permutations(range(len(batch.truths))))
+    one, other = asker.ask(batch), asker.ask(chosen(batch, order))
+    asker.agree(one, other, carry=lambda array: array[order])
+
+
+@pins("noobj.same-image", "scale.sum", "scale.per-image", "notation.predictor")
+def a_batch_is_the_sum_of_its_images(asker: Asker, data: st.DataObject) -> None:
+    """Each image alone has the gradient that it has in the batch, and their losses add up to that of the batch."""
+    batch = asker.draw(data, images=(2, 3))
+    whole = asker.ask(batch)
+    parts = [asker.ask(chosen(batch, [image])) for image in range(len(batch.truths))]
+    # Under a mean, each image alone weighs as much as all of the batch.
+    scale = 1.0 if asker.profile.reduction == "sum" else 1.0 / len(parts)
+    assume(not whole.edges and not any(part.edges for part in parts))
+    if whole.answer.gradient is not None:
+        together = np.concatenate([part.gradient for part in parts]) * scale
+        bound = np.concatenate([part.gradient_bound for part in parts]) * scale + whole.gradient_bound
+        whole.hold("gradient", whole.gradient, together, bound + asker.rounding(whole.gradient, together))
+    for name in ("potential", *TERMS):
+        numbers = [_number(part, name) for part in parts]
+        wanted = _number(whole, name)
+        if wanted is None or any(number is None for number in numbers):
+            continue
+        limit = _limit(whole, name) + scale * sum(_limit(part, name) for part in parts)
+        total = scale * sum(number or 0.0 for number in numbers)
+        whole.hold_number(name, wanted, total, limit + asker.rounding_of_sum(whole, wanted, total))
+
+
+@pins("domain.empty-batch", share=0.2)
+def a_batch_without_images_is_answered(asker: Asker, data: st.DataObject) -> None:
+    """The loss is 0 and the gradient empty."""
+    asker.ask(chosen(asker.draw(data, images=(1, 1)), [])).conforms()
+
+
+@pins("domain.smallest", "class.one-class")
+def the_smallest_grid_is_computed_like_any_other(asker: Asker, data: st.DataObject) -> None:
+    """One cell, one anchor, one class."""
+    batch = asker.draw(data, images=(1, 2))
+    truths = []
+    for rows in batch.truths:
+        boxes = rows[rows[:, 0] <= 1].copy()
+        boxes[:, 4] = 0
+        truths.append(boxes)
+    tree = None if batch.tree is None else (-1,)
+    asker.ask(
+        dataclasses.replace(
+            batch,
+            predictions=batch.predictions[:, :6, :1, :1],
+            truths=tuple(truths),
+            anchors=batch.anchors[:1],
+            classes=1,
+            tree=tree,
+        )
+    ).conforms()
+
+
+@pins("numerics.accumulation", needs=("potential",), every_format=True, share=0.2)
+def a_sum_of_many_small_terms_does_not_stop_growing(asker: Asker, data: st.DataObject) -> None:
+    """Thousands of predictors on an empty picture: in a half format a running sum would no longer notice them.
+
+    No two are equal: the errors of adding equal numbers one by one do not cancel, and grow faster than their bound.
+    """
+    cells = data.draw(st.sampled_from((48, 64)))
+    t = np.zeros((1, 6, cells, cells))
+    t[:, 4] = np.random.default_rng(data.draw(st.integers(0, 2**16))).normal(size=(cells, cells))
+    empty, tree = (np.zeros((0, 5)),), (-1,) if asker.profile.class_term == "tree" else None
+    limit = 10 * asker.profile.prior_until
+    asker.ask(Batch(quantised(t, asker.dtype), empty, np.ones((1, 2)), 1, limit, tree)).conforms(_TOTALS)
+
+
+def _number(asked: Asked, name: str) -> float | None:
+    if name == "potential":
+        return asked.answer.potential
+    return None if asked.answer.terms is None else asked.answer.terms.get(name)
+
+
+def _limit(asked: Asked, name: str) -> float:
+    return asked.bounds.potential if name == "potential" else asked.bounds.terms[name]

@@ -1,0 +1,101 @@
+"""How a loss treats what it is given, and what it does with the gradient from above (spec chapters 01, 12 and 15)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from hypothesis import strategies as st
+
+from regionloss.bounds import PRECISIONS
+from regionloss_spec import Batch
+from regionloss_suite.asker import Array, Asked, Asker
+from regionloss_suite.properties.registry import pins
+
+
+def _copy(batch: Batch) -> Batch:
+    """Another batch of the same numbers, all of them writable."""
+    return dataclasses.replace(
+        batch,
+        predictions=batch.predictions.copy(),
+        truths=tuple(rows.copy() for rows in batch.truths),
+        anchors=batch.anchors.copy(),
+    )
+
+
+def _arrays(batch: Batch) -> dict[str, Array]:
+    lists = {f"truths of image {image}": rows for image, rows in enumerate(batch.truths)}
+    return {"predictions": batch.predictions, "anchors": batch.anchors, **lists}
+
+
+def _same_bits(one: Asked, other: Asked) -> None:
+    """Raise `Departs` where two answers are not the same to the last bit."""
+    if one.raw.gradient is not None and other.raw.gradient is not None:
+        other.hold("gradient", other.gradient, one.gradient, np.zeros(1))
+    numbers = {"potential": (one.raw.potential, other.raw.potential)}
+    for name, value in (one.raw.terms or {}).items():
+        numbers[f"term {name}"] = (value, (other.raw.terms or {}).get(name))
+    for name, (first, second) in numbers.items():
+        if first is not None and second is not None and first != second:
+            raise other.departs(name, second, first, 0.0)
+    for name in ("responsible", "ignored"):
+        if getattr(one.raw, name) != getattr(other.raw, name):
+            raise other.departs(name, str(getattr(other.raw, name)), str(getattr(one.raw, name)))
+
+
+@pins("numerics.repeatability")
+def the_inputs_are_left_as_they_are(asker: Asker, data: st.DataObject) -> None:
+    """No array that was given is written to."""
+    batch = asker.draw(data)
+    given = _copy(batch)
+    asked = asker.ask(given)
+    for name, before in _arrays(batch).items():
+        if not np.array_equal(before, _arrays(given)[name]):
+            raise asked.departs(name, "changed", "left as they were")
+
+
+@pins("numerics.repeatability", every_format=True)
+def the_same_question_has_the_same_answer(asker: Asker, data: st.DataObject) -> None:
+    """To the last bit, with another question in between."""
+    batch = asker.draw(data)
+    one = asker.ask(_copy(batch))
+    asker.ask(asker.draw(data))
+    _same_bits(one, asker.ask(_copy(batch)))
+
+
+@pins("notation.channel-order")
+def how_the_inputs_lie_in_memory_means_nothing(asker: Asker, data: st.DataObject) -> None:
+    """Channels last, turned round, every second one of a larger array; and none of them may be written to."""
+    batch = asker.draw(data)
+    other = _copy(batch)
+    lie = data.draw(st.sampled_from(("channels last", "columns first", "turned", "strided")))
+    p = batch.predictions
+    predictions = {
+        "channels last": np.ascontiguousarray(np.moveaxis(p, 1, 3)).transpose(0, 3, 1, 2),
+        "columns first": np.asfortranarray(p),
+        "turned": np.ascontiguousarray(p[:, :, ::-1, ::-1])[:, :, ::-1, ::-1],
+        "strided": np.repeat(p, 2, axis=3)[:, :, :, ::2],
+    }[lie]
+    truths = tuple(np.asfortranarray(rows) for rows in other.truths)
+    anchors = np.ascontiguousarray(other.anchors[:, ::-1])[:, ::-1]
+    other = dataclasses.replace(other, predictions=predictions, truths=truths, anchors=anchors)
+    for array in _arrays(other).values():
+        array.flags.writeable = False
+    asker.agree(asker.ask(batch), asker.ask(other))
+
+
+@pins("scale.potential", needs=("gradient",), every_format=True)
+def the_gradient_from_above_multiplies_the_gradient(asker: Asker, data: st.DataObject) -> None:
+    """By powers of two, so exactly; only numbers too small for the format may lose bits."""
+    batch = asker.draw(data)
+    factor = data.draw(st.sampled_from((2.0, 0.5, 16.0, -4.0, 0.0078125)))
+    one, other = asker.ask(batch), asker.ask(batch, upstream=factor)
+    if one.raw.gradient is None or other.raw.gradient is None:
+        return
+    precision = PRECISIONS[asker.dtype]
+    shape = one.gradient.shape  # which sees to it that there is nothing wrong with the shape
+    once, more = (np.asarray(asked.raw.gradient, dtype=np.float64).reshape(shape) for asked in (one, other))
+    # What is subnormal, here or on the way, is rounded to a multiple of the smallest number there is.
+    small = np.minimum(np.abs(once), np.abs(more)) <= 2.0**12 * precision.tiny
+    smallest = precision.tiny * 2 * max(precision.output, precision.unit)
+    other.hold("gradient", more, factor * once, np.where(small, 256 * max(1.0, abs(factor)) * smallest, 0.0))

@@ -1,0 +1,36 @@
+"""The report as workflow commands of GitHub Actions, which shows each as an annotation of the run."""
+
+from __future__ import annotations
+
+from regionloss_suite.report import Report
+
+_COMMANDS = {"MUST": "error", "SHOULD": "warning", "MAY": "notice"}
+
+
+def render(report: Report) -> list[str]:
+    """One line for each clause that deviates by itself, each expectation to settle and each crash."""
+    lines = []
+    for verdict, followers in report.folded():
+        if verdict.verdict != "deviating":
+            continue
+        said = [str(verdict.first or verdict.reason)]
+        said += [f"looks like {verdict.looks_like}"] if verdict.looks_like else []
+        said += [f"followed by {', '.join(follower.clause for follower in followers)}"] if followers else []
+        title = f"{report.adapter}: {verdict.clause} ({verdict.level})"
+        lines.append(_command(_COMMANDS[verdict.level], title, "\n".join(said)))
+    lines += [_command("error", f"{report.adapter}: expected deviations", said) for said in report.stale]
+    for case, trace in report.crashes.items():
+        last = (trace.strip().splitlines() or ["crashed"])[-1]
+        lines.append(_command("error", f"{report.adapter}: crashed on case {case}", last))
+    return lines
+
+
+def _command(command: str, title: str, message: str) -> str:
+    title = _escaped(title).replace(":", "%3A").replace(",", "%2C")
+    return f"::{command} title={title}::{_escaped(message)}"
+
+
+def _escaped(text: str) -> str:
+    """Text as a command's message: what GitHub decodes again, and nothing that could begin a line or a command."""
+    spelled = "".join(letter if letter.isprintable() or letter in "\r\n" else ascii(letter)[1:-1] for letter in text)
+    return spelled.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")

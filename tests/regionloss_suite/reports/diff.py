@@ -1,0 +1,96 @@
+"""What changed from one report to a later one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from regionloss_suite.report import CONFORMING, REGRESSED, Report, painted, printable
+from regionloss_suite.verdict import Verdict
+
+#: What a change is called, by the verdict before and after; see `Change.kind` for what was not judged before.
+_KINDS = {
+    ("conforming", "deviating"): "newly deviating",
+    ("conforming", "expected"): "newly deviating, as expected",
+    ("deviating", "conforming"): "fixed",
+    ("deviating", "expected"): "expected from now on",
+    ("expected", "conforming"): "fixed",
+    ("expected", "deviating"): "no longer expected",
+}
+_NEWLY = {"deviating": ", deviating", "expected": ", deviating as expected", "not-answerable": ", not answerable"}
+_PAINT = {"fixed": "32", "newly answerable": "32", "newly deviating": "31", "no longer answerable": "33"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A clause with another verdict than before.
+
+    Attributes:
+        clause: its id, and its level.
+        before, after: the verdicts; `absent` where a report does not judge the clause.
+        now: what the later report found, in words.
+    """
+
+    clause: str
+    level: str
+    before: str
+    after: str
+    now: str = ""
+
+    @property
+    def kind(self) -> str:
+        """What the change is called."""
+        if self.after == "absent":
+            return "no longer judged"
+        if self.before in ("absent", "not-answerable"):
+            return f"newly {'judged' if self.before == 'absent' else 'answerable'}{_NEWLY.get(self.after, '')}"
+        return _KINDS.get((self.before, self.after), "no longer answerable")
+
+    @property
+    def regression(self) -> bool:
+        """Whether a MUST that was met is not met any more, or cannot be seen to be."""
+        lost = self.after in ("deviating", "not-answerable")
+        return self.level == "MUST" and self.before == "conforming" and lost
+
+
+def compare(old: Report, new: Report) -> list[Change]:
+    """The clauses whose verdict changed: regressions first, each group in the order of the spec."""
+    before = {verdict.clause: verdict for verdict in old.verdicts}
+    after = {verdict.clause: verdict for verdict in new.verdicts}
+    changes = [_change(before.get(clause), after.get(clause)) for clause in {**after, **before}]
+    return sorted((change for change in changes if change.before != change.after), key=lambda c: not c.regression)
+
+
+def _change(old: Verdict | None, new: Verdict | None) -> Change:
+    known = new or old
+    assert known is not None
+    now = "" if new is None else str(new.first or new.reason)
+    before, after = ("absent" if verdict is None else verdict.verdict for verdict in (old, new))
+    return Change(clause=known.clause, level=known.level, before=before, after=after, now=now)
+
+
+def exit_code(changes: list[Change]) -> int:
+    """4 where something regressed, 0 otherwise."""
+    return REGRESSED if any(change.regression for change in changes) else CONFORMING
+
+
+def lines(old: Report, new: Report, *, colour: bool) -> list[str]:
+    """What changed, for a terminal; the last line sums up."""
+    changes = compare(old, new)
+    said = [f"{printable(_who(old))} → {printable(_who(new))}"]
+    if old.profile != new.profile:
+        said.append("The profiles differ, so the losses were asked different things.")
+    width = max((len(change.clause) for change in changes), default=0)
+    for change in changes:
+        mark = "✗" if change.regression else "·"
+        text = f"{mark} {printable(change.clause):<{width}}  {change.level:<6}  {change.kind}"
+        said.append(painted(text, _PAINT.get(change.kind, ""), colour=colour))
+        if change.now:
+            said.append(f"    {printable(change.now)}")
+    worse = sum(change.regression for change in changes)
+    verdict = f"{worse} regression{'s' * (worse != 1)}" if worse else "no regression"
+    summed = f"{verdict}, {len(changes)} change{'s' * (len(changes) != 1)}"
+    return [*said, painted(summed, "1;31" if worse else "1;32", colour=colour)]
+
+
+def _who(report: Report) -> str:
+    return f"{report.adapter} (profile {report.profile}, regionloss {report.version})"

@@ -1,0 +1,164 @@
+"""The report as one HTML file: no script, nothing loaded from elsewhere, every foreign word escaped."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from html import escape
+from itertools import groupby
+from pathlib import Path
+
+from regionloss_suite.report import MARKS, Report, printable
+from regionloss_suite.reports.failing import Failing, bundled, failing_verdicts
+from regionloss_suite.reports.failing_section import failing_section
+from regionloss_suite.reports.wording import chapter, sentence, set_in_html
+from regionloss_suite.verdict import Verdict
+
+_STYLE = Path(__file__).with_name("page.css")
+
+#: More than these would hide what comes after them.
+_SHOWN = 5
+
+_COLUMNS = "<tr><th>clause<th>level<th>verdict<th>first difference, or why"
+
+#: Even a word that escaped its escaping could neither run nor load anything.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+
+
+def render(report: Report, cases: Failing | None = None) -> str:
+    """The HTML text.
+
+    Args:
+        report: what is shown.
+        cases: the failing cases, with the gradient that was answered where there is one; a case that is missing is
+            taken from the spec if it is there, and its gradients are not compared.
+    """
+    known = {**bundled(report), **(cases or {})}
+    failing = failing_verdicts(report)
+    sections = [
+        failing_section(verdicts, known.get(case), f"case-{number}")
+        for number, (case, verdicts) in enumerate(failing.items())
+    ]
+    places = {verdict.clause: f"case-{n}" for n, verdicts in enumerate(failing.values()) for verdict in verdicts}
+    body = [
+        *_head(report),
+        *_crashes(report),
+        *_found(report, places),
+        *(["<h2>Where</h2>", *sections] if sections else []),
+        "<h2>Clauses</h2>",
+        *_chapters(report),
+    ]
+    style = _STYLE.read_text(encoding="utf-8")
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{safe(report.adapter)}: {report.outcome}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
+        + "\n".join(body)
+        + "\n</body>\n</html>\n"
+    )
+
+
+def safe(text: str) -> str:
+    """Foreign text, ready to stand between tags or in a quoted attribute."""
+    return escape(printable(text))
+
+
+def _head(report: Report) -> list[str]:
+    kind = {"conforming": "conforming", "not conforming": "deviating", "crashed": "crashed"}[report.outcome]
+    mark = "✓" if kind == "conforming" else "✗"
+    counts = [
+        f'<li class="{name}"><b>{count}</b> {MARKS[name][0]} {name}</li>' for name, count in report.counts.items()
+    ]
+    about = f"profile <code>{safe(report.profile)}</code> · {len(report.verdicts)} clauses · {report.cases} cases"
+    return [
+        f"<header><h1>{safe(report.adapter)}</h1>",
+        f'<p class="outcome {kind}">{mark} {report.outcome}</p>',
+        f'<p class="faint">{about} · regionloss {safe(report.version)}</p>',
+        f'<ul class="counts">{"".join(counts)}</ul>',
+        *(f"<p>{safe(note)}</p>" for note in report.notes),
+        "</header>",
+    ]
+
+
+def _found(report: Report, places: dict[str, str]) -> list[str]:
+    blocks = [_block(v, followers, places) for v, followers in report.folded() if v.verdict == "deviating"]
+    expected = [_block(v, followers, places) for v, followers in report.folded() if v.verdict == "expected"]
+    stale = [f'<div class="found"><p>{safe(said)}</p></div>' for said in report.stale]
+    return [
+        *(["<h2>What deviates</h2>", *_folded(blocks)] if blocks else []),
+        *(["<h2>Expected deviations to settle</h2>", *stale] if stale else []),
+        *(["<h2>Deviates as expected</h2>", *_folded(expected)] if expected else []),
+    ]
+
+
+def _folded(blocks: list[str]) -> list[str]:
+    """The first blocks, and the others behind a line to click."""
+    more = blocks[_SHOWN:]
+    return [
+        *blocks[:_SHOWN],
+        *(["<details><summary>", f"{len(more)} more</summary>", *more, "</details>"] if more else []),
+    ]
+
+
+def _block(verdict: Verdict, followers: list[Verdict], places: dict[str, str]) -> str:
+    mark = MARKS[verdict.verdict][0]
+    lines = [
+        f'<div class="found {verdict.verdict}">',
+        f"<h3>{mark} <code>{safe(verdict.clause)}</code> <small>{safe(verdict.level)}</small></h3>",
+        f"<p>{set_in_html(sentence(verdict.clause))}</p>",
+    ]
+    if verdict.first is not None:
+        lines.append(f"<p><code>{safe(str(verdict.first))}</code></p>")
+    if verdict.looks_like:
+        lines.append(f"<p>Looks like {safe(verdict.looks_like)}.</p>")
+    if verdict.reason:
+        lines.append(f"<p>{safe(verdict.reason)}</p>")
+    if verdict.clause in places:
+        lines.append(f'<p><a href="#{places[verdict.clause]}">See where</a></p>')
+    if followers:
+        names = ", ".join(f'<a href="#{safe(one.clause)}"><code>{safe(one.clause)}</code></a>' for one in followers)
+        counted = "1 clause follows" if len(followers) == 1 else f"{len(followers)} clauses follow"
+        lines.append(f"<details><summary>{counted} from it</summary><p>{names}</p></details>")
+    return "\n".join([*lines, "</div>"])
+
+
+def _crashes(report: Report) -> list[str]:
+    if not report.crashes:
+        return []
+    shown = [
+        f"<details><summary>{safe(case)}</summary><pre>{escape(_printable_lines(trace))}</pre></details>"
+        for case, trace in report.crashes.items()
+    ]
+    return ["<h2>Crashes</h2>", *_folded(shown)]
+
+
+def _printable_lines(text: str) -> str:
+    return "\n".join(printable(line) for line in text.splitlines())
+
+
+def _chapters(report: Report) -> list[str]:
+    """A table for each chapter; open where something departs that follows from nothing else."""
+    leading = [verdict for verdict, _ in report.folded() if verdict.verdict in ("deviating", "expected")]
+    lines = []
+    for title, group in groupby(report.verdicts, key=lambda verdict: chapter(verdict.clause)):
+        verdicts = list(group)
+        notable = any(verdict in leading for verdict in verdicts)
+        counts = ", ".join(
+            f"{n} {MARKS[kind][0]} {kind}" for kind, n in replace(report, verdicts=verdicts).counts.items()
+        )
+        lines.append(f"<details{' open' * notable}><summary>{escape(title)} <small>{counts}</small>")
+        lines.append(f'</summary><table class="clauses"><thead>{_COLUMNS}</thead>')
+        lines += [_row(verdict) for verdict in verdicts]
+        lines.append("</table></details>")
+    return lines
+
+
+def _row(verdict: Verdict) -> str:
+    mark = MARKS[verdict.verdict][0]
+    why = f"<code>{safe(str(verdict.first))}</code>" if verdict.first is not None else safe(verdict.reason)
+    if verdict.follows:
+        why = f'follows <a href="#{safe(verdict.follows)}"><code>{safe(verdict.follows)}</code></a><br>{why}'
+    return (
+        f'<tr id="{safe(verdict.clause)}"><td><code>{safe(verdict.clause)}</code><td>{safe(verdict.level)}'
+        f'<td class="{safe(verdict.verdict)}">{mark} {safe(verdict.verdict)}<td>{why}'
+    )

@@ -1,0 +1,72 @@
+"""The report as JUnit XML: one test case for each clause, grouped by chapter."""
+
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree
+
+from regionloss_suite.report import Report
+from regionloss_suite.reports.wording import chapter, sentence
+from regionloss_suite.verdict import Verdict
+
+#: What XML 1.0 has no way to write, not even as a reference.
+_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def render(report: Report) -> str:
+    """The XML text.
+
+    A MUST that deviates is a failure, a crash an error, an expectation to settle a failure.
+    What does not decide is skipped with its reason: not answerable, expected to deviate, SHOULD and MAY.
+    """
+    suite = ElementTree.Element("testsuite", name=_text(f"regionloss {report.adapter}"))
+    _properties(suite, {"adapter": report.adapter, "profile": report.profile, "regionloss": report.version})
+    for verdict in report.verdicts:
+        _verdict(suite, verdict)
+    for said in report.stale:
+        case = ElementTree.SubElement(
+            suite, "testcase", classname="expected deviations", name=_text(said.split(" ")[0])
+        )
+        ElementTree.SubElement(case, "failure", type="stale", message=_text(said))
+    for name, trace in report.crashes.items():
+        case = ElementTree.SubElement(suite, "testcase", classname="crashes", name=_text(name))
+        last = (trace.strip().splitlines() or ["crashed"])[-1]
+        ElementTree.SubElement(case, "error", type="crashed", message=_text(last)).text = _text(trace)
+    for total, tag in (("tests", "testcase"), ("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+        suite.set(total, str(len(list(suite.iter(tag)))))
+    root = ElementTree.Element("testsuites")
+    root.append(suite)
+    ElementTree.indent(root)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def _verdict(suite: ElementTree.Element, verdict: Verdict) -> None:
+    case = ElementTree.SubElement(
+        suite, "testcase", classname=_text(chapter(verdict.clause)), name=_text(verdict.clause)
+    )
+    told = {"clause": verdict.clause, "level": verdict.level, "verdict": verdict.verdict, "cases": str(verdict.cases)}
+    told |= {"follows": verdict.follows} if verdict.follows else {}
+    _properties(case, told)
+    if verdict.verdict == "deviating":
+        message = f"follows from {verdict.follows} · " if verdict.follows else ""
+        message += str(verdict.first or verdict.reason)
+        details = [sentence(verdict.clause), message]
+        details += [f"looks like {verdict.looks_like}"] if verdict.looks_like else []
+        if verdict.level == "MUST":
+            failure = ElementTree.SubElement(case, "failure", type="deviating", message=_text(message))
+            failure.text = _text("\n".join(details))
+        else:
+            message = f"deviates, which a {verdict.level} does not decide · {message}"
+            ElementTree.SubElement(case, "skipped", message=_text(message))
+    elif verdict.verdict != "conforming":
+        ElementTree.SubElement(case, "skipped", message=_text(f"{verdict.verdict}: {verdict.reason}"))
+
+
+def _properties(parent: ElementTree.Element, told: dict[str, str]) -> None:
+    properties = ElementTree.SubElement(parent, "properties")
+    for name, value in told.items():
+        ElementTree.SubElement(properties, "property", name=name, value=_text(value))
+
+
+def _text(text: str) -> str:
+    return _NOT_XML.sub("\ufffd", text)

@@ -1,0 +1,61 @@
+"""The report as a Markdown summary, one screen long, for the page of a CI run."""
+
+from __future__ import annotations
+
+import re
+
+from regionloss_suite.report import CONFORMING, MARKS, Report, printable
+from regionloss_suite.reports.wording import sentence
+from regionloss_suite.verdict import Verdict
+
+#: As many rows of each kind as one screen has room for.
+_ROWS = 8
+
+
+def render(report: Report) -> str:
+    """The Markdown text."""
+    mark = "✅" if report.exit_code == CONFORMING else "❌"
+    counts = ", ".join(f"{count} {kind}" for kind, count in report.counts.items())
+    lines = [
+        f"### {mark} {code(report.adapter)} as {code(report.profile)}: {report.outcome}",
+        "",
+        f"{len(report.verdicts)} clauses: {counts or 'none judged'}; {report.cases} cases; "
+        f"regionloss {code(report.version)}",
+    ]
+    leading = [(verdict, followers) for verdict, followers in report.folded() if verdict.verdict == "deviating"]
+    leading.sort(key=lambda pair: ("MUST", "SHOULD", "MAY").index(pair[0].level))
+    if leading:
+        lines += ["", "| clause | what it requires | what was found |", "| --- | --- | --- |"]
+        lines += [_row(verdict, followers) for verdict, followers in leading[:_ROWS]]
+        lines += _more(len(leading) - _ROWS, "clause deviates", "clauses deviate")
+    for title, said in (
+        ("The loss crashed on", [code(case) for case in report.crashes]),
+        ("Expected deviations to settle", [code(text) for text in report.stale]),
+    ):
+        if said:
+            lines += ["", f"{title}:", "", *(f"- {text}" for text in said[:_ROWS])]
+            lines += _more(len(said) - _ROWS, "more", "more")
+    return "\n".join(lines) + "\n"
+
+
+def code(text: str) -> str:
+    """Foreign text as a code span, in which nothing is markup and nobody is mentioned; safe in a table."""
+    text = printable(text) or " "
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    pad = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{fence}{pad}{text}{pad}{fence}".replace("|", r"\|")
+
+
+def _row(verdict: Verdict, followers: list[Verdict]) -> str:
+    found = code(str(verdict.first or verdict.reason))
+    if verdict.looks_like:
+        found += f"<br>looks like {code(verdict.looks_like)}"
+    if followers:
+        found += f"<br>{len(followers)} more follow{'s' * (len(followers) == 1)} from it"
+    required = sentence(verdict.clause).replace("|", r"\|")
+    mark = MARKS[verdict.verdict][0]
+    return f"| {mark} {code(verdict.clause)} {verdict.level} | {required} | {found} |"
+
+
+def _more(count: int, one: str, several: str) -> list[str]:
+    return ["", f"… and {count} {one if count == 1 else several}"] if count > 0 else []
