@@ -1,7 +1,7 @@
 # Everything a person or a machine needs to run this project; `make` alone lists it.
 
 PYTHON ?= python3
-PYTEST_ARGS ?=
+PYTEST_ARGS ?= -n auto
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,10 +12,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup check test lint bench docs clean
+.PHONY: help setup check test lint mutants bench docs clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
 setup: $(INSTALLED) ## create .venv and install the project with the pinned versions
 
@@ -23,13 +23,16 @@ check: $(INSTALLED) ## judge the NumPy reference and the PyTorch loss against th
 	$(BIN)/regionloss check numpy
 	$(BIN)/regionloss check torch
 
-test: $(INSTALLED) ## run every test (PYTEST_ARGS="-n 2" and the like are passed on)
+test: $(INSTALLED) ## run every test on all cores (PYTEST_ARGS takes the place of "-n auto")
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: $(INSTALLED) ## check style, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+mutants: $(INSTALLED) ## print what each seeded mistake breaks, and how it is caught
+	$(BIN)/python -m regionloss_suite.matrix
 
 bench: ## time the losses (not there yet)
 	@echo "make bench: there are no benchmarks yet, so nothing was measured." >&2; exit 1

@@ -49,13 +49,22 @@ VIEWS = (
 class Departs(Exception):  # noqa: N818  # a finding about the loss under test, not an error of the suite
     """The loss under test departs: where it first does, and on which batch."""
 
-    def __init__(self, difference: Difference, batch: Batch, profile: Profile, clauses: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        difference: Difference,
+        batch: Batch,
+        profile: Profile,
+        clauses: Sequence[str] = (),
+        broad: Sequence[str] = (),
+    ) -> None:
         super().__init__(str(difference))
         self.difference = difference
         self.batch = batch
         self.profile = profile
         #: The clauses that the departure speaks of; those of the property where none are named.
         self.clauses = tuple(clauses)
+        #: Those of them that were looked for where every departure shows, whatever it is.
+        self.broad = tuple(broad)
 
 
 class Unanswered(Exception):  # noqa: N818  # a limit of the adapter, not an error
@@ -189,7 +198,8 @@ class Asked:
         first = self._first(views or [view for own in seen.values() for view in own] or VIEWS)
         if first is not None:
             departing = [clause for clause, own in seen.items() if self._first(own) is not None]
-            raise Departs(first, self.case.batch, self.case.profile, departing)
+            broad = [] if views else [clause for clause in departing if self._rank(clause) == 2]
+            raise Departs(first, self.case.batch, self.case.profile, departing, broad)
 
     def _first(self, views: Sequence[View]) -> Difference | None:
         with np.errstate(all="ignore"):
@@ -197,20 +207,24 @@ class Asked:
             return next((difference for difference in found if difference is not None), None)
 
     def _seen(self, clause: str) -> Sequence[View]:
-        """The views of a clause that are answered and tell most: where everything shows, nothing is told apart."""
-        answered = [view for view in load_clauses()[clause].seen if self.comparison.answers(view)]
-        ranks = [2 if view.broad else 1 if view.answer == "potential" else 0 for view in answered]
-        return [
-            part
-            for view, rank in zip(answered, ranks, strict=True)
-            if rank == min(ranks)
-            for part in (VIEWS if view.answer == "everything" else (view,))
-        ]
+        """The views of a clause that are answered and tell most."""
+        rank = self._rank(clause)
+        views = [view for view in load_clauses()[clause].seen if self.comparison.answers(view) and _rank(view) == rank]
+        return [part for view in views for part in (VIEWS if view.answer == "everything" else (view,))]
+
+    def _rank(self, clause: str) -> int:
+        """How well the best of its answered views tells a clause from others: 0 well, 1 hardly, 2 not at all."""
+        seen = load_clauses()[clause].seen
+        return min((_rank(view) for view in seen if self.comparison.answers(view)), default=2)
 
     @property
     def needs_skipping(self) -> bool:
         """Whether decisions are open of which a comparison does not accept every outcome by itself."""
         return len(self.edges) > 1 or not {"threshold", "cell border", "anchor"}.issuperset(self.edges)
+
+
+def _rank(view: View) -> int:
+    return 2 if view.broad else 1 if view.answer == "potential" else 0
 
 
 class Asker:

@@ -1,4 +1,4 @@
-"""The command line: `regionloss check`, `regionloss explain`, `regionloss clauses`."""
+"""The command line: `regionloss check`, `regionloss explain`, `regionloss clauses`, `regionloss report`."""
 
 from __future__ import annotations
 

@@ -41,6 +41,9 @@ def add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         help="a folder of cases or of darknet recordings, instead of the bundled cases",
     )
     check.add_argument(
+        "--properties", action="store_true", help="try the properties on drawn batches as well (about a minute)"
+    )
+    check.add_argument(
         "--expect",
         metavar="FILE",
         type=Path,
@@ -91,7 +94,9 @@ def _check(options: argparse.Namespace, colour: bool) -> int:
     old = _read(options.against) if options.against is not None else None
     try:
         expectations = load_expectations(options.expect) if options.expect is not None else {}
-        report, judge = run(options.adapter, profile=options.profile, cases=options.cases, show=True)
+        report, judge = run(
+            options.adapter, profile=options.profile, cases=options.cases, properties=options.properties, show=True
+        )
     except (AdapterError, ExpectationError, NothingToJudgeError) as error:
         raise UsageError(str(error)) from error
     report = apply(report, expectations, date.today())

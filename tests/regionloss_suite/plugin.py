@@ -78,6 +78,7 @@ class Collector:
         self._show = show and sys.stderr.isatty()
         self._start = time.monotonic()
         self._total = 0
+        self._done = 0
 
     def pytest_configure(self, config: pytest.Config) -> None:
         """Seat the judge, and collect what it says."""
@@ -92,8 +93,9 @@ class Collector:
         """Keep any failure that is not a verdict, and show progress once a run takes longer than a second."""
         if report.failed and not dict(report.user_properties).get("regionloss verdict"):
             self.failed_otherwise = str(report.longrepr)
+        self._done += report.when == "teardown"
         if self._show and time.monotonic() - self._start > 1:
-            sys.stderr.write(f"\r\x1b[K{len(self.verdicts)} of {self._total} clauses judged")
+            sys.stderr.write(f"\r\x1b[K{self._done} of {self._total} tests judged")
             sys.stderr.flush()
 
     def pytest_sessionfinish(self) -> None:

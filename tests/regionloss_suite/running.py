@@ -26,6 +26,7 @@ def run(
     *,
     profile: str | None = None,
     cases: Path | str | Sequence[Case] | None = None,
+    properties: bool = False,
     show: bool = False,
 ) -> tuple[Report, Judge]:
     """Judge an adapter through pytest: the report, and the judge that still knows the cases.
@@ -34,6 +35,7 @@ def run(
         adapter: an adapter, or the name of one: `numpy`, `torch` or `module:object`.
         profile: judge it as this profile, a name or a `.toml` file; as all that it claims if left out.
         cases: the cases, or a folder of cases or recordings; the bundled cases if left out.
+        properties: try the properties on drawn batches as well, which takes about a minute.
         show: whether to show progress on a terminal.
 
     Raises:
@@ -46,11 +48,13 @@ def run(
     name = adapter if isinstance(adapter, str) else judge.description.name
     collector = Collector(judge, show=show)
     # The user's own pytest configuration and plugins have no say in a verdict.
-    command = ["--pyargs", "regionloss_suite.test_golden", "-c", os.devnull, "--import-mode=importlib"]
+    suites = ["regionloss_suite.test_golden", *(["regionloss_suite.test_properties"] if properties else [])]
+    command = ["--pyargs", *suites, "-c", os.devnull, "--import-mode=importlib"]
     command += ["-p", "no:terminal", "-p", "no:cacheprovider", "-p", "regionloss_suite.plugin"]
     with tempfile.TemporaryDirectory() as empty, _without("PYTEST_ADDOPTS"):
         pytest.main([*command, "--rootdir", empty], plugins=[collector])
-    if collector.failed_otherwise or len(collector.verdicts) != len(judge.clauses):
+    judged = {verdict.clause for verdict in collector.verdicts}
+    if collector.failed_otherwise or not judged >= {clause.id for clause in judge.clauses}:
         raise RuntimeError(f"the suite itself failed, which says nothing about {name}: {collector.failed_otherwise}")
     if judge.fault is not None:
         raise judge.fault

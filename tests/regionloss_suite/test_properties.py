@@ -16,7 +16,7 @@ from regionloss_suite.asker import case_of
 from regionloss_suite.judge import Judge
 from regionloss_suite.plugin import judge_of, record_verdict
 from regionloss_suite.properties import PROPERTIES, Outcome, Property, attempt
-from regionloss_suite.properties.agreement import EVERYTHING
+from regionloss_suite.properties.property import EVERYTHING
 from regionloss_suite.verdict import Verdict
 
 #: Under which profiles a loss is tried that takes any; the first with all batches, the others with a quarter.

@@ -116,6 +116,16 @@ def test_a_missing_small_box_weight_is_named_first_with_its_place(capsys: pytest
     assert f"case {first['case']}, image {first['image']}" in capsys.readouterr().out
 
 
+def test_properties_are_tried_as_well_when_asked_for() -> None:
+    code, report = checked("mine:NoSmallBoxWeight", "--properties")
+    assert code == 1
+    by_clause = {verdict["clause"]: verdict for verdict in report["verdicts"]}
+    assert by_clause["numerics.repeatability"]["verdict"] == "conforming"
+    assert by_clause["numerics.repeatability"]["properties"]
+    assert by_clause["coord.small-box-weight"]["verdict"] == "deviating"
+    assert "follows" not in by_clause["coord.small-box-weight"]
+
+
 @pytest.mark.parametrize("adapter", ["mine:Nan", "mine:WrongShape"])
 def test_what_is_no_gradient_deviates(adapter: str) -> None:
     code, report = checked(adapter)

@@ -298,14 +298,12 @@ def test_the_page_draws_the_failing_case_with_words_for_each_picture() -> None:
 
     answered = evaluate(case.batch, case.profile).gradient.copy()
     answered[0, 1, 1, 1] += 0.5
-    answered[0, 4, 0, 0] += 1e-9  # no more than rounding explains
-    page = Page(html.render(small(), {CASE: (case, answered)}))
-    assert len([one for one in page.all("rect") if one.get("class") == "first"]) == 2, "one in each kind of picture"
     drawn = html.render(small(), {CASE: (case, answered)})
-    assert re.findall(r"<title>cell \(\d, \d\): [1-9][^<]*</title><rect[^>]*/><text[^>]*>([^<]+)<", drawn) == ["·"]
-    assert re.findall(r'class="d-5"><title>([^<]*)</title><rect[^>]*/><text[^>]*>([^<]+)<', drawn) == [
-        ("cell (1, 1): 0.5", "−1")
-    ]
+    symbols = re.findall(r'<g class="d-\d"><title>([^<]*)</title><rect[^>]*/><text[^>]*>([^<]*)<', drawn)
+    # A recording differs from the reference by the rounding of float32 everywhere, which is not worth a number.
+    assert [(title, symbol) for title, symbol in symbols if symbol not in ("", "·")] == [("cell (1, 1): 0.5", "−1")]
+    page = Page(drawn)
+    assert len([one for one in page.all("rect") if one.get("class") == "first"]) == 2, "one in each kind of picture"
     pictures = page.all("svg")
     assert len(pictures) == 2 * anchors
     labels = [picture["aria-label"] or "" for picture in pictures]

@@ -15,7 +15,7 @@ from regionloss import Result
 from regionloss_spec import load_clauses
 from regionloss_spec.clause import View
 from regionloss_suite.asker import VIEWS, Asked, Asker, Departs
-from regionloss_suite.properties.property import Function
+from regionloss_suite.properties.property import EVERYTHING, Function
 from regionloss_suite.properties.registry import pins
 
 #: What the number format promises, whichever the property is about.
@@ -33,8 +33,6 @@ _SUBJECTS: tuple[tuple[str, Callable[[View], bool], tuple[str, ...]], ...] = (
     ("the printed cost", lambda view: view.answer == "printed cost", ("printed cost",)),
     ("the statistics line", lambda view: view.answer == "statistics", ("statistics",)),
 )
-#: What is tried under every value of every axis.
-EVERYTHING = "everything that decides the loss agrees with the reference"
 
 
 def _speaks_of(view: View, chosen: Callable[[View], bool]) -> bool:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from regionloss_spec import Batch, Profile
 from regionloss_spec.clause import View
-from regionloss_suite.asker import VIEWS, Asker, quantised
+from regionloss_suite.asker import VIEWS, Asked, Asker, quantised
 from regionloss_suite.properties.geometry import by_predictor, with_predictions
 from regionloss_suite.properties.registry import pins
 
@@ -186,4 +186,17 @@ def every_finite_input_has_a_finite_answer(asker: Asker, data: st.DataObject) ->
         tiny = 1e-170 if asker.dtype == "float64" else float(np.float32(1e-30))
         batch = dataclasses.replace(batch, truths=(np.array([[0.375, 0.625, tiny, tiny, 0.0]]), *batch.truths[1:]))
         t[0, :, 2:4] = data.draw(st.sampled_from((-390.0, -70.0, -4e3, 0.0)))
-    asker.ask(with_predictions(batch, quantised(t, asker.dtype))).conforms()
+    asked = asker.ask(with_predictions(batch, quantised(t, asker.dtype)))
+    if not _finite(asked):
+        infinite = asked.departs("answer", "not finite", "finite")
+        infinite.clauses = ("numerics.exp-overflow", "numerics.underflow")
+        raise infinite
+    asked.conforms()
+
+
+def _finite(asked: Asked) -> bool:
+    """Whether every number of an answer is."""
+    terms = asked.answer.terms or {}
+    totals = [*terms.values(), 0.0 if asked.answer.potential is None else asked.answer.potential]
+    gradient = np.zeros(1) if asked.answer.gradient is None else asked.gradient
+    return bool(np.isfinite(totals).all() and np.isfinite(gradient).all())

@@ -15,6 +15,9 @@ from regionloss_spec import Batch, Profile, load_clauses
 from regionloss_suite.asker import Asker, Departs, Unanswered
 from regionloss_suite.compare import Difference
 
+#: The property that ordinary batches are tried by.
+EVERYTHING = "everything that decides the loss agrees with the reference"
+
 #: Questions without an answer before a property is given up.
 _PATIENCE = 8
 
@@ -162,6 +165,11 @@ def attempt(
     if found:
         smallest = min(found, key=_size)
         clauses = tuple(clause for clause in clauses if clause in smallest.clauses) or clauses
+        if smallest.broad and prop.name != EVERYTHING and _departs_anyway(adapter, profile, dtype, device):
+            clauses = tuple(clause for clause in clauses if clause not in smallest.broad)
+            if not clauses:
+                reason = "the loss departs on ordinary batches too, and this would show no more than that"
+                return Outcome(prop, prop.binds(profile), None, asker.answered, reason, asker.crash, asker.fault)
         return Outcome(prop, clauses, smallest, asker.answered, crash=asker.crash)
     if not held:
         reason = silent[0] if silent else "no batch could be asked about"
@@ -169,6 +177,14 @@ def attempt(
     if prop.by_feature:
         clauses = tuple(clause for clause in clauses if clause in asker.shown)
     return Outcome(prop, clauses, None, asker.answered, fault=asker.fault)
+
+
+def _departs_anyway(adapter: Adapter, profile: Profile, dtype: str, device: str) -> bool:
+    """Whether a loss departs from the reference on batches that are nothing special."""
+    from regionloss_suite.properties.registry import PROPERTIES  # which is filled by what imports this module
+
+    ordinary = PROPERTIES[EVERYTHING]
+    return attempt(ordinary, adapter, profile, dtype, device, examples=40, shrinking=0).departed is not None
 
 
 def _hindrance(prop: Property, asker: Asker) -> str:
