@@ -73,14 +73,14 @@ def _text(value: float | str) -> str:
 
 
 @lru_cache(maxsize=256)
-def _reference(case: Case) -> Result:
+def reference_of(case: Case) -> Result:
     """What the reference answers; kept, since many losses are held against the same case in one run."""
     return evaluate(case.batch, case.profile)
 
 
 @lru_cache(maxsize=512)
 def _reference_bounds(case: Case, dtype: str) -> Bounds:
-    return bounds(_reference(case), PRECISIONS[dtype])
+    return bounds(reference_of(case), PRECISIONS[dtype])
 
 
 class Comparison:
@@ -96,7 +96,7 @@ class Comparison:
         self.case = case
         self.answer = answer
         self.dtype = dtype
-        self.result = _reference(case)
+        self.result = reference_of(case)
         self._bounds = _reference_bounds(case, dtype)
         #: The rounding of the expected numbers themselves: a recording carries that of a float32 program.
         self._recording = _reference_bounds(case, "float32") if case.recorded else None

@@ -14,7 +14,7 @@ from regionloss_adapters import Adapter, AdapterError, CannotAnswer, Question, R
 from regionloss_spec import Batch, Case, Clause, Profile, load_clauses, load_profile
 from regionloss_spec.case import Expected
 from regionloss_spec.clause import View
-from regionloss_suite.compare import Comparison, Difference
+from regionloss_suite.compare import Comparison, Difference, reference_of
 from regionloss_suite.coverage import clauses_reached
 from regionloss_suite.reduction import multiplied_out
 from regionloss_suite.verdict import Verdict
@@ -194,7 +194,7 @@ class Judge:
             return Refusal("crashed", f"{type(error).__name__}: {error}")
         if case.expected.error is not None:  # there is nothing to hold a number against
             return Refusal("answered", "an answer")
-        paid = evaluate(case.batch, case.profile).decisions.matches
+        paid = reference_of(case).decisions.matches
         whole = multiplied_out(answer, self.description, len(case.batch.truths), sum(match.pays_box for match in paid))
         return Comparison(case, whole, dtype)
 
