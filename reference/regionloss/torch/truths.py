@@ -1,0 +1,59 @@
+"""The truths of a batch as one padded tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from regionloss.domain import DomainError
+
+
+class PaddedTruths(NamedTuple):
+    """Truths of all images in one tensor.
+
+    Attributes:
+        rows: x, y, w, h (fractions of the image) and class, `[N, T, 5]`; zeros after the last truth of an image.
+        counts: how many of its rows each image has, int64 `[N]`.
+    """
+
+    rows: Tensor
+    counts: Tensor
+
+
+def pad_truths(
+    truths: Sequence[Tensor | ArrayLike], *, length: int | None = None, device: torch.device | str | None = None
+) -> PaddedTruths:
+    """Put ragged lists of truths into one tensor, for a batch to be moved to the device in one piece.
+
+    Args:
+        truths: for each image `[T, 5]` of x, y, w, h (fractions of the image) and class (`notation.truth-units`).
+        length: T of the result; the longest list if left out. A fixed length keeps the shape of every batch the same.
+        device: where the result is put; the host if left out.
+
+    Returns:
+        The rows in the widest floating-point type among the lists, and the counts.
+
+    Raises:
+        DomainError: a list that is not `[T, 5]`, or longer than `length`.
+    """
+    tables = [torch.as_tensor(table) for table in truths]
+    tables = [table if table.is_floating_point() else table.to(torch.float64) for table in tables]
+    tables = [table if table.numel() else table.reshape(0, 5) for table in tables]
+    for image, table in enumerate(tables):
+        if table.dim() != 2 or table.shape[1] != 5:
+            raise DomainError("domain.ranks", f"truths have shape {list(table.shape)}, expected [T, 5]", image)
+        if length is not None and len(table) > length:
+            raise DomainError("truths.capacity", f"{len(table)} truths came, expected at most {length}", image)
+    longest = max((len(table) for table in tables), default=0) if length is None else length
+    dtype = torch.float32
+    for table in tables:
+        dtype = torch.promote_types(dtype, table.dtype)
+    rows = torch.zeros(len(tables), longest, 5, dtype=dtype)
+    for image, table in enumerate(tables):
+        rows[image, : len(table)] = table.detach()
+    counts = torch.tensor([len(table) for table in tables], dtype=torch.int64)
+    return PaddedTruths(rows.to(device), counts.to(device))
