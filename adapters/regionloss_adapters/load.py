@@ -13,7 +13,10 @@ from regionloss_adapters.protocol import Adapter, AdapterError
 #: The bundled adapters: name, module, class. Imported only when asked for.
 BUNDLED = {
     "numpy": ("regionloss_adapters.numpy_reference", "NumpyAdapter"),
-    "torch": ("regionloss_adapters.torch_eager", "TorchEagerAdapter"),
+    "torch": ("regionloss_adapters.torch_fast", "TorchAdapter"),
+    "torch-analytic": ("regionloss_adapters.torch_fast", "TorchAnalyticAdapter"),
+    "torch-compiled": ("regionloss_adapters.torch_fast", "TorchCompiledAdapter"),
+    "torch-eager": ("regionloss_adapters.torch_eager", "TorchEagerAdapter"),
     "darknet": ("regionloss_adapters.live_darknet", "adapter"),
 }
 
@@ -44,7 +47,7 @@ def load_adapter(name: str) -> Adapter:
         found = getattr(importlib.import_module(module_name), attribute)
     except ModuleNotFoundError as error:
         if name in BUNDLED:
-            raise AdapterError(f"adapter {name!r} needs {error.name}: pip install 'regionloss[{name}]'") from error
+            raise AdapterError(f"adapter {name!r} needs {error.name}: pip install 'regionloss[torch]'") from error
         raise AdapterError(f"adapter {name!r}: {error}") from error
     except AttributeError as error:
         raise AdapterError(f"adapter {name!r}: {error}") from error

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 
 from regionloss import DomainError
-from regionloss.torch import EagerResult, region_loss
+from regionloss.torch.eager import EagerResult, region_loss
 from regionloss_adapters.protocol import Answer, Description, Question, Refused
 
-_DTYPES = {
+#: The formats of the suite as types of PyTorch.
+DTYPES = {
     "float64": torch.float64,
     "float32": torch.float32,
     "float16": torch.float16,
@@ -17,33 +21,40 @@ _DTYPES = {
 }
 
 
+@contextmanager
+def on_one_thread() -> Iterator[None]:
+    """Compute on one thread: the batches of a judge are tiny, and to wake a pool costs more than it does."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 class TorchEagerAdapter:
-    """`regionloss.torch.region_loss`, whose gradient is that of autograd."""
+    """`regionloss.torch.eager.region_loss`, whose gradient is that of autograd."""
 
     def describe(self) -> Description:
         """It answers everything but what darknet prints, under any profile and in every format."""
         return Description(
-            "torch",
+            "torch-eager",
             profiles=("*",),
             answers=("potential", "terms", "gradient", "indicators", "errors"),
-            dtypes=tuple(_DTYPES),
+            dtypes=tuple(DTYPES),
             devices=("cpu", "cuda") if torch.cuda.is_available() else ("cpu",),
             notes=(f"PyTorch {torch.__version__}",),
         )
 
     def answer(self, question: Question) -> Answer:
         """Evaluate the loss and let autograd differentiate it."""
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # the batches of a judge are tiny: waking a pool costs more than it does
-        try:
+        with on_one_thread():
             return self._answer(question)
-        finally:
-            torch.set_num_threads(threads)
 
     def _answer(self, question: Question) -> Answer:
         batch = question.batch
         exact = torch.from_numpy(np.array(batch.predictions, dtype=np.float64))
-        predictions = exact.to(_DTYPES[question.dtype]).to(question.device).requires_grad_()
+        predictions = exact.to(DTYPES[question.dtype]).to(question.device).requires_grad_()
         try:
             result = region_loss(
                 predictions,

@@ -44,20 +44,36 @@ def read_inputs(
     Raises:
         DomainError: anything outside the domain, with the image, the truth and the clause.
     """
-    sizes = _numbers("domain.anchors", "anchors", anchors)
-    if sizes.ndim != 2 or sizes.shape[1] != 2 or not len(sizes):
-        raise DomainError("domain.anchors", f"anchors have shape {list(sizes.shape)}, expected [A, 2] with A >= 1")
-    if not (np.isfinite(sizes).all() and (sizes > 0).all()):
-        raise DomainError("domain.anchors", f"anchors are {sizes.tolist()}, expected positive finite sizes in cells")
-    if not _whole(classes) or classes < 1:
-        raise DomainError("domain.channels", f"classes is {classes}, expected a whole number >= 1")
-    if not _whole(images_seen) or images_seen < 0:
-        raise DomainError("domain.images-seen", f"images_seen is {images_seen}, expected a whole number >= 0")
+    sizes = read_anchors(anchors)
+    check_classes(classes)
+    check_images_seen(images_seen)
     t = _read_predictions(predictions, len(sizes), int(classes))
     if len(truths) != len(t):
         raise DomainError("domain.ranks", f"{len(truths)} lists of truths came for {len(t)} images")
     _check_tree(tree, int(classes), profile)
     return t, [_read_truths(image, rows, int(classes), profile) for image, rows in enumerate(truths)], sizes
+
+
+def read_anchors(anchors: ArrayLike) -> Array:
+    """Anchors as float64 `[A, 2]`, refused where they are not positive finite sizes (`domain.anchors`)."""
+    sizes = _numbers("domain.anchors", "anchors", anchors)
+    if sizes.ndim != 2 or sizes.shape[1] != 2 or not len(sizes):
+        raise DomainError("domain.anchors", f"anchors have shape {list(sizes.shape)}, expected [A, 2] with A >= 1")
+    if not (np.isfinite(sizes).all() and (sizes > 0).all()):
+        raise DomainError("domain.anchors", f"anchors are {sizes.tolist()}, expected positive finite sizes in cells")
+    return sizes
+
+
+def check_classes(classes: int) -> None:
+    """Refuse a number of classes that is none (`domain.channels`)."""
+    if not _whole(classes) or classes < 1:
+        raise DomainError("domain.channels", f"classes is {classes}, expected a whole number >= 1")
+
+
+def check_images_seen(images_seen: int) -> None:
+    """Refuse a number of images that is none (`domain.images-seen`)."""
+    if not _whole(images_seen) or images_seen < 0:
+        raise DomainError("domain.images-seen", f"images_seen is {images_seen}, expected a whole number >= 0")
 
 
 def _read_predictions(predictions: ArrayLike, anchors: int, classes: int) -> Array:
@@ -73,15 +89,20 @@ def _read_predictions(predictions: ArrayLike, anchors: int, classes: int) -> Arr
         )
     if height < 1 or width < 1:
         raise DomainError("domain.ranks", f"the grid is {height} x {width} cells, expected at least 1 x 1")
-    for image in range(images):
-        if not np.isfinite(t[image]).all():
-            channel, row, column = np.argwhere(~np.isfinite(t[image]))[0]
+    check_predictions_finite(t)
+    return t.reshape(images, anchors, 5 + classes, height, width)
+
+
+def check_predictions_finite(predictions: Array) -> None:
+    """Refuse predictions `[N, A*(5+C), H, W]` that are not all finite (`domain.predictions-finite`)."""
+    for image, t in enumerate(predictions):
+        if not np.isfinite(t).all():
+            channel, row, column = np.argwhere(~np.isfinite(t))[0]
             raise DomainError(
                 "domain.predictions-finite",
-                f"prediction at channel {channel}, row {row}, column {column} is {t[image, channel, row, column]}",
+                f"prediction at channel {channel}, row {row}, column {column} is {t[channel, row, column]}",
                 image,
             )
-    return t.reshape(images, anchors, 5 + classes, height, width)
 
 
 def _read_truths(image: int, rows: ArrayLike, classes: int, profile: Profile) -> Array:
@@ -102,11 +123,12 @@ def _read_truths(image: int, rows: ArrayLike, classes: int, profile: Profile) ->
                 _check_class(image, truth, row[4], classes)
                 return table[truth : truth + 1]
     for truth, row in enumerate(table):
-        _check_truth(image, truth, row, classes)
+        check_truth(image, truth, row, classes)
     return table
 
 
-def _check_truth(image: int, truth: int, row: Array, classes: int) -> None:
+def check_truth(image: int, truth: int, row: Array, classes: int) -> None:
+    """Refuse a truth `[5]` outside the domain (`domain.truths-finite`, `domain.centre`, `domain.size`)."""
     if not np.isfinite(row).all():
         raise DomainError(
             "domain.truths-finite", f"x, y, w, h, class are {row.tolist()}, expected finite", image, truth

@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 from regionloss import evaluate  # noqa: E402  # after the skip
 from regionloss.bounds import PRECISIONS, bounds  # noqa: E402
-from regionloss.torch import region_loss  # noqa: E402
+from regionloss.torch.eager import region_loss  # noqa: E402
 from regionloss_spec import load_case, load_profile  # noqa: E402
 from regionloss_spec.case import CASES  # noqa: E402
 

@@ -24,7 +24,8 @@ from regionloss_suite.strategies import batches
 
 torch = pytest.importorskip("torch", reason="the eager loss needs PyTorch: pip install 'regionloss[torch]'")
 
-from regionloss.torch import eager, eager_decisions, region_loss  # noqa: E402 - only where PyTorch is installed
+from regionloss.torch import eager, eager_decisions  # noqa: E402 - only where PyTorch is installed
+from regionloss.torch.eager import region_loss  # noqa: E402 - likewise
 from regionloss_adapters.torch_eager import TorchEagerAdapter  # noqa: E402 - likewise
 
 Array = NDArray[Any]

@@ -263,7 +263,7 @@ def of_canonical(layout: Layout) -> Any:
     def loss(predictions: Any, rows: Any, question: Question) -> Any:
         import torch
 
-        from regionloss.torch import region_loss as torch_loss
+        from regionloss.torch.eager import region_loss as torch_loss
 
         batch = question.batch
         numbers = np.arange(float(batch.predictions.size)).reshape(batch.predictions.shape)

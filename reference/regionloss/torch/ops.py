@@ -6,23 +6,26 @@ Each path has two operators, `regionloss::<path>` and `regionloss::<path>_backwa
 - rows: x, y, w, h (fractions of the image) and class, `[N, T, 5]`; counts: rows of each image, int64 `[N]`, or none;
 - images_seen: t as a 0-d tensor, or none, and then `seen` is t. A tensor is read on its device, so that a captured
   graph switches at the limit of the prior;
-- anchors: widths and heights in turn, cells; settings: a `Settings`, as a list.
+- anchors: widths and heights in turn, cells; settings: a `Settings`, as a list;
+- validate: whether numbers outside the domain are refused at the price of waiting for the device. Without it, bad
+  truths are refused on the host, where nothing is waited for, and make the loss not a number elsewhere.
 
 Forward answers `Forward` as a tuple, of which the loss alone is differentiable; backward the gradient.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from regionloss.torch import analytic
+from regionloss.torch.checks import check_everything
 from regionloss.torch.settings import Settings
 
-_LIBRARY = torch.library.Library("regionloss", "DEF")
+_LIBRARY = torch.library.Library("regionloss", "DEF")  # type: ignore[no-untyped-call]  # PyTorch leaves it so
 
 _INPUTS = "Tensor predictions, Tensor rows, Tensor? counts, Tensor? images_seen, SymInt seen"
 _CHOICES = "float[] anchors, float[] settings"
@@ -31,23 +34,51 @@ _SAVED = "Tensor predictions, Tensor rows, Tensor state, Tensor owner, Tensor ov
 
 def define(path: str, forward: Callable[..., analytic.Forward], backward: Callable[..., Tensor]) -> None:
     """Register the two operators of a path, with what they answer to fake tensors and how they are differentiated."""
-    _LIBRARY.define(f"{path}({_INPUTS}, {_CHOICES}) -> (Tensor, Tensor, Tensor, Tensor, Tensor)")
-    _LIBRARY.define(f"{path}_backward(Tensor upstream, {_SAVED}, {_CHOICES}) -> Tensor")
-    _LIBRARY.impl(path, forward, "CompositeExplicitAutograd")
-    _LIBRARY.impl(f"{path}_backward", backward, "CompositeExplicitAutograd")
+
+    def checked(
+        predictions: Tensor,
+        rows: Tensor,
+        counts: Tensor | None,
+        images_seen: Tensor | None,
+        seen: int,
+        anchors: list[float],
+        settings: list[float],
+        validate: bool,
+    ) -> analytic.Forward:
+        chosen = Settings(*settings)
+        if validate:
+            check_everything(predictions, rows, counts, anchors, chosen)
+        return forward(predictions, rows, counts, images_seen, seen, anchors, chosen)
+
+    def unpacked(
+        upstream: Tensor,
+        predictions: Tensor,
+        rows: Tensor,
+        state: Tensor,
+        owner: Tensor,
+        overlap: Tensor,
+        anchors: list[float],
+        settings: list[float],
+    ) -> Tensor:
+        return backward(upstream, predictions, rows, state, owner, overlap, anchors, Settings(*settings))
+
+    _LIBRARY.define(f"{path}({_INPUTS}, {_CHOICES}, bool validate) -> (Tensor, Tensor, Tensor, Tensor, Tensor)")  # type: ignore[no-untyped-call]
+    _LIBRARY.define(f"{path}_backward(Tensor upstream, {_SAVED}, {_CHOICES}) -> Tensor")  # type: ignore[no-untyped-call]
+    _LIBRARY.impl(path, checked, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
+    _LIBRARY.impl(f"{path}_backward", unpacked, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
     torch.library.register_fake(f"regionloss::{path}", _fake_forward)
     torch.library.register_fake(f"regionloss::{path}_backward", _fake_backward)
     operator = getattr(torch.ops.regionloss, f"{path}_backward").default
 
     def differentiate(ctx: Any, upstream: Tensor | None, *_: Tensor | None) -> tuple[Tensor | None, ...]:
         gradient = None if upstream is None else operator(upstream, *ctx.saved_tensors, ctx.anchors, ctx.settings)
-        return gradient, None, None, None, None, None, None
+        return gradient, None, None, None, None, None, None, None
 
     torch.library.register_autograd(f"regionloss::{path}", differentiate, setup_context=_save)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    predictions, rows, *_, anchors, settings = inputs
+    predictions, rows, *_, anchors, settings, _ = inputs
     _, terms, state, owner, overlap = output
     ctx.save_for_backward(predictions, rows, state, owner, overlap)
     ctx.mark_non_differentiable(terms, state, owner, overlap)
@@ -63,6 +94,7 @@ def _fake_forward(
     seen: int,
     anchors: list[float],
     settings: list[float],
+    validate: bool,
 ) -> tuple[Tensor, ...]:
     images, _, height, width = predictions.shape
     numbers = torch.promote_types(predictions.dtype, torch.float32)
@@ -86,28 +118,18 @@ def _analytic(
     counts: Tensor | None,
     images_seen: Tensor | None,
     seen: int,
-    anchors: list[float],
-    settings: list[float],
+    anchors: Sequence[float],
+    settings: Settings,
 ) -> analytic.Forward:
-    chosen = Settings(*settings)
-    early: bool | Tensor = seen < chosen.prior_until
-    if images_seen is not None:
-        early = images_seen < chosen.prior_until
-        early = bool(early) if early.device.type == "cpu" else early
-    return analytic.forward(predictions, rows, counts, early, anchors, chosen)
+    return analytic.forward(predictions, rows, counts, is_early(images_seen, seen, settings), anchors, settings)
 
 
-def _analytic_backward(
-    upstream: Tensor,
-    predictions: Tensor,
-    rows: Tensor,
-    state: Tensor,
-    owner: Tensor,
-    overlap: Tensor,
-    anchors: list[float],
-    settings: list[float],
-) -> Tensor:
-    return analytic.backward(upstream, predictions, rows, state, owner, overlap, anchors, Settings(*settings))
+def is_early(images_seen: Tensor | None, seen: int, settings: Settings) -> Tensor | bool:
+    """1{t < 12800}: a bool where the host knows t, else 0-d on the device (`prior.limit`)."""
+    if images_seen is None:
+        return seen < settings.prior_until
+    early = images_seen < settings.prior_until
+    return bool(early) if early.device.type == "cpu" else early
 
 
-define("analytic", _analytic, _analytic_backward)
+define("analytic", _analytic, analytic.backward)

@@ -1,0 +1,77 @@
+"""The PyTorch loss that people train with, by each of its paths, as adapters."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+
+from regionloss import DomainError
+from regionloss.torch import Details, PathError, RegionLoss, pad_truths
+from regionloss.torch.paths import Path
+from regionloss_adapters.protocol import Answer, CannotAnswer, Description, Question, Refused
+from regionloss_adapters.torch_eager import DTYPES, on_one_thread
+
+
+class TorchAdapter:
+    """`regionloss.torch.RegionLoss` by one of its paths, or, with `auto`, by the one that it takes itself."""
+
+    path: Path | Literal["auto"] = "auto"
+
+    def describe(self) -> Description:
+        """It answers everything but what darknet prints, under the profiles that its path expresses."""
+        return Description(
+            "torch" if self.path == "auto" else f"torch-{self.path}",
+            profiles=("*",),
+            answers=("potential", "terms", "gradient", "indicators", "errors"),
+            dtypes=tuple(DTYPES),
+            devices=("cpu", "cuda") if torch.cuda.is_available() else ("cpu",),
+            notes=(f"PyTorch {torch.__version__}", f"path {self.path}"),
+        )
+
+    def answer(self, question: Question) -> Answer:
+        """Evaluate the loss with every check, and let its own backward differentiate it."""
+        with on_one_thread():
+            return self._answer(question)
+
+    def _answer(self, question: Question) -> Answer:
+        batch = question.batch
+        exact = torch.from_numpy(np.array(batch.predictions, dtype=np.float64))
+        predictions = exact.to(DTYPES[question.dtype]).to(question.device).requires_grad_()
+        try:
+            loss = RegionLoss(batch.anchors, batch.classes, profile=question.profile, path=self.path, validate=True)
+            rows = pad_truths(batch.truths, device=question.device)
+            found = loss.details(predictions, rows, images_seen=batch.images_seen)
+        except DomainError as error:
+            raise Refused(str(error), error.image, error.truth) from error
+        except PathError as error:
+            raise CannotAnswer(str(error)) from error
+        upstream = torch.full_like(found.loss, question.upstream)
+        (gradient,) = torch.autograd.grad(found.loss, predictions, upstream)
+        return Answer(
+            gradient=gradient.cpu().double().numpy(),
+            potential=found.loss.item(),
+            terms={name: term.item() for name, term in found.terms.items()},
+            responsible=_responsible(found),
+            ignored=tuple((n, k, j, i) for n, k, j, i in found.ignored.nonzero().tolist()),
+        )
+
+
+class TorchAnalyticAdapter(TorchAdapter):
+    """The analytic path."""
+
+    path = "analytic"
+
+
+class TorchCompiledAdapter(TorchAdapter):
+    """The compiled path, which compiles anew for every shape."""
+
+    path = "compiled"
+
+
+def _responsible(found: Details) -> tuple[tuple[int, ...], ...]:
+    """(image, truth, anchor, row, column) of every truth whose box is paid."""
+    places = found.responsible.nonzero().tolist()
+    truths = found.assigned_truth[found.responsible].tolist()
+    return tuple((n, truth, k, j, i) for (n, k, j, i), truth in zip(places, truths, strict=True))

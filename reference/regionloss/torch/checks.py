@@ -1,0 +1,75 @@
+"""What the fast paths refuse, and where they look for it (spec chapter 14)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from regionloss.domain import DomainError, check_predictions_finite, check_truth
+from regionloss.torch.settings import Settings
+from regionloss.torch.slots import fill_slots, grid_of, read_slots
+
+
+def check_shapes(
+    predictions: Tensor, rows: Tensor, counts: Tensor | None, anchors: Sequence[float], classes: int
+) -> None:
+    """Refuse what can be told without a look at any number.
+
+    Raises:
+        TypeError: predictions or truths that are not of floating point.
+        DomainError: ranks, channels, lists or devices that do not fit each other.
+    """
+    for name, tensor in (("predictions", predictions), ("truths", rows)):
+        if not tensor.is_floating_point():
+            raise TypeError(f"{name} are {tensor.dtype}, expected a floating-point type")
+    if predictions.dim() != 4:
+        raise DomainError("domain.ranks", f"predictions have rank {predictions.dim()}, expected 4: [N, A*(5+C), H, W]")
+    images, channels, height, width = predictions.shape
+    expected = len(anchors) // 2 * (5 + classes)
+    if channels != expected:
+        raise DomainError(
+            "domain.channels",
+            f"predictions have {channels} channels, expected A*(5+C) = {len(anchors) // 2}*{5 + classes} = {expected}",
+        )
+    if height < 1 or width < 1:
+        raise DomainError("domain.ranks", f"the grid is {height} x {width} cells, expected at least 1 x 1")
+    if rows.dim() != 3 or rows.shape[2] != 5:
+        raise DomainError("domain.ranks", f"truths have shape {list(rows.shape)}, expected [N, T, 5]")
+    if len(rows) != images:
+        raise DomainError("domain.ranks", f"{len(rows)} lists of truths came for {images} images")
+    if counts is not None and counts.shape != (images,):
+        raise DomainError("domain.ranks", f"counts have shape {list(counts.shape)}, expected [{images}]")
+    for name, other in (("truths", rows), ("their counts", rows if counts is None else counts)):
+        if other.device != predictions.device:
+            raise DomainError(
+                "domain.ranks", f"{name} are on {other.device} and the predictions on {predictions.device}"
+            )
+
+
+def check_slots(rows: Tensor, bad: Tensor, classes: int) -> None:
+    """Refuse truths of `[N, T, 5]` that are `bad`, outside the domain. Waits for the device that they are on.
+
+    Raises:
+        DomainError: the first of them, with its image and truth.
+    """
+    for image, truth in bad.nonzero().tolist():
+        check_truth(image, truth, rows[image, truth].double().cpu().numpy(), classes)
+
+
+def check_everything(
+    predictions: Tensor, rows: Tensor, counts: Tensor | None, anchors: Sequence[float], settings: Settings
+) -> None:
+    """Refuse numbers outside the domain, in truths and predictions. Waits for the device that they are on.
+
+    Raises:
+        DomainError: the first of them, with its image.
+    """
+    _, channels, height, width = predictions.shape
+    classes = 2 * channels // len(anchors) - 5
+    grid = grid_of(tuple(anchors), classes, height, width, rows.device, torch.float64)
+    if not torch.isfinite(predictions).all():
+        check_predictions_finite(predictions.detach().double().cpu().numpy())
+    read = read_slots(rows, counts, settings)
+    check_slots(rows, fill_slots(rows[:, : read.shape[1]], read, grid, settings).bad, classes)
