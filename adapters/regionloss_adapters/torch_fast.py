@@ -11,7 +11,7 @@ from regionloss import DomainError
 from regionloss.torch import Details, PathError, RegionLoss, pad_truths
 from regionloss.torch.paths import Path
 from regionloss_adapters.protocol import Answer, CannotAnswer, Description, Question, Refused
-from regionloss_adapters.torch_eager import DTYPES, on_one_thread
+from regionloss_adapters.torch_eager import DTYPES, TorchEagerAdapter, on_one_thread
 
 
 class TorchAdapter:
