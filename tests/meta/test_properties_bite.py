@@ -19,6 +19,7 @@ from regionloss_suite.asker import case_of
 from regionloss_suite.cli import main
 from regionloss_suite.mutants import Mutant, MutantAdapter, catalogue
 from regionloss_suite.properties import PROPERTIES, Property, attempt
+from regionloss_suite.properties.property import EVERYTHING
 
 RIGHT = NumpyAdapter()
 DARKNET = load_profile("darknet")
@@ -284,3 +285,40 @@ def test_a_scalar_alone_is_judged_by_its_differences() -> None:
     outcome = attempt(prop, Scalar(five_times_the_objectness_squared), DARKNET, "float64", examples=BATCHES)
     assert outcome.first is not None
     assert outcome.first.quantity.startswith("change of the potential")
+
+
+def test_a_loss_that_says_nothing_is_not_conforming() -> None:
+    for prop in PROPERTIES.values():
+        if "errors" not in prop.needs:
+            outcome = attempt(prop, Double(lambda question: Answer()), DARKNET, "float64", examples=4)
+            assert outcome.verdict == "not-answerable", prop.name
+
+
+def test_a_declared_reduction_is_multiplied_out() -> None:
+    class Mean(Double):
+        def describe(self) -> Description:
+            return Description("mean", ("*",), ("gradient",), ("float64",), reduction="per-object", factor=2.0)
+
+    def mean(question: Question) -> Answer:
+        answer = RIGHT.answer(question)
+        assert answer.gradient is not None
+        return Answer(gradient=2 * answer.gradient / max(len(answer.responsible or ()), 1))
+
+    for name in (EVERYTHING, "a batch is the sum of its images"):
+        assert attempt(PROPERTIES[name], Mean(mean), DARKNET, "float64", examples=BATCHES).verdict == "conforming"
+    # The same numbers are wrong where nothing is declared.
+    undeclared = attempt(
+        PROPERTIES["a batch is the sum of its images"], Double(mean), DARKNET, "float64", examples=BATCHES
+    )
+    assert undeclared.verdict == "deviating"
+
+
+def test_a_departure_that_shows_everywhere_is_not_blamed_on_what_is_special() -> None:
+    def target_one(question: Question) -> Answer:
+        profile = question.profile.replace(object_target="one")
+        return RIGHT.answer(dataclasses.replace(question, profile=profile))
+
+    prop = PROPERTIES["a full list is read and what is beyond it is not"]
+    outcome = attempt(prop, Double(target_one), DARKNET, "float64", examples=BATCHES)
+    assert outcome.verdict == "not-answerable"
+    assert "departs on ordinary batches too" in outcome.reason

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from regionloss.bounds import PRECISIONS
 from regionloss_spec import Batch
-from regionloss_suite.asker import Array, Asked, Asker
+from regionloss_suite.asked import Array, Asked
+from regionloss_suite.asker import Asker
 from regionloss_suite.properties.registry import pins
 
 

@@ -12,7 +12,8 @@ from hypothesis.errors import HypothesisException, Unsatisfiable
 
 from regionloss_adapters import Adapter, AdapterError
 from regionloss_spec import Batch, Profile, load_clauses
-from regionloss_suite.asker import Asker, Departs, Unanswered
+from regionloss_suite.asked import Departs, Unanswered
+from regionloss_suite.asker import Asker
 from regionloss_suite.compare import Difference
 
 #: The property that ordinary batches are tried by.
