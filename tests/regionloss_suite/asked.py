@@ -91,7 +91,7 @@ class Asked:
     @property
     def bounds(self) -> Bounds:
         """How far the answer may be from that."""
-        return self.comparison._bounds  # for a case that is no recording, the whole bound
+        return self.comparison.bounds
 
     @cached_property
     def edges(self) -> tuple[str, ...]:
