@@ -7,15 +7,14 @@ import traceback
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-
 from regionloss import DomainError, evaluate
+from regionloss.bounds import PRECISIONS
 from regionloss_adapters import Adapter, AdapterError, CannotAnswer, Question, Refused
-from regionloss_spec import Batch, Case, Clause, Profile, load_clauses, load_profile
+from regionloss_spec import Case, Clause, Profile, load_clauses, load_profile
 from regionloss_spec.case import Expected
 from regionloss_spec.clause import View
 from regionloss_suite.compare import Comparison, Difference, reference_of
-from regionloss_suite.coverage import clauses_reached
+from regionloss_suite.coverage import clauses_reached, holds
 from regionloss_suite.reduction import multiplied_out
 from regionloss_suite.verdict import Verdict
 
@@ -32,6 +31,7 @@ class Refusal:
     message: str
     image: int | None = None
     truth: int | None = None
+    dtype: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +117,11 @@ class Judge:
     def _judge(self, clause: Clause, case: Case) -> tuple[bool, Difference | None, str]:
         """Whether the case was answered, the first departure in the clause's views, and else the reason."""
         answered, reason = False, ""
+        dtype = clause.id.removeprefix("numerics.")
         for asked in self._ask(case):
+            if dtype in PRECISIONS and asked.dtype not in ("", dtype):  # another format says nothing about this one
+                reason = reason or f"{self.description.name} was not asked in {dtype}"
+                continue
             if case.expected.error is not None:
                 verdict = self._judge_refusal(case, asked)
             elif isinstance(asked, Refusal):
@@ -170,7 +174,7 @@ class Judge:
             name = self.description.name
             self._asked[case.id] = [Refusal("cannot", f"{name} does not promise to refuse input outside the domain")]
         if case.id not in self._asked:
-            formats = [dtype for dtype in self.description.dtypes if _exact_in(case.batch, dtype)]
+            formats = [dtype for dtype in self.description.dtypes if holds(dtype, case.batch.predictions)]
             if not formats:
                 self._asked[case.id] = [
                     Refusal("cannot", f"no format of {self.description.name} holds case {case.id} exactly")
@@ -183,17 +187,17 @@ class Judge:
         try:
             answer = self.adapter.answer(Question(batch=case.batch, profile=case.profile, dtype=dtype))
         except Refused as refused:
-            return Refusal("refused", str(refused), refused.image, refused.truth)
+            return Refusal("refused", str(refused), refused.image, refused.truth, dtype=dtype)
         except CannotAnswer as error:
-            return Refusal("cannot", str(error))
+            return Refusal("cannot", str(error), dtype=dtype)
         except AdapterError as error:
             self.fault = self.fault or error
-            return Refusal("cannot", str(error))
+            return Refusal("cannot", str(error), dtype=dtype)
         except Exception as error:  # whatever a loss under test may raise is a finding about that loss
             self.crashes[case.id] = traceback.format_exc()
-            return Refusal("crashed", f"{type(error).__name__}: {error}")
+            return Refusal("crashed", f"{type(error).__name__}: {error}", dtype=dtype)
         if case.expected.error is not None:  # there is nothing to hold a number against
-            return Refusal("answered", "an answer")
+            return Refusal("answered", "an answer", dtype=dtype)
         paid = reference_of(case).decisions.matches
         whole = multiplied_out(answer, self.description, len(case.batch.truths), sum(match.pays_box for match in paid))
         return Comparison(case, whole, dtype)
@@ -229,15 +233,6 @@ def _with_clauses(case: Case) -> Case:
         return case
     result = evaluate(case.batch, case.profile)
     return dataclasses.replace(case, clauses=clauses_reached(result, case.batch.images_seen))
-
-
-def _exact_in(batch: Batch, dtype: str) -> bool:
-    values = np.asarray(batch.predictions, dtype=np.float64)
-    if dtype == "bfloat16":  # float32 with the lower half of its bits zero
-        single = values.astype(np.float32)
-        return bool(((single == values) | np.isnan(values)).all() and not (single.view(np.uint32) & 0xFFFF).any())
-    with np.errstate(over="ignore"):
-        return bool(((values.astype(dtype) == values) | np.isnan(values)).all())
 
 
 def _plain(case: Case, quantity: str, got: str, expected: str) -> Difference:
