@@ -7,7 +7,8 @@ import torch
 
 from regionloss import DomainError
 from regionloss.torch import EagerResult, region_loss
-from regionloss_adapters.protocol import Answer, Description, Question, Refused
+from regionloss_adapters.protocol import DERIVATIVES, Answer, Description, Question, Refused
+from regionloss_adapters.torch_derivatives import derivatives, on_device
 
 _DTYPES = {
     "float64": torch.float64,
@@ -25,9 +26,9 @@ class TorchEagerAdapter:
         return Description(
             "torch",
             profiles=("*",),
-            answers=("potential", "terms", "gradient", "indicators", "errors"),
+            answers=("potential", "terms", "gradient", "indicators", "errors", *DERIVATIVES),
             dtypes=tuple(_DTYPES),
-            devices=("cpu", "cuda") if torch.cuda.is_available() else ("cpu",),
+            devices=("cpu", "cuda", "cuda tf32") if torch.cuda.is_available() else ("cpu",),
             notes=(f"PyTorch {torch.__version__}",),
         )
 
@@ -36,14 +37,15 @@ class TorchEagerAdapter:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # the batches of a judge are tiny: waking a pool costs more than it does
         try:
-            return self._answer(question)
+            with on_device(question.device) as device:
+                return self._answer(question, device)
         finally:
             torch.set_num_threads(threads)
 
-    def _answer(self, question: Question) -> Answer:
+    def _answer(self, question: Question, device: torch.device) -> Answer:
         batch = question.batch
         exact = torch.from_numpy(np.array(batch.predictions, dtype=np.float64))
-        predictions = exact.to(_DTYPES[question.dtype]).to(question.device).requires_grad_()
+        predictions = exact.to(_DTYPES[question.dtype]).to(device).requires_grad_()
         try:
             result = region_loss(
                 predictions,
@@ -56,10 +58,10 @@ class TorchEagerAdapter:
             )
         except DomainError as error:
             raise Refused(str(error), error.image, error.truth) from error
-        upstream = torch.full_like(result.potential, question.upstream)
-        (gradient,) = torch.autograd.grad(result.potential, predictions, upstream)
+        gradient, curvature = derivatives(result.potential, predictions, question)
         return Answer(
             gradient=gradient.cpu().double().numpy(),
+            curvature=None if curvature is None else curvature.cpu().double().numpy(),
             potential=result.potential.item(),
             terms={name: term.item() for name, term in result.terms.items()},
             responsible=_responsible(result),

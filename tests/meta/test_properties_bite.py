@@ -6,13 +6,14 @@ import dataclasses
 import itertools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from regionloss_adapters import Adapter, Answer, CannotAnswer, Description, Question, Refused
 from regionloss_adapters.numpy_reference import NumpyAdapter
-from regionloss_adapters.protocol import ANSWERS
+from regionloss_adapters.protocol import ANSWERS, DERIVATIVES
 from regionloss_spec import Profile, load_case, load_clauses, load_profile
 from regionloss_spec.case_writer import write_case
 from regionloss_suite.asker import case_of
@@ -34,7 +35,7 @@ class Double:
         self.answer = answer
 
     def describe(self) -> Description:
-        return Description("double", ("*",), ANSWERS, ("float64",))
+        return Description("double", ("*",), (*ANSWERS, *DERIVATIVES), ("float64",))
 
 
 def later_images_weigh_more(question: Question) -> Answer:
@@ -59,6 +60,29 @@ def reads_memory_as_it_lies(question: Question) -> Answer:
 
 def ignores_what_comes_from_above(question: Question) -> Answer:
     return RIGHT.answer(dataclasses.replace(question, upstream=1.0))
+
+
+def adds_to_what_is_left() -> Callable[[Question], Answer]:
+    """The gradient of the call before is added to, unless it is of another shape."""
+    left: Any = np.zeros(0)
+
+    def answer(question: Question) -> Answer:
+        nonlocal left
+        right = RIGHT.answer(question)
+        assert right.gradient is not None
+        left = right.gradient + (left if left.shape == right.gradient.shape else 0.0)
+        return dataclasses.replace(right, gradient=left)
+
+    return answer
+
+
+def takes_its_gradient_once(question: Question) -> Answer:
+    return RIGHT.answer(question)
+
+
+def is_differentiated_once(question: Question) -> Answer:
+    """As where a backward pass is written by hand and taken for a constant."""
+    return dataclasses.replace(RIGHT.answer(question), curvature=np.zeros(question.batch.predictions.shape))
 
 
 def squares_the_class_weight(question: Question) -> Answer:
@@ -95,6 +119,9 @@ DOUBLES: dict[str, Callable[[Question], Answer]] = {
     "the loss is linear in the class-weight": squares_the_class_weight,
     "a sum of many small terms does not stop growing": adds_up_in_half_precision,
     "the same question has the same answer": drifts(),
+    "a call adds nothing to the gradient of the call before": adds_to_what_is_left(),
+    "a gradient taken again from one evaluation adds up": takes_its_gradient_once,
+    "the gradient changes as that of the reference does": is_differentiated_once,
 }
 
 #: Which mutant each property catches; where the mutant breaks another clause than the property pins, it says so.
@@ -212,7 +239,7 @@ def test_the_reference_has_every_property(record_property: Callable[[str, object
     for name in OWN:
         profile = load_profile(name)
         for prop in PROPERTIES.values():
-            if not prop.when(profile):
+            if not prop.when(profile) or set(prop.needs) & set(DERIVATIVES):
                 continue
             outcome = attempt(prop, RIGHT, profile, "float64", examples=8, start=1)
             assert outcome.verdict == "conforming", f"{name}: {prop.name}: {outcome.first or outcome.reason}"
@@ -220,6 +247,18 @@ def test_the_reference_has_every_property(record_property: Callable[[str, object
     record_property("batches", batches)
     print(f"{batches} drawn batches, no accusation of the reference")
     assert batches > 3000
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_the_loss_in_torch_has_the_properties_of_its_derivatives(name: str) -> None:
+    pytest.importorskip("torch")
+    from regionloss_adapters.torch_eager import TorchEagerAdapter
+
+    profile = load_profile(name)
+    for prop in PROPERTIES.values():
+        if prop.when(profile) and set(prop.needs) & set(DERIVATIVES):
+            outcome = attempt(prop, TorchEagerAdapter(), profile, "float64", examples=BATCHES, start=1)
+            assert outcome.verdict == "conforming", f"{prop.name}: {outcome.first or outcome.reason}"
 
 
 def test_every_must_has_a_property() -> None:

@@ -106,9 +106,17 @@ class Asked:
     @property
     def gradient(self) -> Array:
         """The answered gradient by predictor, `[N, A, 5+C, H, W]`."""
-        got = np.asarray(self.answer.gradient, dtype=np.float64)
+        return self._by_predictor("gradient", self.answer.gradient)
+
+    @property
+    def curvature(self) -> Array:
+        """The answered derivative of the gradient by predictor, `[N, A, 5+C, H, W]`."""
+        return self._by_predictor("curvature", self.answer.curvature)
+
+    def _by_predictor(self, name: str, answered: Array | None) -> Array:
+        got = np.asarray(answered, dtype=np.float64)
         if got.shape != self.result.gradient.shape:
-            raise self.departs("shape of the gradient", str(list(got.shape)), str(list(self.result.gradient.shape)))
+            raise self.departs(f"shape of the {name}", str(list(got.shape)), str(list(self.result.gradient.shape)))
         return got.reshape(self.result.t.shape)
 
     @property
@@ -145,8 +153,8 @@ class Asked:
             return
         image, row, column, anchor, channel = map(int, places[0])
         at = (image, anchor, channel, row, column)
-        if name == "gradient":
-            name = f"{_CHANNELS[channel] if channel < 5 else f'class {channel - 5}'} gradient"
+        if name in ("gradient", "curvature"):
+            name = f"{_CHANNELS[channel] if channel < 5 else f'class {channel - 5}'} {name}"
         difference = Difference(
             case=self.case.id,
             dtype=self.dtype,

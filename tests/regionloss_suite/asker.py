@@ -48,7 +48,7 @@ class Asker:
         device: where it is to compute.
         case: id under which the batches appear in what is reported.
         clauses: what is asked about.
-        needs: what an answer has to hold to be of use, out of `ANSWERS`.
+        needs: what an answer has to hold to be of use, out of `ANSWERS` and `DERIVATIVES`.
         notes: whether to note which clauses the batches show.
     """
 
@@ -92,15 +92,31 @@ class Asker:
             sizes[:, :, 2:4] = np.minimum(sizes[:, :, 2:4], 16.0)
         return dataclasses.replace(batch, predictions=predictions)
 
-    def ask(self, batch: Batch, profile: Profile | None = None, *, upstream: float = 1.0) -> Asked:
-        """Put a batch inside the domain to the adapter.
+    def ask(
+        self,
+        batch: Batch,
+        profile: Profile | None = None,
+        *,
+        upstream: float = 1.0,
+        times: int = 1,
+        direction: Array | None = None,
+    ) -> Asked:
+        """Put a batch inside the domain to the adapter; what is differentiated is said as in a `Question`.
 
         Raises:
             Departs: it refuses the batch, or breaks on it.
             Unanswered: it cannot be asked this.
         """
         case = self._case(batch, profile or self.profile)
-        question = Question(batch=batch, profile=case.profile, dtype=self.dtype, device=self.device, upstream=upstream)
+        question = Question(
+            batch=batch,
+            profile=case.profile,
+            dtype=self.dtype,
+            device=self.device,
+            upstream=upstream,
+            times=times,
+            direction=direction,
+        )
         raw = self._put(question, case)
         if isinstance(raw, Refused):
             raise self._departs(case, f"refused: {raw}", "an answer")
@@ -198,6 +214,7 @@ class Asker:
             "indicators": answer.responsible is not None or answer.ignored is not None,
             "printed cost": answer.printed_cost is not None,
             "statistics": answer.statistics is not None,
+            "second derivative": answer.curvature is not None,
         }
         lacking = [name for name in self.needs if not said.get(name, True)]
         if lacking or not any(said.values()):
