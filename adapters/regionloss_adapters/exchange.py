@@ -23,11 +23,12 @@ class MutatedInputError(RuntimeError):
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a loss returned: its gradient in the layout of the port, its scalar, its terms by name."""
+    """What a loss returned: its scalar, its terms by name, its derivatives in the layout of the port."""
 
     gradient: Array | None = None
     scalar: float | None = None
     terms: Mapping[str, float] = field(default_factory=dict)
+    curvature: Array | None = None
 
 
 #: Puts predictions (float64, exact in the format asked for unless activated) and truths to a loss of some framework.

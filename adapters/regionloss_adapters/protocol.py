@@ -12,6 +12,8 @@ from regionloss_spec import Batch, Profile
 
 #: What an adapter can say that it answers.
 ANSWERS = ("potential", "terms", "gradient", "indicators", "printed cost", "statistics", "errors")
+#: What it can promise besides of how its loss is differentiated, see `Question.times` and `Question.direction`.
+DERIVATIVES = ("repeated gradient", "second derivative")
 
 
 @dataclass(frozen=True)
@@ -21,9 +23,10 @@ class Description:
     Attributes:
         name: of the implementation, as reports show it.
         profiles: names of the profiles it claims; `*` for any profile that it is given.
-        answers: what it answers, out of `ANSWERS`; `errors` promises that it refuses input outside the domain.
+        answers: what it answers, out of `ANSWERS` and `DERIVATIVES`; `errors` promises that it refuses input outside
+            the domain.
         dtypes: floating-point formats that it takes predictions in, out of float64, float32, float16, bfloat16.
-        devices: where it can be asked, in the words of its framework.
+        devices: where it can be asked, in the words of its framework; each is asked in every format.
         reduction: what it divides its answers by, declared so that the suite can multiply it out in the open:
             `sum` for nothing, `per-image` for the number of images, `per-object` for that of the truths that are paid.
         factor: a constant that its answers are multiplied by on top of that.
@@ -50,6 +53,10 @@ class Question:
         dtype: format in which the implementation is to be given the predictions.
         device: where it is to compute.
         upstream: the gradient that arrives at the scalar from above; the answered gradient is multiplied by it.
+        times: how often the gradient is taken from one evaluation, and added up; more than once only where the adapter
+            promises a `repeated gradient`.
+        direction: along which the gradient is differentiated once more, in the shape of the predictions; given only
+            where the adapter promises a `second derivative`.
     """
 
     batch: Batch
@@ -57,6 +64,8 @@ class Question:
     dtype: str = "float32"
     device: str = "cpu"
     upstream: float = 1.0
+    times: int = 1
+    direction: NDArray[np.floating] | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -71,6 +80,7 @@ class Answer:
         ignored: (image, anchor, row, column) of every predictor that MaxIOU silences.
         printed_cost: what darknet would print as the loss.
         statistics: darknet's statistics line, by the names of `regionloss.statistics.Statistics`.
+        curvature: derivative of the gradient along the direction of the question, in the shape of the predictions.
     """
 
     gradient: NDArray[np.floating] | None = None
@@ -80,6 +90,7 @@ class Answer:
     ignored: tuple[tuple[int, ...], ...] | None = None
     printed_cost: float | None = None
     statistics: dict[str, float] | None = None
+    curvature: NDArray[np.floating] | None = None
 
 
 class AdapterError(ValueError):

@@ -10,7 +10,8 @@ import torch
 
 from regionloss import DomainError
 from regionloss.torch.eager import EagerResult, region_loss
-from regionloss_adapters.protocol import Answer, Description, Question, Refused
+from regionloss_adapters.protocol import DERIVATIVES, Answer, Description, Question, Refused
+from regionloss_adapters.torch_derivatives import derivatives, on_device
 
 #: The formats of the suite as types of PyTorch.
 DTYPES = {
@@ -19,6 +20,9 @@ DTYPES = {
     "float16": torch.float16,
     "bfloat16": torch.bfloat16,
 }
+
+#: Where the losses of PyTorch can be asked.
+DEVICES = ("cpu", "cuda", "cuda tf32") if torch.cuda.is_available() else ("cpu",)
 
 
 @contextmanager
@@ -40,21 +44,21 @@ class TorchEagerAdapter:
         return Description(
             "torch-eager",
             profiles=("*",),
-            answers=("potential", "terms", "gradient", "indicators", "errors"),
+            answers=("potential", "terms", "gradient", "indicators", "errors", *DERIVATIVES),
             dtypes=tuple(DTYPES),
-            devices=("cpu", "cuda") if torch.cuda.is_available() else ("cpu",),
+            devices=DEVICES,
             notes=(f"PyTorch {torch.__version__}",),
         )
 
     def answer(self, question: Question) -> Answer:
         """Evaluate the loss and let autograd differentiate it."""
-        with on_one_thread():
-            return self._answer(question)
+        with on_one_thread(), on_device(question.device) as device:
+            return self._answer(question, device)
 
-    def _answer(self, question: Question) -> Answer:
+    def _answer(self, question: Question, device: torch.device) -> Answer:
         batch = question.batch
         exact = torch.from_numpy(np.array(batch.predictions, dtype=np.float64))
-        predictions = exact.to(DTYPES[question.dtype]).to(question.device).requires_grad_()
+        predictions = exact.to(DTYPES[question.dtype]).to(device).requires_grad_()
         try:
             result = region_loss(
                 predictions,
@@ -67,10 +71,10 @@ class TorchEagerAdapter:
             )
         except DomainError as error:
             raise Refused(str(error), error.image, error.truth) from error
-        upstream = torch.full_like(result.potential, question.upstream)
-        (gradient,) = torch.autograd.grad(result.potential, predictions, upstream)
+        gradient, curvature = derivatives(result.potential, predictions, question)
         return Answer(
             gradient=gradient.cpu().double().numpy(),
+            curvature=None if curvature is None else curvature.cpu().double().numpy(),
             potential=result.potential.item(),
             terms={name: term.item() for name, term in result.terms.items()},
             responsible=_responsible(result),

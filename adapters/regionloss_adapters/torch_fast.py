@@ -11,7 +11,8 @@ from regionloss import DomainError
 from regionloss.torch import Details, PathError, RegionLoss, pad_truths
 from regionloss.torch.paths import Path
 from regionloss_adapters.protocol import Answer, CannotAnswer, Description, Question, Refused
-from regionloss_adapters.torch_eager import DTYPES, TorchEagerAdapter, on_one_thread
+from regionloss_adapters.torch_derivatives import derivatives, on_device
+from regionloss_adapters.torch_eager import DEVICES, DTYPES, TorchEagerAdapter, on_one_thread
 
 
 class TorchAdapter:
@@ -24,35 +25,34 @@ class TorchAdapter:
         return Description(
             "torch" if self.path == "auto" else f"torch-{self.path}",
             profiles=("*",),
-            answers=("potential", "terms", "gradient", "indicators", "errors"),
+            answers=("potential", "terms", "gradient", "indicators", "errors", "repeated gradient"),
             dtypes=tuple(DTYPES),
-            devices=("cpu", "cuda") if torch.cuda.is_available() else ("cpu",),
+            devices=DEVICES,
             notes=(f"PyTorch {torch.__version__}", f"path {self.path}"),
         )
 
     def answer(self, question: Question) -> Answer:
         """Evaluate the loss with every check, and let its own backward differentiate it."""
-        with on_one_thread():
-            return self._answer(question)
+        with on_one_thread(), on_device(question.device) as device:
+            return self._answer(question, device)
 
-    def _answer(self, question: Question) -> Answer:
+    def _answer(self, question: Question, device: torch.device) -> Answer:
         batch = question.batch
         exact = torch.from_numpy(np.array(batch.predictions, dtype=np.float64))
-        predictions = exact.to(DTYPES[question.dtype]).to(question.device).requires_grad_()
+        predictions = exact.to(DTYPES[question.dtype]).to(device).requires_grad_()
         try:
             loss = RegionLoss(
                 batch.anchors, batch.classes, profile=question.profile, tree=batch.tree, path=self.path, validate=True
             )
             if loss.path_for(predictions) == "eager":  # whose answers say more than `Details` can, where truths share
                 return TorchEagerAdapter().answer(question)
-            rows = pad_truths(batch.truths, device=question.device)
+            rows = pad_truths(batch.truths, device=device)
             found = loss.details(predictions, rows, images_seen=batch.images_seen)
         except DomainError as error:
             raise Refused(str(error), error.image, error.truth) from error
         except PathError as error:
             raise CannotAnswer(str(error)) from error
-        upstream = torch.full_like(found.loss, question.upstream)
-        (gradient,) = torch.autograd.grad(found.loss, predictions, upstream)
+        gradient, _ = derivatives(found.loss, predictions, question)
         return Answer(
             gradient=gradient.cpu().double().numpy(),
             potential=found.loss.item(),

@@ -11,7 +11,7 @@ from typing import Unpack
 
 from regionloss_adapters import wrap_jax, wrap_keras, wrap_numpy
 from regionloss_adapters.exchange import Loss, MutatedInputError
-from regionloss_adapters.protocol import Adapter
+from regionloss_adapters.protocol import DERIVATIVES, Adapter
 from regionloss_adapters.wrapped import Options, Wrapped
 
 __all__ = ["MutatedInputError", "Options", "from_jax", "from_keras", "from_numpy", "from_torch"]
@@ -24,7 +24,10 @@ def from_torch(loss: Loss, *, name: str, **declared: Unpack[Options]) -> Adapter
         loss: gives a scalar tensor, a dict of terms that add up to it, or a pair of both. Predictions are no leaf and
             require a gradient. If it changes them or the truths in place, `answer` raises `MutatedInputError`.
         name: as reports show it.
-        declared: see `Options`; devices are those of torch, such as `cpu` and `cuda`.
+        declared: see `Options`; devices are those of torch, such as `cpu` and `cuda`, and `cuda tf32` to be asked with
+            TensorFloat-32 on, which is off on the others. A `repeated gradient` is the sum of several that are taken
+            from one evaluation, a `second derivative` the change of the gradient along a direction; both are tried only
+            where `answers` promises them.
 
     Raises:
         ModuleNotFoundError: there is no PyTorch.
@@ -32,7 +35,7 @@ def from_torch(loss: Loss, *, name: str, **declared: Unpack[Options]) -> Adapter
     """
     from regionloss_adapters import wrap_torch
 
-    return Wrapped(loss, wrap_torch.ask, name, **declared)
+    return Wrapped(loss, wrap_torch.ask, name, promises=DERIVATIVES, **declared)
 
 
 def from_numpy(loss: Loss, *, name: str, **declared: Unpack[Options]) -> Adapter:

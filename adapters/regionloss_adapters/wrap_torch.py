@@ -11,13 +11,18 @@ from torch import Tensor
 
 from regionloss_adapters.exchange import Loss, Outcome, check_unchanged, for_each_array, scalar_and_terms
 from regionloss_adapters.protocol import Question
+from regionloss_adapters.torch_derivatives import derivatives, on_device
 
 Array = NDArray[Any]
 
 
 def ask(loss: Loss, given: Array, truths: Any, question: Question) -> Outcome:
     """Let autograd differentiate the scalar that a loss returns for tensors on the device asked for."""
-    device = torch.device(question.device)
+    with on_device(question.device) as device:
+        return _ask(loss, given, truths, question, device)
+
+
+def _ask(loss: Loss, given: Array, truths: Any, question: Question, device: torch.device) -> Outcome:
     leaf = torch.tensor(given, dtype=getattr(torch, question.dtype), device=device, requires_grad=True)
     tensors = for_each_array(lambda array: torch.tensor(array, device=device), truths)
     with torch.enable_grad():
@@ -30,9 +35,10 @@ def ask(loss: Loss, given: Array, truths: Any, question: Question) -> Outcome:
         raise TypeError(f"the loss returned {type(scalar).__name__}, expected a scalar tensor, or terms by name")
     if scalar.numel() != 1:
         raise TypeError(f"the loss returned a tensor of shape {list(scalar.shape)}, expected a scalar")
-    (gradient,) = torch.autograd.grad(scalar, leaf, torch.full_like(scalar, question.upstream), materialize_grads=True)
+    gradient, curvature = derivatives(scalar, leaf, question)
     return Outcome(
         gradient=_array(gradient),
+        curvature=None if curvature is None else _array(curvature),
         scalar=scalar.item(),
         terms={name: float(term.detach()) if isinstance(term, Tensor) else float(term) for name, term in terms.items()},
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypedDict
 
@@ -31,6 +32,7 @@ class Options(TypedDict, total=False):
         supports: for what `options` cannot say: gives the reason why it cannot be asked under a profile, or None.
         answers: which of gradient, potential and terms it answers. Declare the potential where the scalar is the one
             that the gradient belongs to: it rarely is where the loss is printed rather than differentiated.
+            A loss in PyTorch may promise a `repeated gradient` and a `second derivative` besides.
         refuses: exceptions by which it refuses input outside the domain; declaring any promises that it refuses all.
             Attributes `image` and `truth` of the exception, where there, are taken as the place.
         dtypes: formats of the predictions.
@@ -61,6 +63,7 @@ class Wrapped:
         ask: Ask,
         name: str,
         *,
+        promises: tuple[str, ...] = (),
         layout: Layout = NCHW,
         truths: TruthFormat | None = None,
         reduction: Literal["sum", "per-image", "per-object"] = "sum",
@@ -74,12 +77,14 @@ class Wrapped:
         devices: tuple[str, ...] = ("cpu",),
         notes: tuple[str, ...] = (),
     ) -> None:
-        _check_known("answers", answers, ("gradient", "potential", "terms"))
+        _check_known("answers", answers, ("gradient", "potential", "terms", *promises))
         _check_known("options", options, AXES)
         if layout.activated and not set(dtypes) <= {"float64", "float32"}:
             raise ValueError(
                 f"dtypes are {dtypes}: half formats do not hold activated predictions as exactly as raw ones"
             )
+        if layout.activated and "second derivative" in answers:
+            raise ValueError("answers has 'second derivative', and the layout has activated predictions")
         self.loss, self.ask = loss, ask
         self.layout, self.truths = layout, truths or Ragged()
         self.options, self.supports, self.refuses = options, supports, refuses
@@ -107,12 +112,16 @@ class Wrapped:
             raise CannotAnswer(reason)
         given = self.layout.forward(question.batch, question.dtype)
         truths = self.truths(question)
+        if question.direction is not None:  # raw, like the predictions, and only moved to another place as they are
+            along = dataclasses.replace(question.batch, predictions=question.direction)
+            question = dataclasses.replace(question, direction=self.layout.forward(along))
         try:
             outcome = self.ask(self.loss, given, truths, question)
         except self.refuses as error:
             raise Refused(str(error), getattr(error, "image", None), getattr(error, "truth", None)) from error
         return Answer(
             gradient=self._gradient(outcome.gradient, given.shape, question),
+            curvature=None if outcome.curvature is None else self.layout.backward(outcome.curvature, question.batch),
             potential=self._potential(outcome.scalar),
             terms=self._terms(outcome.terms),
         )

@@ -80,6 +80,23 @@ def test_the_clause_that_a_mutant_breaks_deviates(mutant: Mutant) -> None:
     assert judge.crashes == {}
 
 
+@pytest.mark.parametrize(
+    ("mutant", "case"),
+    [
+        ("iou-zero-over-zero", "hand-zero-over-zero"),
+        ("iou-smoothed", "hand-zero-over-zero"),
+        ("recall-at-one-half", "hand-statistics"),
+        ("recall-above-thresh", "hand-statistics"),
+        ("class-only-without-objectness", "hand-class-only"),
+        ("class-only-by-objectness", "hand-class-only"),
+    ],
+)
+def test_a_case_tells_what_it_was_made_for_by_itself(mutant: str, case: str) -> None:
+    broken = catalogue()[mutant]
+    judge = Judge(MutantAdapter(broken), [one for one in cases() if one.id == case], broken.profile)
+    assert judge.verdict(load_clauses()[broken.clause]).verdict == "deviating"
+
+
 @every_mutant
 def test_a_mutant_is_told_by_its_name_its_title_and_a_profile_that_its_clause_binds(mutant: Mutant) -> None:
     assert mutant.clause in load_clauses()

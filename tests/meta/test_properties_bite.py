@@ -6,19 +6,21 @@ import dataclasses
 import itertools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from regionloss_adapters import Adapter, Answer, CannotAnswer, Description, Question, Refused
 from regionloss_adapters.numpy_reference import NumpyAdapter
-from regionloss_adapters.protocol import ANSWERS
+from regionloss_adapters.protocol import ANSWERS, DERIVATIVES
 from regionloss_spec import Profile, load_case, load_clauses, load_profile
 from regionloss_spec.case_writer import write_case
 from regionloss_suite.asker import case_of
 from regionloss_suite.cli import main
 from regionloss_suite.mutants import Mutant, MutantAdapter, catalogue
 from regionloss_suite.properties import PROPERTIES, Property, attempt
+from regionloss_suite.properties.property import EVERYTHING
 
 RIGHT = NumpyAdapter()
 DARKNET = load_profile("darknet")
@@ -33,7 +35,7 @@ class Double:
         self.answer = answer
 
     def describe(self) -> Description:
-        return Description("double", ("*",), ANSWERS, ("float64",))
+        return Description("double", ("*",), (*ANSWERS, *DERIVATIVES), ("float64",))
 
 
 def later_images_weigh_more(question: Question) -> Answer:
@@ -58,6 +60,29 @@ def reads_memory_as_it_lies(question: Question) -> Answer:
 
 def ignores_what_comes_from_above(question: Question) -> Answer:
     return RIGHT.answer(dataclasses.replace(question, upstream=1.0))
+
+
+def adds_to_what_is_left() -> Callable[[Question], Answer]:
+    """The gradient of the call before is added to, unless it is of another shape."""
+    left: Any = np.zeros(0)
+
+    def answer(question: Question) -> Answer:
+        nonlocal left
+        right = RIGHT.answer(question)
+        assert right.gradient is not None
+        left = right.gradient + (left if left.shape == right.gradient.shape else 0.0)
+        return dataclasses.replace(right, gradient=left)
+
+    return answer
+
+
+def takes_its_gradient_once(question: Question) -> Answer:
+    return RIGHT.answer(question)
+
+
+def is_differentiated_once(question: Question) -> Answer:
+    """As where a backward pass is written by hand and taken for a constant."""
+    return dataclasses.replace(RIGHT.answer(question), curvature=np.zeros(question.batch.predictions.shape))
 
 
 def squares_the_class_weight(question: Question) -> Answer:
@@ -94,6 +119,9 @@ DOUBLES: dict[str, Callable[[Question], Answer]] = {
     "the loss is linear in the class-weight": squares_the_class_weight,
     "a sum of many small terms does not stop growing": adds_up_in_half_precision,
     "the same question has the same answer": drifts(),
+    "a call adds nothing to the gradient of the call before": adds_to_what_is_left(),
+    "a gradient taken again from one evaluation adds up": takes_its_gradient_once,
+    "the gradient changes as that of the reference does": is_differentiated_once,
 }
 
 #: Which mutant each property catches; where the mutant breaks another clause than the property pins, it says so.
@@ -211,7 +239,7 @@ def test_the_reference_has_every_property(record_property: Callable[[str, object
     for name in OWN:
         profile = load_profile(name)
         for prop in PROPERTIES.values():
-            if not prop.when(profile):
+            if not prop.when(profile) or set(prop.needs) & set(DERIVATIVES):
                 continue
             outcome = attempt(prop, RIGHT, profile, "float64", examples=8, start=1)
             assert outcome.verdict == "conforming", f"{name}: {prop.name}: {outcome.first or outcome.reason}"
@@ -219,6 +247,18 @@ def test_the_reference_has_every_property(record_property: Callable[[str, object
     record_property("batches", batches)
     print(f"{batches} drawn batches, no accusation of the reference")
     assert batches > 3000
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_the_loss_in_torch_has_the_properties_of_its_derivatives(name: str) -> None:
+    pytest.importorskip("torch")
+    from regionloss_adapters.torch_eager import TorchEagerAdapter
+
+    profile = load_profile(name)
+    for prop in PROPERTIES.values():
+        if prop.when(profile) and set(prop.needs) & set(DERIVATIVES):
+            outcome = attempt(prop, TorchEagerAdapter(), profile, "float64", examples=BATCHES, start=1)
+            assert outcome.verdict == "conforming", f"{prop.name}: {outcome.first or outcome.reason}"
 
 
 def test_every_must_has_a_property() -> None:
@@ -284,3 +324,40 @@ def test_a_scalar_alone_is_judged_by_its_differences() -> None:
     outcome = attempt(prop, Scalar(five_times_the_objectness_squared), DARKNET, "float64", examples=BATCHES)
     assert outcome.first is not None
     assert outcome.first.quantity.startswith("change of the potential")
+
+
+def test_a_loss_that_says_nothing_is_not_conforming() -> None:
+    for prop in PROPERTIES.values():
+        if "errors" not in prop.needs:
+            outcome = attempt(prop, Double(lambda question: Answer()), DARKNET, "float64", examples=4)
+            assert outcome.verdict == "not-answerable", prop.name
+
+
+def test_a_declared_reduction_is_multiplied_out() -> None:
+    class Mean(Double):
+        def describe(self) -> Description:
+            return Description("mean", ("*",), ("gradient",), ("float64",), reduction="per-object", factor=2.0)
+
+    def mean(question: Question) -> Answer:
+        answer = RIGHT.answer(question)
+        assert answer.gradient is not None
+        return Answer(gradient=2 * answer.gradient / max(len(answer.responsible or ()), 1))
+
+    for name in (EVERYTHING, "a batch is the sum of its images"):
+        assert attempt(PROPERTIES[name], Mean(mean), DARKNET, "float64", examples=BATCHES).verdict == "conforming"
+    # The same numbers are wrong where nothing is declared.
+    undeclared = attempt(
+        PROPERTIES["a batch is the sum of its images"], Double(mean), DARKNET, "float64", examples=BATCHES
+    )
+    assert undeclared.verdict == "deviating"
+
+
+def test_a_departure_that_shows_everywhere_is_not_blamed_on_what_is_special() -> None:
+    def target_one(question: Question) -> Answer:
+        profile = question.profile.replace(object_target="one")
+        return RIGHT.answer(dataclasses.replace(question, profile=profile))
+
+    prop = PROPERTIES["a full list is read and what is beyond it is not"]
+    outcome = attempt(prop, Double(target_one), DARKNET, "float64", examples=BATCHES)
+    assert outcome.verdict == "not-answerable"
+    assert "departs on ordinary batches too" in outcome.reason

@@ -8,67 +8,25 @@ from __future__ import annotations
 
 import dataclasses
 import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from hypothesis import assume
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from regionloss import Result, evaluate
-from regionloss.bounds import PRECISIONS, ROUNDINGS, Bounds
+from regionloss import evaluate
+from regionloss.bounds import PRECISIONS, ROUNDINGS
 from regionloss_adapters import Adapter, AdapterError, Answer, CannotAnswer, Question, Refused
-from regionloss_spec import Batch, Case, Profile, load_clauses, profile_names
+from regionloss_spec import Batch, Case, Profile, profile_names
 from regionloss_spec.case import Expected
-from regionloss_spec.clause import BLOCKS, STATES, TERMS, View
-from regionloss_suite.compare import Comparison, Difference
+from regionloss_suite.asked import Array, Asked, Departs, Unanswered, both
+from regionloss_suite.compare import Difference
 from regionloss_suite.coverage import clauses_reached
-from regionloss_suite.margins import unsettled
 from regionloss_suite.reduction import multiplied_out
 from regionloss_suite.strategies import batches
 
-Array = NDArray[Any]
 Carry = Callable[[Array], Array]
-
-_CHANNELS = ("tx", "ty", "tw", "th", "to")
-
-#: Everything that an answer can be held against the reference in, from what decides to what follows from it.
-VIEWS = (
-    View("indicator"),
-    *(View("gradient", (block,), STATES) for block in BLOCKS),
-    *(View("term", term=name) for name in TERMS),
-    View("potential"),
-    View("printed cost"),
-    View("statistics"),
-)
-
-
-class Departs(Exception):  # noqa: N818  # a finding about the loss under test, not an error of the suite
-    """The loss under test departs: where it first does, and on which batch."""
-
-    def __init__(
-        self,
-        difference: Difference,
-        batch: Batch,
-        profile: Profile,
-        clauses: Sequence[str] = (),
-        broad: Sequence[str] = (),
-    ) -> None:
-        super().__init__(str(difference))
-        self.difference = difference
-        self.batch = batch
-        self.profile = profile
-        #: The clauses that the departure speaks of; those of the property where none are named.
-        self.clauses = tuple(clauses)
-        #: Those of them that were looked for where every departure shows, whatever it is.
-        self.broad = tuple(broad)
-
-
-class Unanswered(Exception):  # noqa: N818  # a limit of the adapter, not an error
-    """The adapter cannot be asked this; the message says why."""
 
 
 def quantised(values: Array, dtype: str) -> Array:
@@ -78,153 +36,6 @@ def quantised(values: Array, dtype: str) -> Array:
         bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)
         return bits.view(np.float32).astype(np.float64)
     return np.asarray(values).astype(dtype).astype(np.float64)
-
-
-@dataclass(frozen=True, eq=False)
-class Asked:
-    """One batch that was put to the adapter, what it said, and what the reference says.
-
-    Attributes:
-        case: the batch as a case that expects what the reference answers.
-        dtype: the format it was asked in.
-        answer: what the adapter said, its reduction and factor multiplied out.
-        raw: what it said, as it said it.
-        clauses: what it is asked for.
-    """
-
-    case: Case
-    dtype: str
-    answer: Answer
-    raw: Answer
-    clauses: tuple[str, ...] = ()
-
-    @cached_property
-    def comparison(self) -> Comparison:
-        """The answer beside that of the reference."""
-        with np.errstate(all="ignore"):
-            return Comparison(self.case, self.answer, self.dtype)
-
-    @property
-    def result(self) -> Result:
-        """What the reference answers."""
-        return self.comparison.result
-
-    @property
-    def bounds(self) -> Bounds:
-        """How far the answer may be from that."""
-        return self.comparison._bounds  # for a case that is no recording, the whole bound
-
-    @cached_property
-    def edges(self) -> tuple[str, ...]:
-        """The decisions that the precision cannot settle."""
-        return unsettled(self.result, self.bounds, PRECISIONS[self.dtype])
-
-    @property
-    def unit(self) -> float:
-        """Unit roundoff of the arithmetic."""
-        return PRECISIONS[self.dtype].unit
-
-    @property
-    def gradient(self) -> Array:
-        """The answered gradient by predictor, `[N, A, 5+C, H, W]`."""
-        got = np.asarray(self.answer.gradient, dtype=np.float64)
-        if got.shape != self.result.gradient.shape:
-            raise self.departs("shape of the gradient", str(list(got.shape)), str(list(self.result.gradient.shape)))
-        return got.reshape(self.result.t.shape)
-
-    @property
-    def gradient_bound(self) -> Array:
-        """Its bound, `[N, A, 5+C, H, W]`."""
-        return self.bounds.gradient.reshape(self.result.t.shape)
-
-    @property
-    def states(self) -> Array:
-        """Truths that each predictor answers for, and whether it is ignored, `[N, A, 2, H, W]`; -1 where not said."""
-        images, anchors, _, height, width = self.result.t.shape
-        found = np.zeros((images, anchors, 2, height, width), dtype=int)
-        for at, places in ((0, self.answer.responsible), (1, self.answer.ignored)):
-            if places is None:
-                found[:, :, at] = -1
-            for image, *_, anchor, row, column in places or ():
-                found[image, anchor, at, row, column] += 1
-        return found
-
-    def departs(self, quantity: str, got: float | str, expected: float | str, bound: float | None = None) -> Departs:
-        """A departure without a place."""
-        difference = Difference(
-            case=self.case.id, dtype=self.dtype, quantity=quantity, got=got, expected=expected, bound=bound
-        )
-        return Departs(difference, self.case.batch, self.case.profile)
-
-    def hold(self, name: str, got: Array, expected: Array, bound: Array, where: Array | None = None) -> None:
-        """Raise `Departs` at the first element of `[N, A, E, H, W]` that is further from another than its bound."""
-        wrong = ~(np.abs(got - expected) <= bound)  # true where one is not a number
-        if where is not None:
-            wrong &= where
-        places = np.argwhere(np.moveaxis(wrong, (3, 4), (1, 2)))
-        if not len(places):
-            return
-        image, row, column, anchor, channel = map(int, places[0])
-        at = (image, anchor, channel, row, column)
-        if name == "gradient":
-            name = f"{_CHANNELS[channel] if channel < 5 else f'class {channel - 5}'} gradient"
-        difference = Difference(
-            case=self.case.id,
-            dtype=self.dtype,
-            quantity=name,
-            got=float(got[at]),
-            expected=float(expected[at]),
-            bound=float(np.broadcast_to(bound, got.shape)[at]),
-            image=image,
-            row=row,
-            column=column,
-            anchor=anchor,
-        )
-        raise Departs(difference, self.case.batch, self.case.profile)
-
-    def hold_number(self, name: str, got: float, expected: float, bound: float) -> None:
-        """Raise `Departs` if a number is further from another than its bound."""
-        if not abs(got - expected) <= bound:
-            raise self.departs(name, float(got), float(expected), float(bound))
-
-    def conforms(self, views: Sequence[View] = ()) -> None:
-        """Raise `Departs` where the answer departs from the reference.
-
-        Args:
-            views: where to look; if left out, where the clauses that are asked about are seen.
-        """
-        assume(not self.needs_skipping)
-        seen = {clause: self._seen(clause) for clause in self.clauses}
-        first = self._first(views or [view for own in seen.values() for view in own] or VIEWS)
-        if first is not None:
-            departing = [clause for clause, own in seen.items() if self._first(own) is not None]
-            broad = [] if views else [clause for clause in departing if self._rank(clause) == 2]
-            raise Departs(first, self.case.batch, self.case.profile, departing, broad)
-
-    def _first(self, views: Sequence[View]) -> Difference | None:
-        with np.errstate(all="ignore"):
-            found = (self.comparison.difference(view) for view in views)
-            return next((difference for difference in found if difference is not None), None)
-
-    def _seen(self, clause: str) -> Sequence[View]:
-        """The views of a clause that are answered and tell most."""
-        rank = self._rank(clause)
-        views = [view for view in load_clauses()[clause].seen if self.comparison.answers(view) and _rank(view) == rank]
-        return [part for view in views for part in (VIEWS if view.answer == "everything" else (view,))]
-
-    def _rank(self, clause: str) -> int:
-        """How well the best of its answered views tells a clause from others: 0 well, 1 hardly, 2 not at all."""
-        seen = load_clauses()[clause].seen
-        return min((_rank(view) for view in seen if self.comparison.answers(view)), default=2)
-
-    @property
-    def needs_skipping(self) -> bool:
-        """Whether decisions are open of which a comparison does not accept every outcome by itself."""
-        return len(self.edges) > 1 or not {"threshold", "cell border", "anchor"}.issuperset(self.edges)
-
-
-def _rank(view: View) -> int:
-    return 2 if view.broad else 1 if view.answer == "potential" else 0
 
 
 class Asker:
@@ -237,7 +48,7 @@ class Asker:
         device: where it is to compute.
         case: id under which the batches appear in what is reported.
         clauses: what is asked about.
-        needs: what an answer has to hold to be of use, out of `ANSWERS`.
+        needs: what an answer has to hold to be of use, out of `ANSWERS` and `DERIVATIVES`.
         notes: whether to note which clauses the batches show.
     """
 
@@ -281,15 +92,31 @@ class Asker:
             sizes[:, :, 2:4] = np.minimum(sizes[:, :, 2:4], 16.0)
         return dataclasses.replace(batch, predictions=predictions)
 
-    def ask(self, batch: Batch, profile: Profile | None = None, *, upstream: float = 1.0) -> Asked:
-        """Put a batch inside the domain to the adapter.
+    def ask(
+        self,
+        batch: Batch,
+        profile: Profile | None = None,
+        *,
+        upstream: float = 1.0,
+        times: int = 1,
+        direction: Array | None = None,
+    ) -> Asked:
+        """Put a batch inside the domain to the adapter; what is differentiated is said as in a `Question`.
 
         Raises:
             Departs: it refuses the batch, or breaks on it.
             Unanswered: it cannot be asked this.
         """
         case = self._case(batch, profile or self.profile)
-        question = Question(batch=batch, profile=case.profile, dtype=self.dtype, device=self.device, upstream=upstream)
+        question = Question(
+            batch=batch,
+            profile=case.profile,
+            dtype=self.dtype,
+            device=self.device,
+            upstream=upstream,
+            times=times,
+            direction=direction,
+        )
         raw = self._put(question, case)
         if isinstance(raw, Refused):
             raise self._departs(case, f"refused: {raw}", "an answer")
@@ -387,6 +214,7 @@ class Asker:
             "indicators": answer.responsible is not None or answer.ignored is not None,
             "printed cost": answer.printed_cost is not None,
             "statistics": answer.statistics is not None,
+            "second derivative": answer.curvature is not None,
         }
         lacking = [name for name in self.needs if not said.get(name, True)]
         if lacking or not any(said.values()):
@@ -427,16 +255,3 @@ def case_of(name: str, title: str, batch: Batch, profile: Profile) -> Case:
         batch=batch,
         expected=Expected(),
     )
-
-
-def both(one: Asked, other: Asked) -> dict[str, tuple[float, float, float]]:
-    """The numbers that two answers give: that of each, and the sum of their bounds."""
-    found = {}
-    if one.answer.potential is not None and other.answer.potential is not None:
-        bound = one.bounds.potential + other.bounds.potential
-        found["potential"] = (one.answer.potential, other.answer.potential, bound)
-    if one.answer.terms is not None and other.answer.terms is not None:
-        for name in TERMS:
-            first, second = (terms.get(name, float("nan")) for terms in (one.answer.terms, other.answer.terms))
-            found[f"term {name}"] = (first, second, one.bounds.terms[name] + other.bounds.terms[name])
-    return found

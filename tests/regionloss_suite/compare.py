@@ -97,7 +97,8 @@ class Comparison:
         self.answer = answer
         self.dtype = dtype
         self.result = reference_of(case)
-        self._bounds = _reference_bounds(case, dtype)
+        #: How far the answer may be from the reference; for a case that is no recording, the whole bound.
+        self.bounds = _reference_bounds(case, dtype)
         #: The rounding of the expected numbers themselves: a recording carries that of a float32 program.
         self._recording = _reference_bounds(case, "float32") if case.recorded else None
 
@@ -135,7 +136,7 @@ class Comparison:
             case "potential":
                 others = [other.potential for other in self._other_answers]
                 return self._number(
-                    "potential", self.answer.potential, self._potential(), self._bounds.potential, others
+                    "potential", self.answer.potential, self._potential(), self.bounds.potential, others
                 )
             case "printed cost":
                 others = [other.printed_cost for other in self._other_answers]
@@ -157,7 +158,7 @@ class Comparison:
     @cached_property
     def _other_answers(self) -> list[Result]:
         precision = PRECISIONS["float32"] if self.case.recorded else PRECISIONS[self.dtype]
-        limits = self._recording or self._bounds
+        limits = self._recording or self.bounds
         others = other_answers(self.case.batch, self.result, limits, precision)
         return [self.result, *others] if others else []
 
@@ -168,7 +169,7 @@ class Comparison:
     @cached_property
     def gradient_bound(self) -> Array:
         """How far each gradient element may be from what is expected, `[N, A*(5+C), H, W]`."""
-        return self._bounds.gradient + (0.0 if self._recording is None else self._recording.gradient)
+        return self.bounds.gradient + (0.0 if self._recording is None else self._recording.gradient)
 
     @cached_property
     def _on_edge(self) -> Array:
@@ -245,7 +246,7 @@ class Comparison:
         terms = self.case.expected.terms or self.result.term_values
         given = (self.answer.terms or {}).get(name, float("nan"))
         others = [other.term_values[name] for other in self._other_answers]
-        return self._number(f"term {name}", given, terms[name], self._bounds.terms[name], others)
+        return self._number(f"term {name}", given, terms[name], self.bounds.terms[name], others)
 
     def _potential(self) -> float:
         said = self.case.expected.potential
@@ -267,7 +268,7 @@ class Comparison:
         return self.result.printed_cost if said is None else said
 
     def _cost_bound(self) -> float:
-        limits = [self._bounds] if self._recording is None else [self._bounds, self._recording]
+        limits = [self.bounds] if self._recording is None else [self.bounds, self._recording]
         return sum(limit.printed_cost for limit in limits)
 
     def _statistics(self) -> Difference | None:

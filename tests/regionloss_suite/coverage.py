@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regionloss import Result
+from regionloss.bounds import PRECISIONS, bounds
 from regionloss.decisions import Match, anchor_fit
 from regionloss_spec import load_clauses
 
@@ -23,7 +24,7 @@ _SHOWN_BY = {
         "scale.printed-cost",
         "numerics.bound",
     ),
-    "a float32 input": ("numerics.float64", "numerics.float32"),
+    **{f"outputs that {dtype} holds": (f"numerics.{dtype}",) for dtype in PRECISIONS},
     "one image": ("scale.squared-factor", "decode.objectness"),
     "several images": ("scale.sum", "scale.per-image", "noobj.same-image"),
     "a responsible predictor": (
@@ -73,7 +74,7 @@ _SHOWN_BY = {
     "a choice that predictions take part in": ("constant.assignment",),
     "an image with truths": ("constant.max-iou",),
     "a weight that the truth's size is part of": ("constant.weight",),
-    "an object under a cell": ("coord.size-target-unclamped",),
+    "an object under a cell": ("coord.size-target-unclamped", "coord.size-target-floor"),
     "a target that predictions take part in": ("object.target-constant",),
     "a no-object predictor that overlaps a truth": ("noobj.target-zero",),
     "one class": ("class.one-class",),
@@ -113,6 +114,15 @@ _SHOWN_BY = {
     "large logits": ("class.large-logits",),
     "an image without boxes": ("tree.class-only-image", "tree.class-only-choice", "tree.class-only-silence"),
     "a collision in the tree": ("tree.collision",),
+    "a sharp line of statistics": ("statistics.no-obj",),
+    "a sharp line that counts a class": ("statistics.class",),
+    "a sharp line that counts an object": (
+        "statistics.avg-iou",
+        "statistics.obj",
+        "statistics.recall",
+        "statistics.count",
+    ),
+    "no object": ("statistics.count-zero",),
 }  # fmt: skip
 
 
@@ -133,11 +143,12 @@ def _shown(result: Result, images_seen: int) -> set[str]:
     at_match = np.array([above[match.predictor] for match in boxed], dtype=bool)
     predictors = [match.predictor for match in boxed]
     quiet_place = [tuple(place) for place in np.argwhere(decisions.ignored)]
+    sharp = iou_is_sharp(result, "float32")
     alone = t.shape[2] == 6 and profile.class_term not in ("logistic", "squared-linear")  # softmax of one class is 1
     features = {
         "a predictor": t.size > 0,
         "a gradient": bool(np.any(result.gradient)),
-        "a float32 input": t.size > 0 and bool((t == t.astype(np.float32)).all()),
+        **{f"outputs that {dtype} holds": t.size > 0 and holds(dtype, t) for dtype in PRECISIONS},
         "one image": images > 0,
         "several images": images > 1,
         "a responsible predictor": bool(boxed),
@@ -179,8 +190,36 @@ def _shown(result: Result, images_seen: int) -> set[str]:
         "large logits": bool((np.abs(t[:, :, 5:]) > 20).any()) and bool(predictors),
         "an image without boxes": bool(decisions.boxless.any()),
         "a collision in the tree": profile.class_term == "tree" and bool(_collisions(boxed)),
+        "a sharp line of statistics": sharp and t.size > 0,
+        "a sharp line that counts a class": sharp and bool(decisions.matches),
+        "a sharp line that counts an object": sharp and bool(boxed),
+        "no object": not boxed,
     }
     return {feature for feature, there in features.items() if there}
+
+
+def holds(dtype: str, values: Array) -> bool:
+    """Whether a format holds every one of the values exactly; whether NaN or infinite, it holds it too."""
+    values = np.asarray(values, dtype=np.float64)
+    with np.errstate(over="ignore"):
+        held = values.astype(np.float32 if dtype == "bfloat16" else dtype)
+    exact = (held == values) | np.isnan(values)
+    if dtype == "bfloat16":  # float32 with the lower half of its bits zero
+        exact &= (held.view(np.uint32) & 0xFFFF) == 0
+    return bool(exact.all())
+
+
+def iou_is_sharp(result: Result, dtype: str) -> bool:
+    """Whether the mean of the IoUs is not blurred by a tiny box, nor a recall by an IoU close to ½."""
+    precision = PRECISIONS[dtype]
+    matches = [match for match in result.decisions.matches if not result.decisions.boxless[match.image]]
+    if not matches:
+        return True
+    errors = bounds(result, precision).max_iou
+    error = np.mean([errors[match.predictor] for match in matches])
+    close = any(abs(match.iou - 0.5) <= 64 * precision.unit for match in matches)
+    # As closely as the line is compared, whose numbers have no bounds of their own.
+    return bool(error <= (64 + result.t.size) * precision.unit * max(result.statistics.avg_iou, 1e-3)) and not close
 
 
 def _collisions(matches: list[Match]) -> list[tuple[Match, Match]]:

@@ -7,15 +7,14 @@ import traceback
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-
 from regionloss import DomainError, evaluate
+from regionloss.bounds import PRECISIONS
 from regionloss_adapters import Adapter, AdapterError, CannotAnswer, Question, Refused
-from regionloss_spec import Batch, Case, Clause, Profile, load_clauses, load_profile
+from regionloss_spec import Case, Clause, Profile, load_clauses, load_profile
 from regionloss_spec.case import Expected
 from regionloss_spec.clause import View
 from regionloss_suite.compare import Comparison, Difference, reference_of
-from regionloss_suite.coverage import clauses_reached
+from regionloss_suite.coverage import clauses_reached, holds
 from regionloss_suite.reduction import multiplied_out
 from regionloss_suite.verdict import Verdict
 
@@ -32,6 +31,7 @@ class Refusal:
     message: str
     image: int | None = None
     truth: int | None = None
+    dtype: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +72,8 @@ class Judge:
         self.crashes: dict[str, str] = {}
         #: An adapter's own mistake in the middle of a run, which says nothing about the loss.
         self.fault: AdapterError | None = None
-        self._asked: dict[str, list[Comparison | Refusal]] = {}
+        #: By case, what came back on which device.
+        self._asked: dict[str, list[tuple[str, Comparison | Refusal]]] = {}
 
     @cached_property
     def clauses(self) -> list[Clause]:
@@ -86,7 +87,7 @@ class Judge:
         return [
             Observation(case, asked, self._departs(case, asked))
             for case in self.cases
-            for asked in self._asked.get(case.id, ())
+            for _, asked in self._asked.get(case.id, ())
             if isinstance(asked, Comparison) or asked.kind in ("refused", "answered")
         ]
 
@@ -117,7 +118,11 @@ class Judge:
     def _judge(self, clause: Clause, case: Case) -> tuple[bool, Difference | None, str]:
         """Whether the case was answered, the first departure in the clause's views, and else the reason."""
         answered, reason = False, ""
-        for asked in self._ask(case):
+        dtype = clause.id.removeprefix("numerics.")
+        for device, asked in self._ask(case):
+            if dtype in PRECISIONS and asked.dtype not in ("", dtype):  # another format says nothing about this one
+                reason = reason or f"{self.description.name} was not asked in {dtype}"
+                continue
             if case.expected.error is not None:
                 verdict = self._judge_refusal(case, asked)
             elif isinstance(asked, Refusal):
@@ -126,7 +131,7 @@ class Judge:
                 verdict = self._judge_views(clause, case, asked)
             answered, reason = answered or verdict[0], reason or verdict[2]
             if verdict[1] is not None:
-                return True, verdict[1], ""
+                return True, self._placed(verdict[1], device), ""
         return answered, None, reason
 
     def _judge_views(self, clause: Clause, case: Case, comparison: Comparison) -> tuple[bool, Difference | None, str]:
@@ -164,36 +169,41 @@ class Judge:
             return None
         return _plain(case, "error", f"{refusal.kind}: {refusal.message}", "an answer")
 
-    def _ask(self, case: Case) -> list[Comparison | Refusal]:
-        """The adapter's answers to a case, in every format that it takes and that holds the case exactly."""
-        if case.id not in self._asked and case.expected.error is not None and "errors" not in self.description.answers:
-            name = self.description.name
-            self._asked[case.id] = [Refusal("cannot", f"{name} does not promise to refuse input outside the domain")]
+    def _placed(self, difference: Difference, device: str) -> Difference:
+        """A departure with its device, where there are several."""
+        if len(self.description.devices) == 1 or not device:
+            return difference
+        return dataclasses.replace(difference, quantity=f"{difference.quantity} on {device}")
+
+    def _ask(self, case: Case) -> list[tuple[str, Comparison | Refusal]]:
+        """The adapter's answers to a case, on every device and in every format that holds the case exactly."""
         if case.id not in self._asked:
-            formats = [dtype for dtype in self.description.dtypes if _exact_in(case.batch, dtype)]
-            if not formats:
-                self._asked[case.id] = [
-                    Refusal("cannot", f"no format of {self.description.name} holds case {case.id} exactly")
-                ]
+            described, ways = self.description, []
+            if case.expected.error is not None and "errors" not in described.answers:
+                why = f"{described.name} does not promise to refuse input outside the domain"
             else:
-                self._asked[case.id] = [self._ask_in(case, dtype) for dtype in formats]
+                why = f"no format of {described.name} holds case {case.id} exactly"
+                formats = [dtype for dtype in described.dtypes if holds(dtype, case.batch.predictions)]
+                ways = [(dtype, device) for device in described.devices for dtype in formats]
+            asked = [(device, self._ask_in(case, dtype, device)) for dtype, device in ways]
+            self._asked[case.id] = asked or [("", Refusal("cannot", why))]
         return self._asked[case.id]
 
-    def _ask_in(self, case: Case, dtype: str) -> Comparison | Refusal:
+    def _ask_in(self, case: Case, dtype: str, device: str) -> Comparison | Refusal:
         try:
-            answer = self.adapter.answer(Question(batch=case.batch, profile=case.profile, dtype=dtype))
+            answer = self.adapter.answer(Question(batch=case.batch, profile=case.profile, dtype=dtype, device=device))
         except Refused as refused:
-            return Refusal("refused", str(refused), refused.image, refused.truth)
+            return Refusal("refused", str(refused), refused.image, refused.truth, dtype=dtype)
         except CannotAnswer as error:
-            return Refusal("cannot", str(error))
+            return Refusal("cannot", str(error), dtype=dtype)
         except AdapterError as error:
             self.fault = self.fault or error
-            return Refusal("cannot", str(error))
+            return Refusal("cannot", str(error), dtype=dtype)
         except Exception as error:  # whatever a loss under test may raise is a finding about that loss
             self.crashes[case.id] = traceback.format_exc()
-            return Refusal("crashed", f"{type(error).__name__}: {error}")
+            return Refusal("crashed", f"{type(error).__name__}: {error}", dtype=dtype)
         if case.expected.error is not None:  # there is nothing to hold a number against
-            return Refusal("answered", "an answer")
+            return Refusal("answered", "an answer", dtype=dtype)
         paid = reference_of(case).decisions.matches
         whole = multiplied_out(answer, self.description, len(case.batch.truths), sum(match.pays_box for match in paid))
         return Comparison(case, whole, dtype)
@@ -229,15 +239,6 @@ def _with_clauses(case: Case) -> Case:
         return case
     result = evaluate(case.batch, case.profile)
     return dataclasses.replace(case, clauses=clauses_reached(result, case.batch.images_seen))
-
-
-def _exact_in(batch: Batch, dtype: str) -> bool:
-    values = np.asarray(batch.predictions, dtype=np.float64)
-    if dtype == "bfloat16":  # float32 with the lower half of its bits zero
-        single = values.astype(np.float32)
-        return bool(((single == values) | np.isnan(values)).all() and not (single.view(np.uint32) & 0xFFFF).any())
-    with np.errstate(over="ignore"):
-        return bool(((values.astype(dtype) == values) | np.isnan(values)).all())
 
 
 def _plain(case: Case, quantity: str, got: str, expected: str) -> Difference:

@@ -25,6 +25,7 @@ def multiplied_out(answer: Answer, description: Description, images: int, paid: 
     return dataclasses.replace(
         answer,
         gradient=None if answer.gradient is None else np.asarray(answer.gradient, dtype=np.float64) * scale,
+        curvature=None if answer.curvature is None else np.asarray(answer.curvature, dtype=np.float64) * scale,
         potential=None if answer.potential is None else answer.potential * scale,
         terms=None if answer.terms is None else {name: value * scale for name, value in answer.terms.items()},
     )

@@ -414,7 +414,8 @@ class Derivation:
             fits = self.matches(match.predictor[0], match.truth)
             found += [max(fits) - fit for fit in fits]
             for place, cells in zip(match.truth.box[:2], (self.columns, self.rows), strict=True):
-                found.append(abs(place * cells - mp.nint(place * cells)))
+                if border := mp.nint(place * cells):  # no cell lies before the one at 0
+                    found.append(abs(place * cells - border))
         return [margin for margin in found if margin > 0]
 
 

@@ -91,11 +91,15 @@ def _touching(boxes: Array, truth: Array) -> Array:
         return np.where(touching, 1e-9, iou(boxes, truth))
 
 
-def _underflowed(boxes: Array, truth: Array) -> Array:
+def _underflowed(value: float) -> Answering:
     """Areas in single precision, in which the square of 2^-80 is 0."""
-    with np.errstate(invalid="ignore", over="ignore", under="ignore"):
-        areas = _parts(boxes, truth)[2].astype(np.float32)
-    return np.where(areas == 0, np.nan, iou(boxes, truth))
+
+    def piece(boxes: Array, truth: Array) -> Array:
+        with np.errstate(invalid="ignore", over="ignore", under="ignore"):
+            areas = _parts(boxes, truth)[2].astype(np.float32)
+        return np.where(areas == 0, value, iou(boxes, truth))
+
+    return _shared(piece)
 
 
 def _overflowed(value: float) -> Answering:
@@ -149,7 +153,13 @@ MUTANTS: list[Mutant] = [
         clause="iou.zero-area",
         title="areas that underflow are divided, and 0/0 is NaN",
         after="pjreddie/darknet#79",
-        answer=_shared(_underflowed),
+        answer=_underflowed(float("nan")),
+    ),
+    Mutant(
+        id="iou-smoothed",
+        clause="iou.zero-area",
+        title="a tiny number is added to intersection and union alike, and two areas that underflow overlap perfectly",
+        answer=_underflowed(1.0),
     ),
     Mutant(
         id="iou-overflow-nan",

@@ -27,6 +27,7 @@ class Mutant:
         after: the real bug that it is named after, such as a repository with an issue or a port, or an empty text.
         profile: the shipped profile that it claims and is caught under.
         options: axes of that profile that are set otherwise while it is judged.
+        dtype: the format that it takes predictions in.
         answer: answers a question wrongly, under any profile that the mistake makes sense for.
     """
 
@@ -36,6 +37,7 @@ class Mutant:
     after: str = ""
     profile: str = "darknet"
     options: Mapping[str, Any] = field(default_factory=dict)
+    dtype: str = "float64"
     answer: Callable[[Question], Answer]
 
 
@@ -47,7 +49,7 @@ class MutantAdapter:
 
     def describe(self) -> Description:
         """It claims the profile that it is a mutant of."""
-        return Description(f"mutant {self.mutant.id}", (self.mutant.profile,), ANSWERS, ("float64",))
+        return Description(f"mutant {self.mutant.id}", (self.mutant.profile,), ANSWERS, (self.mutant.dtype,))
 
     def answer(self, question: Question) -> Answer:
         """The wrong answer."""

@@ -86,6 +86,7 @@ MUTANTS: list[Mutant] = [
         id="half-precision",
         clause="numerics.float32",
         title="the answer is rounded to float16",
+        dtype="float32",
         answer=_rounded(np.float16),
     ),
     Mutant(

@@ -54,6 +54,10 @@ def _at_one_half(t: Array, decisions: Decisions, profile: Profile) -> dict[str, 
     return {"avg_recall": _mean([float(match.iou >= 0.5) for match in boxed(decisions)])}
 
 
+def _above_the_threshold(t: Array, decisions: Decisions, profile: Profile) -> dict[str, Any]:
+    return {"avg_recall": _mean([float(match.iou > profile.thresh) for match in boxed(decisions)])}
+
+
 def _winners(t: Array, decisions: Decisions, profile: Profile) -> dict[str, Any]:
     return {"count": len({match.predictor for match in boxed(decisions)})}
 
@@ -94,6 +98,12 @@ MUTANTS: list[Mutant] = [
         clause="statistics.recall",
         title="Avg Recall counts an IoU of exactly one half",
         answer=_told(_at_one_half),
+    ),
+    Mutant(
+        id="recall-above-thresh",
+        clause="statistics.recall",
+        title="Avg Recall counts the IoUs above the threshold of MaxIOU, not those above one half",
+        answer=_told(_above_the_threshold),
     ),
     Mutant(
         id="count-of-winners",

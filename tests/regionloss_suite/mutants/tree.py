@@ -129,6 +129,12 @@ def _without_objectness(image: int, t: Array, label: int, tree: Tree) -> Match:
     return Match(image, 0, int(k), int(j), int(i), 0.0, pays_box=False)
 
 
+def _by_objectness(image: int, t: Array, label: int, tree: Tree) -> Match:
+    by_cell = np.moveaxis(t[:, 4], 0, -1)
+    j, i, k = np.unravel_index(int(np.argmax(by_cell)), by_cell.shape)
+    return Match(image, 0, int(k), int(j), int(i), 0.0, pays_box=False)
+
+
 def _anchors_first(image: int, t: Array, label: int, tree: Tree) -> Match:
     sure = sigmoid(t[:, 4]) * _sureness(t, label, tree)
     k, j, i = np.unravel_index(int(np.argmax(sure)), sure.shape)
@@ -228,6 +234,13 @@ MUTANTS: list[Mutant] = [
         title="a class without a box goes to the predictor with its largest probability, whatever the objectness",
         profile="yolo9000",
         answer=patched(decisions___match_by_class=_without_objectness),
+    ),
+    Mutant(
+        id="class-only-by-objectness",
+        clause="tree.class-only-choice",
+        title="a class without a box goes to the predictor with the largest objectness, whatever its classes",
+        profile="yolo9000",
+        answer=patched(decisions___match_by_class=_by_objectness),
     ),
     Mutant(
         id="class-only-anchors-first",

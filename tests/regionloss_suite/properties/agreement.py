@@ -11,10 +11,11 @@ from collections.abc import Callable
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from regionloss import Result
 from regionloss_spec import load_clauses
 from regionloss_spec.clause import View
-from regionloss_suite.asker import VIEWS, Asked, Asker, Departs
+from regionloss_suite.asked import VIEWS, Asked, Departs
+from regionloss_suite.asker import Asker
+from regionloss_suite.coverage import iou_is_sharp
 from regionloss_suite.properties.property import EVERYTHING, Function
 from regionloss_suite.properties.registry import pins
 
@@ -55,9 +56,8 @@ def _agrees(chosen: Callable[[View], bool]) -> Function:
     def property_of_one_answer(asker: Asker, data: st.DataObject) -> None:
         """Within the bound of every number, and exactly where something is decided."""
         asked = asker.ask(asker.draw(data))
-        asker.shown.update(_shown_besides(asked.result))
         if views[0].answer == "statistics":
-            assume(_iou_is_sharp(asked))
+            assume(iou_is_sharp(asked.result, asked.dtype))
         elif not any(view.answer == "indicator" for view in views):
             assume(asked.comparison.difference(View("indicator")) is None)
         try:
@@ -73,7 +73,6 @@ def _to_blame(asker: Asker, asked: Asked, chosen: Callable[[View], bool]) -> tup
     """The clauses that the departing batch shows and in whose own views it departs; else the number format's."""
     alone = Asker(asker.adapter, asker.profile, asker.dtype)
     alone.note(asked)
-    alone.shown.update(_shown_besides(asked.result))
     blamed = []
     for clause in load_clauses().values():
         views = [view for view in clause.seen if _speaks_of(view, chosen)]
@@ -96,21 +95,6 @@ def _families_of_departure(asked: Asked) -> tuple[str, ...]:
         predicted = asked.result.profile.anchor_choice.startswith("predicted")
         return ("notation", "assign", "table", *(("decode", "iou") if predicted else ()))
     return ("decode", "iou", "noobj", "object", "table")
-
-
-def _shown_besides(result: Result) -> set[str]:
-    """Clauses that a batch shows and that `coverage` leaves to hand-made cases."""
-    if not any(match.pays_box for match in result.decisions.matches):
-        return {"statistics.count-zero", "statistics.no-obj"}
-    every = {"avg-iou", "class", "obj", "no-obj", "recall", "count"}
-    return {"coord.size-target-floor", *(f"statistics.{name}" for name in every)}
-
-
-def _iou_is_sharp(asked: Asked) -> bool:
-    """Whether no mean of IoUs is blurred by a tiny box, nor a recall by an IoU close to ½: neither has a bound."""
-    worst = [asked.bounds.max_iou[match.predictor] for match in asked.result.decisions.matches]
-    close = [abs(match.iou - 0.5) <= 64 * asked.unit for match in asked.result.decisions.matches]
-    return max(worst, default=0.0) <= 16 * asked.unit and not any(close)
 
 
 for _name, _chosen, _needs in _SUBJECTS:

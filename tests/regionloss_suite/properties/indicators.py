@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from regionloss_spec import Batch, Profile
 from regionloss_spec.clause import View
-from regionloss_suite.asker import VIEWS, Asked, Asker, quantised
+from regionloss_suite.asked import VIEWS, Asked
+from regionloss_suite.asker import Asker, quantised
 from regionloss_suite.properties.geometry import by_predictor, with_predictions
 from regionloss_suite.properties.registry import pins
 

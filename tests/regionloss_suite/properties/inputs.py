@@ -1,4 +1,4 @@
-"""How a loss treats what it is given, and what it does with the gradient from above (spec chapters 01, 12 and 15)."""
+"""How a loss treats what it is given (spec chapters 01 and 15)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import dataclasses
 import numpy as np
 from hypothesis import strategies as st
 
-from regionloss.bounds import PRECISIONS
 from regionloss_spec import Batch
-from regionloss_suite.asker import Array, Asked, Asker
+from regionloss_suite.asked import Array, Asked
+from regionloss_suite.asker import Asker
 from regionloss_suite.properties.registry import pins
 
 
@@ -82,20 +82,3 @@ def how_the_inputs_lie_in_memory_means_nothing(asker: Asker, data: st.DataObject
     for array in _arrays(other).values():
         array.flags.writeable = False
     asker.agree(asker.ask(batch), asker.ask(other))
-
-
-@pins("scale.potential", needs=("gradient",), every_format=True)
-def the_gradient_from_above_multiplies_the_gradient(asker: Asker, data: st.DataObject) -> None:
-    """By powers of two, so exactly; only numbers too small for the format may lose bits."""
-    batch = asker.draw(data)
-    factor = data.draw(st.sampled_from((2.0, 0.5, 16.0, -4.0, 0.0078125)))
-    one, other = asker.ask(batch), asker.ask(batch, upstream=factor)
-    if one.raw.gradient is None or other.raw.gradient is None:
-        return
-    precision = PRECISIONS[asker.dtype]
-    shape = one.gradient.shape  # which sees to it that there is nothing wrong with the shape
-    once, more = (np.asarray(asked.raw.gradient, dtype=np.float64).reshape(shape) for asked in (one, other))
-    # What is subnormal, here or on the way, is rounded to a multiple of the smallest number there is.
-    small = np.minimum(np.abs(once), np.abs(more)) <= 2.0**12 * precision.tiny
-    smallest = precision.tiny * 2 * max(precision.output, precision.unit)
-    other.hold("gradient", more, factor * once, np.where(small, 256 * max(1.0, abs(factor)) * smallest, 0.0))

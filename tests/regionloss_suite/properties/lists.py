@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from regionloss import evaluate
 from regionloss.decisions import Match
 from regionloss_spec import Batch, Profile
-from regionloss_suite.asker import Array, Asker, quantised
+from regionloss_suite.asked import Array
+from regionloss_suite.asker import Asker, quantised
 from regionloss_suite.properties.registry import pins
 from regionloss_suite.strategies import raw_of
 

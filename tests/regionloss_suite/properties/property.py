@@ -12,7 +12,8 @@ from hypothesis.errors import HypothesisException, Unsatisfiable
 
 from regionloss_adapters import Adapter, AdapterError
 from regionloss_spec import Batch, Profile, load_clauses
-from regionloss_suite.asker import Asker, Departs, Unanswered
+from regionloss_suite.asked import Departs, Unanswered
+from regionloss_suite.asker import Asker
 from regionloss_suite.compare import Difference
 
 #: The property that ordinary batches are tried by.
@@ -32,7 +33,7 @@ class Property:
         name: the sentence.
         clauses: ids of the clauses that it pins.
         function: raises `Departs` where it does not hold for what it draws and asks.
-        needs: what an adapter has to answer for it, out of `regionloss_adapters.protocol.ANSWERS`.
+        needs: what an adapter has to answer for it, out of `ANSWERS` and `DERIVATIVES` of its protocol.
         when: for which profiles it says anything.
         by_feature: it pins a clause only where a drawn batch shows it.
         every_format: whether it is worth trying in every format and on every device.

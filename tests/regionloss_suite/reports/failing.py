@@ -45,7 +45,7 @@ def answered(report: Report, observations: Sequence[Observation]) -> Failing:
         if name not in formats or (name in found and found[name][1] is not None):
             continue
         gradient = None
-        if isinstance(asked, Comparison) and asked.dtype == formats[name]:
+        if isinstance(asked, Comparison) and seen.departs and asked.dtype == formats[name]:
             gradient = asked.answer.gradient
         found[name] = (seen.case, None if gradient is None else np.asarray(gradient, dtype=np.float64))
     return found
