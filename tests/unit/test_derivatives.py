@@ -10,7 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
-from regionloss.torch import region_loss  # noqa: E402  # after the skip
+from regionloss.torch.eager import region_loss  # noqa: E402  # after the skip
 from regionloss_adapters import Adapter, Answer, Question, from_numpy, from_torch, layouts  # noqa: E402
 from regionloss_adapters.layouts import Layout  # noqa: E402
 from regionloss_adapters.torch_derivatives import derivatives  # noqa: E402

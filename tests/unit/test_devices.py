@@ -116,7 +116,7 @@ def test_tf32_is_on_where_the_device_says_so_and_off_elsewhere(
 
 def test_how_float32_matrices_are_multiplied_changes_no_answer(precision: Any) -> None:
     """Bit by bit, on every golden case that float32 holds; the adapter of the loss is asked likewise."""
-    from regionloss.torch import region_loss
+    from regionloss.torch.eager import region_loss
     from regionloss_adapters.torch_eager import TorchEagerAdapter
 
     compared = 0
