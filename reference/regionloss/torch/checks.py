@@ -7,9 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from regionloss.domain import DomainError, check_predictions_finite, check_truth
+from regionloss.domain import DomainError, check_images_seen, check_predictions_finite, check_truth
 from regionloss.torch.settings import Settings
 from regionloss.torch.slots import fill_slots, grid_of, read_slots
+
+#: Types of a tensor that counts: a half-precision or float32 counter would stop growing before its run ends.
+_WHOLE = (torch.int64, torch.int32)
 
 
 def check_shapes(
@@ -41,11 +44,48 @@ def check_shapes(
         raise DomainError("domain.ranks", f"{len(rows)} lists of truths came for {images} images")
     if counts is not None and counts.shape != (images,):
         raise DomainError("domain.ranks", f"counts have shape {list(counts.shape)}, expected [{images}]")
+    if counts is not None and counts.dtype not in _WHOLE:
+        raise DomainError("domain.ranks", f"counts are {counts.dtype}, expected int64 or int32")
     for name, other in (("truths", rows), ("their counts", rows if counts is None else counts)):
         if other.device != predictions.device:
             raise DomainError(
                 "domain.ranks", f"{name} are on {other.device} and the predictions on {predictions.device}"
             )
+
+
+def check_counter(images_seen: float | Tensor, predictions: Tensor) -> None:
+    """Refuse an `images_seen` that is no number of images; of a tensor, only what can be told without its number.
+
+    Raises:
+        DomainError: a negative or broken number, or a tensor that is not 0-d, whole, and on the host or the device of
+            the predictions.
+    """
+    if not isinstance(images_seen, Tensor):
+        if not (isinstance(images_seen, int) and images_seen >= 0):
+            check_images_seen(images_seen)  # type: ignore[arg-type]  # whatever else it is
+        return
+    if images_seen.dim() or images_seen.dtype not in _WHOLE:
+        raise DomainError(
+            "domain.images-seen",
+            f"images_seen is a tensor of shape {list(images_seen.shape)} and {images_seen.dtype}, "
+            "expected a 0-d tensor of int64 or int32",
+        )
+    if images_seen.device not in (predictions.device, torch.device("cpu")):
+        raise DomainError(
+            "domain.images-seen",
+            f"images_seen is on {images_seen.device} and the predictions on {predictions.device}",
+        )
+
+
+def check_counts(rows: Tensor, counts: Tensor) -> None:
+    """Refuse counts `[N]` of more rows than `[N, T, 5]` has, or of less than none. Waits for the device.
+
+    Raises:
+        DomainError: the first of them, with its image.
+    """
+    for image, count in enumerate(counts.tolist()):
+        if not 0 <= count <= rows.shape[1]:
+            raise DomainError("domain.ranks", f"its count of truths is {count}, expected 0 to {rows.shape[1]}", image)
 
 
 def check_slots(rows: Tensor, bad: Tensor, classes: int) -> None:
@@ -69,6 +109,8 @@ def check_everything(
     _, channels, height, width = predictions.shape
     classes = 2 * channels // len(anchors) - 5
     grid = grid_of(tuple(anchors), classes, height, width, rows.device, torch.float64)
+    if counts is not None:
+        check_counts(rows, counts)
     if not torch.isfinite(predictions).all():
         check_predictions_finite(predictions.detach().double().cpu().numpy())
     read = read_slots(rows, counts, settings)

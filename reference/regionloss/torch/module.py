@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, overload
 
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from regionloss.domain import check_classes, check_images_seen, read_anchors
+from regionloss.domain import check_classes, read_anchors
 from regionloss.torch import eager
 from regionloss.torch.analytic import NO_OBJECT, RESPONSIBLE
-from regionloss.torch.checks import check_shapes
-from regionloss.torch.paths import Path, choose_path, load_path
+from regionloss.torch.checks import check_counter, check_counts, check_shapes
+from regionloss.torch.paths import Path, check_path, choose_path
 from regionloss.torch.settings import settings_of
 from regionloss.torch.truths import PaddedTruths, pad_truths
 from regionloss_spec import Profile, load_profile
@@ -62,6 +63,7 @@ class RegionLoss(nn.Module):
 
     Raises:
         DomainError: anchors or classes outside the domain.
+        PathError: no such path, or one that does not express the profile.
         ProfileError: no such profile or axis, or a value that an axis does not take.
 
     Source: darknet `src/region_layer.c`, `forward_region_layer`.
@@ -79,10 +81,11 @@ class RegionLoss(nn.Module):
         **axes: Any,
     ) -> None:
         super().__init__()
-        chosen = load_profile(profile) if isinstance(profile, str) else profile
+        chosen = _profile(profile) if isinstance(profile, str) else profile
         sizes = read_anchors(anchors.detach().cpu().numpy() if isinstance(anchors, Tensor) else anchors)
         check_classes(classes)
-        self.profile = chosen.replace(**axes)
+        self.profile = chosen.replace(**axes) if axes else chosen
+        check_path(path, self.profile)
         #: Numbers, not a buffer: `half()` would round them, and the kernels take them as constants.
         self.anchors: tuple[float, ...] = tuple(sizes.ravel().tolist())
         self.classes = int(classes)
@@ -148,19 +151,14 @@ class RegionLoss(nn.Module):
         self, path: Path, predictions: Tensor, rows: Tensor, counts: Tensor | None, images_seen: int | Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         check_shapes(predictions, rows, counts, self.anchors, self.classes)
-        load_path(path)
-        seen, on_device = 0, None
-        if isinstance(images_seen, Tensor):
-            on_device = images_seen.detach()
-        else:
-            check_images_seen(images_seen)
-            seen = int(images_seen)
+        check_counter(images_seen, predictions)
+        seen, as_tensor = (0, images_seen) if isinstance(images_seen, Tensor) else (int(images_seen), None)
         operator = getattr(torch.ops.regionloss, path)
         found: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = operator(
             predictions,
-            rows.detach(),
+            rows,
             counts,
-            on_device,
+            as_tensor,
             seen,
             list(self.anchors),
             list(settings_of(self.profile)),
@@ -169,8 +167,11 @@ class RegionLoss(nn.Module):
         return found
 
     def _eager(self, predictions: Tensor, truths: Truths, images_seen: int | Tensor) -> eager.EagerResult:
+        check_counter(images_seen, predictions)
         lists: Any = truths
         if isinstance(truths, PaddedTruths):
+            check_shapes(predictions, *truths, self.anchors, self.classes)
+            check_counts(*truths)
             lists = [rows[:count] for rows, count in zip(truths.rows, truths.counts.tolist(), strict=True)]
         return eager.region_loss(
             predictions,
@@ -228,6 +229,16 @@ def region_loss(
         return loss.details(predictions, truths, images_seen=images_seen)
     value: Tensor = loss(predictions, truths, images_seen=images_seen)
     return value
+
+
+@cache
+def _shipped(name: str) -> Profile:
+    return load_profile(name)
+
+
+def _profile(name: str) -> Profile:
+    """The profile by a name. A shipped one is read once: to read it for every batch would take longer than the loss."""
+    return load_profile(name) if name.endswith(".toml") else _shipped(name)
 
 
 def _padded(truths: Truths, predictions: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import warnings
-from functools import cache
 from typing import Literal, get_args
 
 import torch
@@ -20,12 +19,29 @@ Path = Literal["eager", "analytic", "compiled", "triton"]
 
 PATHS: tuple[Path, ...] = get_args(Path)
 
+_MODULES: dict[Path, str] = {"eager": "eager", "analytic": "ops", "compiled": "compiled", "triton": "triton_path"}
+
 #: What the kernels compute: they accumulate in float32, which is not enough for float64.
 _TRITON_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+_TRITON_INSTALLED = importlib.util.find_spec("triton") is not None
 
 
 class PathError(ValueError):
     """A path that cannot compute what it was asked for; the message says which can."""
+
+
+def check_path(wanted: Path | Literal["auto"], profile: Profile) -> None:
+    """Refuse a path that there is not, or that does not express a profile.
+
+    Raises:
+        PathError: with the axis that it does not express.
+    """
+    if wanted not in ("auto", *PATHS):
+        raise PathError(f"no path {wanted!r}; there are auto, {', '.join(PATHS)}")
+    why_not = None if wanted in ("auto", "eager") else refusal(profile)
+    if why_not is not None:
+        raise PathError(f"the path {wanted!r} does not express this loss: {why_not}; path='eager' does")
 
 
 def choose_path(wanted: Path | Literal["auto"], predictions: Tensor, profile: Profile) -> Path:
@@ -38,44 +54,50 @@ def choose_path(wanted: Path | Literal["auto"], predictions: Tensor, profile: Pr
         profile: the choices of the loss.
 
     Raises:
-        PathError: the path by this name cannot compute it.
+        PathError: the path by this name cannot compute it, or what it needs is not installed.
     """
-    why_not = refusal(profile)
-    if wanted == "auto":
-        if why_not is not None:
-            return "eager"
-        fused = predictions.device.type == "cuda" and predictions.dtype in _TRITON_DTYPES
-        return "triton" if fused and _has_triton() else "analytic"
-    if wanted not in PATHS:
-        raise PathError(f"no path {wanted!r}; there are auto, {', '.join(PATHS)}")
-    if wanted != "eager" and why_not is not None:
-        raise PathError(f"the path {wanted!r} does not express this loss: {why_not}; path='eager' does")
-    if wanted == "triton" and predictions.dtype not in _TRITON_DTYPES:
-        raise PathError(f"the path 'triton' does not take {predictions.dtype}; path='analytic' does")
-    return wanted
+    check_path(wanted, profile)
+    path = _quickest(predictions, profile) if wanted == "auto" else wanted
+    load_path(path)
+    if path == "triton":
+        if predictions.dtype not in _TRITON_DTYPES:
+            raise PathError(f"the path 'triton' does not take {predictions.dtype}; path='analytic' does")
+        if predictions.device.type != "cuda" and not _interprets_triton():
+            raise PathError(
+                f"the path 'triton' takes predictions on {predictions.device} only with TRITON_INTERPRET=1 in the "
+                "environment, which is slow; path='analytic' takes them"
+            )
+    return path
 
 
+def _quickest(predictions: Tensor, profile: Profile) -> Path:
+    if refusal(profile) is not None:
+        return "eager"
+    fused = predictions.device.type == "cuda" and predictions.dtype in _TRITON_DTYPES
+    return "triton" if fused and _has_triton() else "analytic"
+
+
+# `torch.compile` cannot look into an import, and need not: these answer the same as long as the process lives.
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # PyTorch leaves it so
 def load_path(path: Path) -> None:
-    """Import what registers the operators of a path.
+    """Import what computes a path, and registers its operators.
 
     Raises:
         PathError: what it needs is not installed.
     """
-    _load(path)
-
-
-@cache
-def _load(path: Path) -> None:
-    module = {"analytic": "ops", "compiled": "compiled", "triton": "triton_path"}[path]
     try:
-        importlib.import_module(f"regionloss.torch.{module}")
+        importlib.import_module(f"regionloss.torch.{_MODULES[path]}")
     except ModuleNotFoundError as error:
         raise PathError(f"the path {path!r} needs {error.name}, which is not installed") from error
 
 
-@cache
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # PyTorch leaves it so
 def _has_triton() -> bool:
-    found = importlib.util.find_spec("triton") is not None
-    if not found:
+    if not _TRITON_INSTALLED:
         warnings.warn("Triton is not installed: the loss takes path 'analytic' on CUDA, which is slower", stacklevel=2)
-    return found
+    return _TRITON_INSTALLED
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # PyTorch leaves it so
+def _interprets_triton() -> bool:
+    return bool(importlib.import_module("regionloss.torch.triton_path").INTERPRETED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
@@ -38,17 +39,15 @@ def pad_truths(
         The rows in the widest floating-point type among the lists, and the counts.
 
     Raises:
-        DomainError: a list that is not `[T, 5]`, or longer than `length`.
+        DomainError: a list that is not `[T, 5]` of numbers, or longer than `length`.
     """
-    tables = [torch.as_tensor(table) for table in truths]
-    tables = [table if table.is_floating_point() else table.to(torch.float64) for table in tables]
-    tables = [table if table.numel() else table.reshape(0, 5) for table in tables]
+    tables = [_table(image, table) for image, table in enumerate(truths)]
     for image, table in enumerate(tables):
         if table.dim() != 2 or table.shape[1] != 5:
             raise DomainError("domain.ranks", f"truths have shape {list(table.shape)}, expected [T, 5]", image)
         if length is not None and len(table) > length:
             raise DomainError("truths.capacity", f"{len(table)} truths came, expected at most {length}", image)
-    longest = max((len(table) for table in tables), default=0) if length is None else length
+    longest = max([0, *(len(table) for table in tables)]) if length is None else length
     dtype = torch.float32
     for table in tables:
         dtype = torch.promote_types(dtype, table.dtype)
@@ -57,3 +56,14 @@ def pad_truths(
         rows[image, : len(table)] = table.detach()
     counts = torch.tensor([len(table) for table in tables], dtype=torch.int64)
     return PaddedTruths(rows.to(device), counts.to(device))
+
+
+def _table(image: int, table: Tensor | ArrayLike) -> Tensor:
+    """The truths of an image in a floating-point type; numbers of Python are float64, as NumPy takes them."""
+    try:
+        tensor = table if isinstance(table, Tensor) else torch.as_tensor(np.asarray(table))
+    except (TypeError, ValueError) as error:
+        raise DomainError("domain.ranks", f"truths cannot be read as an array of numbers: {error}", image) from error
+    if not tensor.numel():
+        tensor = tensor.reshape(0, 5)
+    return tensor if tensor.is_floating_point() else tensor.double()
