@@ -413,7 +413,8 @@ def _states_of_owners(owner: Tensor, t: Tensor, early: Tensor | bool, settings: 
         state.scatter_(1, owner + 1, owning.to(torch.uint8).expand_as(owner))
     else:
         state.scatter_(1, owner + 1, owning)  # those of nobody land in a place of their own
-    return state[:, 1:].reshape(images, anchors, height, width)
+    # Copied, a byte for each: a compiler that is told of a whole tensor must not be given a piece of another.
+    return state[:, 1:].clone(memory_format=torch.contiguous_format).view(images, anchors, height, width)
 
 
 def _on_host(tensor: Tensor) -> bool:

@@ -21,8 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from regionloss.domain import check_images_seen
 from regionloss.torch import analytic
 from regionloss.torch.checks import check_everything
+from regionloss.torch.paths import PathError
 from regionloss.torch.settings import Settings
 
 _LIBRARY = torch.library.Library("regionloss", "DEF")  # type: ignore[no-untyped-call]  # PyTorch leaves it so
@@ -46,6 +48,8 @@ def define(path: str, forward: Callable[..., analytic.Forward], backward: Callab
         validate: bool,
     ) -> analytic.Forward:
         chosen = Settings(*settings)
+        if images_seen is not None and (validate or images_seen.device.type == "cpu"):
+            check_images_seen(int(images_seen))
         if validate:
             check_everything(predictions, rows, counts, anchors, chosen)
         return forward(predictions, rows, counts, images_seen, seen, anchors, chosen)
@@ -71,6 +75,10 @@ def define(path: str, forward: Callable[..., analytic.Forward], backward: Callab
     operator = getattr(torch.ops.regionloss, f"{path}_backward").default
 
     def differentiate(ctx: Any, upstream: Tensor | None, *_: Tensor | None) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # which it is in a backward with create_graph alone
+            raise PathError(
+                f"the path {path!r} has no derivative of its gradient; path='eager' has (create_graph=True)"
+            )
         gradient = None if upstream is None else operator(upstream, *ctx.saved_tensors, ctx.anchors, ctx.settings)
         return gradient, None, None, None, None, None, None, None
 
