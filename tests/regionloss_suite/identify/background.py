@@ -109,7 +109,10 @@ def reduction(book: Notebook) -> None:
         return float(abs(book.box.gradient(batch)[0, 0, T_O, 0, -1]))
 
     one = size(1, 1, 4)
-    ratios = {"images": one / size(2, 1, 4), "objects": one / size(1, 3, 4), "cells": one / size(1, 1, 8)}
+    sizes = [size(2, 1, 4), size(1, 3, 4), size(1, 1, 8)]
+    if not min(one, *sizes) > 0:
+        raise Broke(f"t_o of a predictor without object is pulled by {listed(one, *sizes)}: nothing to compare")
+    ratios = {"images": one / sizes[0], "objects": one / sizes[1], "cells": one / sizes[2]}
     said = "times smaller: " + ", ".join(f"{ratio:.6g} with {what}" for ratio, what in zip(
         ratios.values(), ("2 images for 1", "3 objects for 1", "8 cells for 4"), strict=True
     ))  # fmt: skip

@@ -18,9 +18,6 @@ Array = NDArray[Any]
 #: Channels of a predictor.
 T_X, T_Y, T_W, T_H, T_O, CLASSES = 0, 1, 2, 3, 4, 5
 
-#: A step for differences of a scalar: its square and the rounding of a float64 scalar over it are equally small.
-_STEP = 2.0**-13
-
 
 class Broke(Exception):  # noqa: N818  # an observation, not an error of the experiment
     """The loss refused the question, cannot be asked it, crashed on it, or answered without numbers."""
@@ -72,7 +69,6 @@ class BlackBox:
         self.profile = profile
         self.description = adapter.describe()
         self.dtype = "float64" if "float64" in self.description.dtypes else "float32"
-        self.by_differences = "gradient" not in self.description.answers
         #: How many questions were put.
         self.questions = 0
         #: What it did to its inputs, in words, or an empty text.
@@ -84,15 +80,18 @@ class BlackBox:
     @property
     def tolerance(self) -> float:
         """How far a measured constant may be from the truth, relative to it."""
-        if self.by_differences:
-            return 1e-5
         return 1e-9 if self.dtype == "float64" else 2e-5
 
     def answer(self, batch: Batch) -> Answer:
         """The answer to a batch. Raises `Broke` where there is none."""
         if batch.tree is None and self.wants_tree:
             batch = dataclasses.replace(batch, tree=(-1,) * batch.classes)
-        batch = dataclasses.replace(batch, predictions=quantised(batch.predictions, self.dtype))
+        batch = dataclasses.replace(  # copies, since a loss may spoil what it is given
+            batch,
+            predictions=quantised(batch.predictions, self.dtype).copy(),
+            truths=tuple(rows.copy() for rows in batch.truths),
+            anchors=batch.anchors.copy(),
+        )
         kept = [batch.predictions.copy(), batch.anchors.copy(), *(rows.copy() for rows in batch.truths)]
         self.questions += 1
         try:
@@ -112,13 +111,10 @@ class BlackBox:
     def gradient(self, batch: Batch) -> Array:
         """The gradient at a batch, `[N, A, 5+C, H, W]`, float64. Raises `Broke`."""
         shape = (len(batch.truths), len(batch.anchors), 5 + batch.classes, *batch.predictions.shape[2:])
-        if self.by_differences:
-            gradient = self._differences(batch)
-        else:
-            answered = self.answer(batch).gradient
-            if answered is None or np.size(answered) != np.prod(shape):
-                raise Broke("answered without a gradient in the shape of its predictions")
-            gradient = np.asarray(answered, dtype=np.float64)
+        answered = self.answer(batch).gradient
+        if answered is None or np.size(answered) != np.prod(shape):
+            raise Broke("answered without a gradient in the shape of its predictions")
+        gradient = np.asarray(answered, dtype=np.float64)
         if not np.isfinite(gradient).all():
             raise Broke("answered with a gradient that is not finite")
         return gradient.reshape(shape)
@@ -129,20 +125,3 @@ class BlackBox:
         if said is None:
             raise Broke("answered without a scalar")
         return float(said)
-
-    def _differences(self, batch: Batch) -> Array:
-        """Central differences of the scalar, of fourth order."""
-        t = np.asarray(batch.predictions, dtype=np.float64)
-        gradient = np.zeros_like(t)
-        step = _STEP if self.dtype == "float64" else 2.0**-5
-        for place in np.ndindex(*t.shape):
-            slopes = []
-            for size in (step, 2 * step):
-                ends = []
-                for moved in (size, -size):
-                    there = t.copy()
-                    there[place] += moved
-                    ends.append(self.scalar(dataclasses.replace(batch, predictions=there)))
-                slopes.append((ends[0] - ends[1]) / (2 * size))
-            gradient[place] = (4 * slopes[0] - slopes[1]) / 3
-        return gradient
