@@ -185,7 +185,7 @@ class Comparison:
         return limit if self._recording is None else limit + bounds(other, PRECISIONS["float32"]).gradient
 
     @cached_property
-    def _wrong(self) -> Array:
+    def wrong(self) -> Array:
         """Elements of the gradient outside their bounds, bool `[N, A, 5+C, H, W]`."""
         got = np.asarray(self.answer.gradient, dtype=np.float64)
         close = np.abs(got - self._expected_gradient) <= self.gradient_bound  # false where the answer is NaN
@@ -210,7 +210,7 @@ class Comparison:
         if got.shape != self._expected_gradient.shape:
             shapes = str(list(got.shape)), str(list(self._expected_gradient.shape))
             return self._say("shape of the gradient", *shapes)
-        places = np.argwhere(np.moveaxis(self._wrong & region, (3, 4), (1, 2)))  # image, row, column, anchor, channel
+        places = np.argwhere(np.moveaxis(self.wrong & region, (3, 4), (1, 2)))  # image, row, column, anchor, channel
         if not len(places):
             return None
         image, row, column, anchor, channel = map(int, places[0])

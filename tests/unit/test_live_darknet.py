@@ -12,19 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regionloss_adapters import AdapterError, CannotAnswer, Question, load_adapter
-from regionloss_adapters.live_darknet import (
-    HOW_TO_GET,
-    VARIABLE,
-    DarknetFailedError,
-    Family,
-    LiveDarknet,
-    darknet_options,
-    defined_truths,
-    detect_family,
-    encode,
-    find_checkout,
-    tree_file,
-)
+from regionloss_adapters.live_darknet import DarknetFailedError, LiveDarknet
+from regionloss_adapters.live_darknet_checkout import HOW_TO_GET, VARIABLE, Family, detect_family, find_checkout
+from regionloss_adapters.live_darknet_request import darknet_options, defined_truths, encode, tree_file
 from regionloss_spec import Batch, Case, Profile, load_cases, load_profile
 from regionloss_spec.case import Expected
 from regionloss_spec.clause import View

@@ -1,31 +1,16 @@
-"""Mistakes of the class term (spec chapter 09)."""
+"""Mistakes of what the class term is, and of its numerics (spec chapters 09 and 15)."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
-from regionloss.boxes import decode, iou, sigmoid, sigmoid_slope
+from regionloss.boxes import sigmoid, sigmoid_slope
 from regionloss.classes import Tree, class_term, probabilities
-from regionloss.decisions import Decisions
-from regionloss.terms import CLASSES, T_O
 from regionloss_spec import Profile
 from regionloss_suite.mutants.mutant import Mutant, patched
-from regionloss_suite.mutants.tools import (
-    Answering,
-    Array,
-    Given,
-    Predictor,
-    Terms,
-    as_if,
-    decided,
-    needs,
-    paid,
-    paying,
-)
+from regionloss_suite.mutants.tools import Answering, Array, as_if, needs, softmax_only
 
 Paid = tuple[float, Array, Array]
 #: The signature of `regionloss.classes.class_term`.
@@ -34,69 +19,6 @@ Paying = Callable[[Array, Array, list[int], float, Profile, Tree | None], Paid]
 
 def _instead(pay: Paying) -> Answering:
     return patched(terms__class_term=pay)
-
-
-def _softmax_only(profile: Profile) -> None:
-    needs(profile.class_term == "cross-entropy" and profile.objectness == "logistic", "a softmax of the classes")
-
-
-def _also(choose: Callable[[Decisions, Given], list[tuple[Predictor, int]]]) -> Answering:
-    """The class term paid by more predictors, each with a class."""
-
-    def change(terms: Terms, given: Given, decisions: Decisions) -> None:
-        for (n, k, j, i), label in choose(decisions, given):
-            value, gradient, delta = class_term(
-                given.t[n, k, CLASSES:, j, i],
-                given.t[n, k, T_O, j, i],
-                [label],
-                given.profile.class_weight,
-                given.profile,
-                given.tree,
-            )
-            terms["class"].value[n, k, j, i] += value
-            terms["class"].gradient[n, k, CLASSES:, j, i] += gradient
-            terms["class"].delta[n, k, CLASSES:, j, i] += delta
-
-    return paid(change)
-
-
-def _whole_cell(decisions: Decisions, given: Given) -> list[tuple[Predictor, int]]:
-    found: list[tuple[Predictor, int]] = []
-    for match in paying(decisions):
-        for k in range(len(given.anchors)):
-            who = (match.image, k, match.row, match.column)
-            if not decisions.responsible[who]:
-                found.append((who, int(given.row(match)[4])))
-    return found
-
-
-def _background_is_a_class(terms: Terms, given: Given, decisions: Decisions) -> None:
-    """Predictors without an object are drawn to classes that are all alike."""
-    _softmax_only(given.profile)
-    who: tuple[Any, ...] = np.nonzero(decisions.no_object & ~decisions.responsible)
-    z = np.moveaxis(given.t[:, :, CLASSES:], 2, 0)[(slice(None), *who)]
-    slopes = given.profile.class_weight * (probabilities(z) - 1 / len(z)) if z.size else z
-    for label, slope in enumerate(slopes):
-        terms["class"].gradient[:, :, CLASSES + label][who] += slope
-        terms["class"].delta[:, :, CLASSES + label][who] -= slope
-
-
-def _last_of_the_best(decisions: Decisions, given: Given) -> Decisions:
-    nearest = decisions.nearest.copy()
-    for image in np.flatnonzero(~decisions.boxless):
-        boxes = decode(given.t[image], given.anchors)
-        for truth, row in enumerate(given.truths[image]):
-            equal = (iou(boxes, row[:4]) == decisions.max_iou[image]) & (nearest[image] >= 0)
-            nearest[image] = np.where(equal, truth, nearest[image])
-    return dataclasses.replace(decisions, nearest=nearest)
-
-
-def _through_objectness(terms: Terms, given: Given, decisions: Decisions) -> None:
-    """The gradient flows through the objectness that weighs the class term of an ignored predictor."""
-    needs(given.profile.ignored_class == "by-objectness", "a class term that is weighed with the objectness")
-    raw = given.t[:, :, T_O]
-    flow = np.divide(terms["class"].value, sigmoid(raw)) * sigmoid_slope(raw)
-    terms["class"].gradient[:, :, T_O] += np.where(decisions.ignored, flow, 0.0)
 
 
 def _log_of_rounded(
@@ -121,14 +43,14 @@ def _value_of_square(
     z: Array, t_o: Array, labels: list[int], weight: float, profile: Profile, tree: Tree | None
 ) -> Paid:
     """The squared error as the value of a gradient that is the cross-entropy's."""
-    _softmax_only(profile)
+    softmax_only(profile)
     _, gradient, delta = class_term(z, t_o, labels, weight, profile, tree)
     return profile.squared_factor * weight * float(((gradient / weight) ** 2).sum()) if weight else 0.0, gradient, delta
 
 
 def _softmax_twice(z: Array, t_o: Array, labels: list[int], weight: float, profile: Profile, tree: Tree | None) -> Paid:
     """Probabilities given to a function that wants logits."""
-    _softmax_only(profile)
+    softmax_only(profile)
     p = probabilities(z)
     value, slope, _ = class_term(p, t_o, labels, weight, profile, tree)
     gradient = p * (slope - (slope * p).sum())
@@ -139,7 +61,7 @@ def _slope_of_softmax(
     z: Array, t_o: Array, labels: list[int], weight: float, profile: Profile, tree: Tree | None
 ) -> Paid:
     """Softmax minus one-hot carried through the softmax once more."""
-    _softmax_only(profile)
+    softmax_only(profile)
     value, slope, delta = class_term(z, t_o, labels, weight, profile, tree)
     p = probabilities(z)
     return value, p * (slope - (slope * p).sum()), delta
@@ -147,7 +69,7 @@ def _slope_of_softmax(
 
 def _naive(z: Array, t_o: Array, labels: list[int], weight: float, profile: Profile, tree: Tree | None) -> Paid:
     """Exponentials of the bare logits in single precision, which overflow from 89 on."""
-    _softmax_only(profile)
+    softmax_only(profile)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         raised = np.where(z > 88.7, np.inf, np.exp(np.minimum(z, 88.7)))
         if np.isfinite(raised).all() and raised.sum() > 0:
@@ -200,58 +122,6 @@ def _logistic_squared(
 
 
 MUTANTS: list[Mutant] = [
-    Mutant(
-        id="class-of-the-whole-cell",
-        clause="class.only-responsible",
-        title="all anchors of the cell learn the class of its truth, as in YOLOv1",
-        after="aladdinpersson/Machine-Learning-Collection#137",
-        answer=_also(_whole_cell),
-    ),
-    Mutant(
-        id="class-of-background",
-        clause="class.only-responsible",
-        title="the classes of predictors without an object are drawn to be all alike",
-        answer=paid(_background_is_a_class),
-    ),
-    Mutant(
-        id="class-of-ignored",
-        clause="class.ignored-none",
-        title="an ignored predictor learns the class of the truth that it overlaps best",
-        after="AlexeyAB/darknet with classfix=1",
-        answer=as_if(ignored_class="full"),
-    ),
-    Mutant(
-        id="class-of-ignored-left-out",
-        clause="class.ignored-full",
-        title="an ignored predictor pays no class where it should",
-        profile="darknet-2016",
-        options={"ignored_class": "full"},
-        answer=as_if(ignored_class="none"),
-    ),
-    Mutant(
-        id="last-of-the-best-truths",
-        clause="class.ignored-full",
-        title="of truths that an ignored predictor overlaps equally the last gives the class",
-        profile="darknet-2016",
-        options={"ignored_class": "full"},
-        answer=decided(_last_of_the_best),
-    ),
-    Mutant(
-        id="class-of-ignored-in-full",
-        clause="class.ignored-by-objectness",
-        title="the class term of an ignored predictor is not weighed with its objectness",
-        profile="darknet-2016",
-        options={"ignored_class": "by-objectness"},
-        answer=as_if(ignored_class="full"),
-    ),
-    Mutant(
-        id="gradient-through-objectness-weight",
-        clause="class.ignored-by-objectness",
-        title="the gradient flows through the objectness that weighs the class term",
-        profile="darknet-2016",
-        options={"ignored_class": "by-objectness"},
-        answer=paid(_through_objectness),
-    ),
     Mutant(
         id="class-squared-error",
         clause="class.cross-entropy",

@@ -94,6 +94,11 @@ def needs(condition: bool, what: str) -> None:
         raise CannotAnswer(f"the mistake needs {what}")
 
 
+def softmax_only(profile: Profile) -> None:
+    """Raise `CannotAnswer` where the classes share no softmax of their own."""
+    needs(profile.class_term == "cross-entropy" and profile.objectness == "logistic", "a softmax of the classes")
+
+
 def asked(change: Callable[[Batch, Given], Batch]) -> Answering:
     """The right answer to another batch; its gradient has the shape of the one that was asked."""
 

@@ -1,0 +1,292 @@
+"""Losses whose formula is known, read as if it were not."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from regionloss import region_loss
+from regionloss_adapters import Adapter, Answer, Description, Question
+from regionloss_adapters.layouts import Layout
+from regionloss_adapters.numpy_reference import NumpyAdapter
+from regionloss_adapters.wrap import from_numpy
+from regionloss_spec import AXES, Profile, ProfileError, load_profile, profile_names
+from regionloss_spec.profile import axis_values
+from regionloss_suite.cli import main
+from regionloss_suite.identify import Identified, identify
+from regionloss_suite.identify.black_box import Broke
+from regionloss_suite.identify.formula import differences, formula, lines, nearest, toml
+from regionloss_suite.identify.notebook import nice
+from regionloss_suite.identify.profile_of import canonical
+from regionloss_suite.identify.verify import verify
+from regionloss_suite.mutants import MutantAdapter, catalogue
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class Hidden:
+    """A loss, the reference unless said otherwise, under a profile of its own, whatever the question says."""
+
+    def __init__(self, profile: Profile, loss: Adapter | None = None) -> None:
+        self.profile = profile
+        self.loss = loss or NumpyAdapter()
+
+    def describe(self) -> Description:
+        return self.loss.describe()
+
+    def answer(self, question: Question) -> Answer:
+        return self.loss.answer(dataclasses.replace(question, profile=self.profile))
+
+
+def assert_recovered(found: Identified, profile: Profile) -> None:
+    assert canonical(found.profile).differences(canonical(profile)) == {}
+    assert [finding.axis for finding in found.odd] == []
+    assert found.unknown == []
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_every_shipped_profile_is_recovered_and_named(name: str) -> None:
+    loss = Hidden(load_profile(name))
+    found = identify(loss)
+    assert_recovered(found, loss.profile)
+    assert found.profile.squared_factor == loss.profile.squared_factor
+    assert nearest(found.profile) == (name, 0)
+    assert verify(loss, found, number=5).whole
+
+
+def drawn(seed: int) -> Profile:
+    """A profile of random axes and constants; a limit of truths leaves room for two truths."""
+    here = random.Random(seed)
+    while True:
+        axes: dict[str, Any] = {axis: here.choice(axis_values(axis)) for axis in AXES if axis_values(axis)}
+        axes["thresh"] = round(here.uniform(0.2, 0.9), here.choice((1, 2, 3, 4)))
+        axes["prior_until"] = here.choice((0, 1, here.randrange(2, 10**6), here.randrange(2, 2**33)))
+        axes["prior_weight"] = here.choice((0.01, 0.1, 1.0, 1e-4, round(here.uniform(0.01, 3), 3)))
+        for axis in ("coord_weight", "object_weight", "no_object_weight", "class_weight"):
+            axes[axis] = round(here.uniform(0.1, 12), here.choice((1, 2, 3)))
+        axes["squared_factor"] = here.choice((0.5, 1.0, 0.25))
+        axes["max_truths"] = here.choice((0, here.randrange(2, 250)))
+        try:
+            return Profile(name="drawn", title="drawn", source="drawn", **axes)
+        except ProfileError:
+            continue
+
+
+@pytest.mark.parametrize("seed", range(110))
+def test_random_axes_and_constants_are_recovered(seed: int) -> None:
+    profile = drawn(seed)
+    assert_recovered(identify(Hidden(profile)), profile)
+
+
+def test_the_random_profiles_take_every_value_of_every_axis() -> None:
+    profiles = [drawn(seed) for seed in range(110)]
+    for axis in AXES:
+        assert {getattr(profile, axis) for profile in profiles} >= set(axis_values(axis)), axis
+
+
+def test_a_gradient_in_single_precision_is_enough() -> None:
+    class Single(Hidden):
+        def describe(self) -> Description:
+            return dataclasses.replace(super().describe(), dtypes=("float32",))
+
+        def answer(self, question: Question) -> Answer:
+            assert question.dtype == "float32"
+            answer = super().answer(question)
+            return Answer(gradient=np.asarray(answer.gradient).astype(np.float32))
+
+    found = identify(Single(load_profile("samylee")))
+    assert canonical(found.profile).differences(canonical(load_profile("samylee"))) == {}
+    assert found.unknown == ["printed_cost"]
+
+
+def test_a_loss_without_gradient_is_not_identified() -> None:
+    class Silent(Hidden):
+        def answer(self, question: Question) -> Answer:
+            return Answer(potential=super().answer(question).potential)
+
+    with pytest.raises(Broke, match="without a gradient"):
+        identify(Silent(load_profile("darknet")))
+
+
+def test_a_mean_over_objects_is_odd_and_not_explained() -> None:
+    class PerObject(Hidden):
+        def answer(self, question: Question) -> Answer:
+            answer = super().answer(question)
+            objects = max(sum(map(len, question.batch.truths)), 1)
+            return Answer(gradient=np.asarray(answer.gradient) / objects)
+
+    loss = PerObject(load_profile("darknet"))
+    found = identify(loss)
+    assert "per-object" in found.findings["reduction"].evidence
+    assert "reduction" in [finding.axis for finding in found.odd]
+    verified = verify(loss, found, number=40)
+    assert verified.explained < verified.asked
+    assert verified.left
+
+
+def test_a_loss_in_another_layout_is_recovered() -> None:
+    profile = load_profile("leetenki")
+
+    def last_channels(predictions: Array, truths: list[Array], question: Question) -> tuple[float, Array]:
+        batch = question.batch
+        given = np.moveaxis(predictions, -1, 1)
+        result = region_loss(
+            given, truths, batch.anchors, batch.classes, images_seen=batch.images_seen, profile=profile
+        )
+        return result.potential, np.moveaxis(result.gradient, 1, -1)
+
+    loss = from_numpy(
+        last_channels, name="channels last", layout=Layout("n h w (a e)"), profiles=("leetenki",), dtypes=("float64",)
+    )
+    found = identify(loss)
+    assert canonical(found.profile).differences(canonical(profile)) == {}
+
+
+def test_what_breaks_is_an_observation() -> None:
+    class Brittle(Hidden):
+        def answer(self, question: Question) -> Answer:
+            if any(len(rows) > 1 for rows in question.batch.truths):
+                raise ZeroDivisionError("two truths")
+            return super().answer(question)
+
+    found = identify(Brittle(load_profile("darknet")))
+    assert "crashed: ZeroDivisionError: two truths" in found.findings["collision"].evidence
+    assert found.findings["collision"].confidence == "unknown"
+    assert {"collision", "max_truths"} <= set(found.unknown)
+    assert found.profile.size_space == "log"
+
+
+def test_a_loss_that_remembers_is_told() -> None:
+    class Remembers(Hidden):
+        asked = 0
+
+        def answer(self, question: Question) -> Answer:
+            self.asked += 1
+            answer = super().answer(question)
+            return dataclasses.replace(answer, gradient=np.asarray(answer.gradient) * (1 + 1e-6 * self.asked))
+
+    assert "hidden state" in [finding.axis for finding in identify(Remembers(load_profile("darknet"))).odd]
+
+
+def test_a_loss_that_changes_its_inputs_is_told() -> None:
+    class Spoils(Hidden):
+        def answer(self, question: Question) -> Answer:
+            answer = super().answer(question)
+            for rows in question.batch.truths:
+                rows *= 0.5
+            return answer
+
+    found = identify(Spoils(load_profile("darknet")))
+    assert "truths were changed" in found.findings["mutation of inputs"].evidence
+
+
+@pytest.mark.parametrize(
+    ("mutant", "axis"),
+    [
+        ("border-to-the-earlier-cell", "cell rule"),
+        ("several-anchors-responsible", "anchor_choice"),
+        ("anchor-by-predicted-iou", "anchor_choice"),
+        ("anchor-at-the-corner", "anchor_choice"),
+        ("last-of-equal-anchors", "anchor tie"),
+        ("first-truth-wins", "collision"),
+        ("every-truth-pays", "collision"),
+        ("class-of-the-first", "class_collision"),
+        ("classes-left-standing", "class_collision"),
+        ("classes-replaced", "class_collision"),
+        ("class-of-ignored", "ignored_class"),
+        ("class-squared-error", "class_term"),
+    ],
+)
+def test_a_mutant_is_read(mutant: str, axis: str) -> None:
+    one = catalogue()[mutant]
+    right = load_profile(one.profile).replace(**one.options)
+    found = identify(Hidden(right, MutantAdapter(one)))
+    changed = set(canonical(found.profile).differences(canonical(right)))
+    assert axis in changed | {finding.axis for finding in found.odd}
+
+
+def test_a_wrong_profile_is_not_verified() -> None:
+    loss = Hidden(load_profile("darknet"))
+    found = identify(loss)
+    wrong = dataclasses.replace(found, profile=found.profile.replace(small_box_exponent=0))
+    verified = verify(loss, wrong, number=40)
+    assert not verified.whole
+    assert any("responsible" in part for part in verified.left)
+
+
+def test_the_file_reproduces_the_profile(tmp_path: Path) -> None:
+    loss = Hidden(load_profile("andy-yun"))
+    found = identify(loss)
+    path = tmp_path / "mine.toml"
+    path.write_text(toml(found, verify(loss, found, number=2)), encoding="utf-8")
+    assert load_profile(path) == found.profile
+
+
+def test_differences_are_told_by_clause() -> None:
+    told = {axis: clauses for axis, _, _, clauses in differences(load_profile("yad2k"), load_profile("darknet"))}
+    assert "object.iou-target" in told["object_target"]
+    assert "small_box_exponent" in told
+    assert "squared_factor" not in told
+
+
+def test_a_number_is_given_with_the_fewest_digits_that_were_measured() -> None:
+    assert nice(0.6000000000001, 1e-9) == 0.6
+    assert nice(1 / 3, 1e-9) == pytest.approx(1 / 3, rel=1e-9)
+    assert nice(0.0, 1e-9) == 0.0
+
+
+def test_the_formula_holds_every_constant() -> None:
+    text = "\n".join(formula(load_profile("leetenki").replace(thresh=0.55)))
+    for constant in ("0.55", "5000", "0.05 · ((½", "5 · (IOU", "0.05 · (0 - σ(t_o))²"):
+        assert constant in text
+
+
+def test_the_command_writes_what_it_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = {form: tmp_path / f"found.{form}" for form in ("json", "markdown", "toml")}
+    options = [part for form, path in files.items() for part in (f"--{form}", str(path))]
+    assert main(["identify", "numpy", "--profile", "yad2k", "--batches", "3", *options]) == 0
+    said = capsys.readouterr().out
+    assert "explains 100 % of 3 random batches" in said
+    assert "Nearest known implementation: yad2k" in said
+    data = json.loads(files["json"].read_text(encoding="utf-8"))
+    assert data["profile"]["object_target"] == "one"
+    assert data["nearest"] == {"profile": "yad2k", "differences": 0}
+    assert load_profile(files["toml"]).object_target == "one"
+    assert "| object_target | one | measured |" in files["markdown"].read_text(encoding="utf-8")
+
+
+def test_the_command_fails_for_what_answers_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mute_loss.py").write_text(
+        "from regionloss_adapters import Description\n"
+        "class Mute:\n"
+        "    def describe(self):\n"
+        "        return Description('mute')\n"
+        "    def answer(self, question):\n"
+        "        raise OSError('no device')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(["identify", "mute_loss:Mute"]) == 3
+    assert "crashed: OSError: no device" in capsys.readouterr().err
+    assert main(["identify", "numpy", "--profile", "no-such"]) == 2
+
+
+def test_what_is_odd_is_printed() -> None:
+    class Doubles(Hidden):
+        def answer(self, question: Question) -> Answer:
+            answer = super().answer(question)
+            gradient = np.array(answer.gradient)
+            gradient[:, 0] *= 2  # t_x of the first anchor
+            return dataclasses.replace(answer, gradient=gradient)
+
+    loss = Doubles(load_profile("darknet"))
+    found = identify(loss)
+    said = "\n".join(lines(found, verify(loss, found, number=3)))
+    assert "weights of x and y" in said

@@ -1,0 +1,127 @@
+"""A loss as nothing but its answers: asked through its adapter, exactly as it answers, and watched while it does."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regionloss_adapters import Adapter, Answer, CannotAnswer, Question, Refused
+from regionloss_spec import Batch, Profile
+from regionloss_suite.asker import quantised
+
+Array = NDArray[Any]
+
+#: Channels of a predictor.
+T_X, T_Y, T_W, T_H, T_O, CLASSES = 0, 1, 2, 3, 4, 5
+
+
+class Broke(Exception):  # noqa: N818  # an observation, not an error of the experiment
+    """The loss refused the question, cannot be asked it, crashed on it, or answered without numbers."""
+
+
+def scene(
+    *truths: Sequence[Sequence[float] | Array] | Array,
+    anchors: Any = ((1.0, 1.0),),
+    grid: tuple[int, int] = (1, 1),
+    classes: int = 3,
+    seen: int,
+    raw: Mapping[Any, float] | None = None,
+    tree: tuple[int, ...] | None = None,
+) -> Batch:
+    """A batch whose predictions are 0 but for what is said.
+
+    Args:
+        truths: for each image its rows x, y, w, h, class.
+        anchors: widths and heights in cells.
+        grid: rows and columns.
+        classes: C.
+        seen: images seen.
+        raw: predictions by (image, anchor, channel, row, column).
+        tree: parents of the classes.
+    """
+    t = np.zeros((len(truths), len(anchors), 5 + classes, *grid))
+    for place, value in (raw or {}).items():
+        t[place] = value
+    return Batch(
+        predictions=t.reshape(len(truths), -1, *grid),
+        truths=tuple(np.array(rows, dtype=np.float64).reshape(len(rows), 5) for rows in truths),
+        anchors=np.array(anchors, dtype=np.float64),
+        classes=classes,
+        images_seen=seen,
+        tree=tree,
+    )
+
+
+class BlackBox:
+    """Puts batches to an adapter; nothing that it declares about its reduction is taken out of the answers.
+
+    Args:
+        adapter: the loss to be identified.
+        profile: what every question says; the loss may read it or not.
+    """
+
+    def __init__(self, adapter: Adapter, profile: Profile) -> None:
+        self.adapter = adapter
+        self.profile = profile
+        self.description = adapter.describe()
+        self.dtype = "float64" if "float64" in self.description.dtypes else "float32"
+        #: How many questions were put.
+        self.questions = 0
+        #: What it did to its inputs, in words, or an empty text.
+        self.spoilt = ""
+        #: A tree in which all classes are siblings, for a loss that asks for one; else `None`.
+        self.tree: tuple[int, ...] | None = None
+        self.wants_tree = False
+
+    @property
+    def tolerance(self) -> float:
+        """How far a measured constant may be from the truth, relative to it."""
+        return 1e-9 if self.dtype == "float64" else 2e-5
+
+    def answer(self, batch: Batch) -> Answer:
+        """The answer to a batch. Raises `Broke` where there is none."""
+        if batch.tree is None and self.wants_tree:
+            batch = dataclasses.replace(batch, tree=(-1,) * batch.classes)
+        batch = dataclasses.replace(  # copies, since a loss may spoil what it is given
+            batch,
+            predictions=quantised(batch.predictions, self.dtype).copy(),
+            truths=tuple(rows.copy() for rows in batch.truths),
+            anchors=batch.anchors.copy(),
+        )
+        kept = [batch.predictions.copy(), batch.anchors.copy(), *(rows.copy() for rows in batch.truths)]
+        self.questions += 1
+        try:
+            answer = self.adapter.answer(Question(batch=batch, profile=self.profile, dtype=self.dtype))
+        except (Refused, CannotAnswer) as said:
+            raise Broke(f"refused: {said}") from said
+        except Exception as crash:
+            raise Broke(f"crashed: {type(crash).__name__}: {crash}") from crash
+        given = [batch.predictions, batch.anchors, *batch.truths]
+        for name, before, after in zip(
+            ["predictions", "anchors"] + ["truths"] * len(batch.truths), kept, given, strict=True
+        ):
+            if not np.array_equal(before, after):
+                self.spoilt = f"its {name} were changed in place"
+        return answer
+
+    def gradient(self, batch: Batch) -> Array:
+        """The gradient at a batch, `[N, A, 5+C, H, W]`, float64. Raises `Broke`."""
+        shape = (len(batch.truths), len(batch.anchors), 5 + batch.classes, *batch.predictions.shape[2:])
+        answered = self.answer(batch).gradient
+        if answered is None or np.size(answered) != np.prod(shape):
+            raise Broke("answered without a gradient in the shape of its predictions")
+        gradient = np.asarray(answered, dtype=np.float64)
+        if not np.isfinite(gradient).all():
+            raise Broke("answered with a gradient that is not finite")
+        return gradient.reshape(shape)
+
+    def scalar(self, batch: Batch) -> float:
+        """The scalar at a batch. Raises `Broke`."""
+        said = self.answer(batch).potential
+        if said is None:
+            raise Broke("answered without a scalar")
+        return float(said)
