@@ -319,6 +319,8 @@ def test_a_wrapped_loss_is_timed_in_its_own_layout() -> None:
     question = Question(batch=batch, profile=DARKNET, upstream=3.0)
     timed = adapter.prepare(question)  # type: ignore[attr-defined]
     said, asked = timed.answer(), adapter.answer(question)
+    assert said.gradient is not None
+    assert asked.gradient is not None
     assert np.array_equal(said.gradient, asked.gradient)
     assert said.gradient == pytest.approx(3.0 * batch.predictions / 6, rel=1e-6)
     assert said.potential == asked.potential
@@ -541,7 +543,7 @@ def test_a_chart_is_well_formed_and_says_in_words_what_it_shows() -> None:
     assert [chart.name for chart in drawn] == ["time", "memory"]
     root = ElementTree.fromstring(drawn[0].svg)
     assert root.get("role") == "img"
-    assert root.findtext(f"{SVG}title") == "Time of forward and backward, wall"
+    assert root.findtext(f"{SVG}title") == "Time of forward and backward (wall)"
     told = root.findtext(f"{SVG}desc") or ""
     assert told == drawn[0].alternative
     assert "Against images in the batch, N: " in told

@@ -73,7 +73,7 @@ def charts(results: Results) -> list[Chart]:
         found = None if timing is None else timing.extra.get("memory")
         return None if found is None else float(max(found, 1))
 
-    what = f"forward and backward, {results.clock}"
+    what = f"forward and backward ({results.clock})"
     return [
         chart
         for chart in (
