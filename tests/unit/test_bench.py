@@ -8,6 +8,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -17,7 +19,7 @@ import pytest
 import torch
 
 from regionloss import evaluate
-from regionloss_adapters import Answer, CannotAnswer, Question, Timed, from_torch, layouts, load_adapter
+from regionloss_adapters import AdapterError, Answer, CannotAnswer, Question, Timed, from_torch, layouts, load_adapter
 from regionloss_adapters.torch_fast import TorchAnalyticAdapter
 from regionloss_spec import load_profile
 from regionloss_suite.bench import against
@@ -27,7 +29,7 @@ from regionloss_suite.bench.filing import file
 from regionloss_suite.bench.floor import Floor, floor_of
 from regionloss_suite.bench.gate import BatchCheck, RefusedToTime, check_golden
 from regionloss_suite.bench.goals import goals_of
-from regionloss_suite.bench.measure import Entry, Findings, Gate, Series
+from regionloss_suite.bench.measure import Entry, Findings, Gate, Series, measure
 from regionloss_suite.bench.plan import GOALS, Item, Plan, crossed, standard
 from regionloss_suite.bench.report import markdown, terminal
 from regionloss_suite.bench.results import Results, ResultsError, read_results, to_text
@@ -302,6 +304,27 @@ def test_silence_is_no_pass() -> None:
 def test_the_comparators_conform() -> None:
     for name in ("torch_materialised:materialised", "torch_loop:python_loop"):
         assert check_golden(load_adapter(f"regionloss_suite.bench.{name}"), "float32", "cpu") == "165 golden cases"
+
+
+def test_cases_are_read_where_no_validator_is_installed() -> None:
+    """As on the machine of `make bench-gpu`, which has what the benchmarks need and nothing else."""
+    code = (
+        "import sys; sys.modules.update(jsonschema=None, mpmath=None);"
+        "from regionloss_spec import load_cases; import regionloss_suite.cli, regionloss_suite.bench.running;"
+        "print(len(load_cases()) > 200)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.returncode) == ("True", 0), done.stderr
+
+
+def test_a_contender_that_nobody_named_may_be_missing() -> None:
+    item = Item(SMALL, ("absent-loss",))
+    found = measure(Plan("cpu", (item,), Effort(rounds=1, turn=0.0), named=False), lambda text: None)
+    ((setting, name, reason),) = found.refused
+    assert (setting, name) == (SMALL, "absent-loss")
+    assert reason.startswith("no adapter 'absent-loss'")
+    with pytest.raises(AdapterError, match="no adapter 'absent-loss'"):
+        measure(Plan("cpu", (item,), Effort(rounds=1, turn=0.0)), lambda text: None)
 
 
 # The steps of an adapter.

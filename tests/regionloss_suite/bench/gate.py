@@ -52,7 +52,7 @@ class _There:
         return dataclasses.replace(self.adapter.describe(), dtypes=(self.dtype,), devices=(self.device,))
 
     def answer(self, question: Question) -> Answer:
-        return self.adapter.answer(dataclasses.replace(question, device=self.device))
+        return self.adapter.answer(question)
 
 
 def check_golden(adapter: Adapter, dtype: str, device: str, *, few: bool = False) -> str:

@@ -7,7 +7,7 @@ import gc
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from regionloss_adapters import CannotAnswer, Description, Question, Timed
+from regionloss_adapters import AdapterError, CannotAnswer, Description, Question, Timed
 from regionloss_spec import Batch
 from regionloss_suite.bench import torch_lanes
 from regionloss_suite.bench.contenders import Contender, contender
@@ -130,10 +130,9 @@ def measure(plan: Plan, say: Say) -> Findings:
     Raises:
         AdapterError: a contender that there is not.
     """
-    names = dict.fromkeys(name for item in plan.items for name in item.contenders)
-    contenders = {name: contender(name) for name in names}
-    gate = Gate(plan.device)
     findings = Findings(plan)
+    contenders = _load(findings)
+    gate = Gate(plan.device)
     findings.bandwidth = torch_lanes.bandwidth(plan.device)
     for number, item in enumerate(plan.items, start=1):
         title = f"[{number}/{len(plan.items)}] {item.setting.title}"
@@ -143,18 +142,33 @@ def measure(plan: Plan, say: Say) -> Findings:
     return findings
 
 
+def _load(findings: Findings) -> dict[str, Contender]:
+    """The contenders by name; one that nobody asked for and that is not there is noted as not timed."""
+    found: dict[str, Contender] = {}
+    for name in dict.fromkeys(name for item in findings.plan.items for name in item.contenders):
+        try:
+            found[name] = contender(name)
+        except AdapterError as error:
+            if findings.plan.named:
+                raise
+            settings = [item.setting for item in findings.plan.items if name in item.contenders]
+            findings.refused += [(setting, name, str(error)) for setting in settings]
+    return found
+
+
 def _measure_item(findings: Findings, item: Item, contenders: dict[str, Contender], gate: Gate, say: Say) -> None:
     setting, device = item.setting, findings.plan.device
     batch = setting.draw()
     findings.floors[setting] = floor_of(setting, batch, LINE[device])
     check = BatchCheck(setting, batch)
     lanes: dict[tuple[str, str, str], Once] = dict(torch_lanes.of_yardsticks(setting, device))
-    for name in item.contenders:
+    there = [name for name in item.contenders if name in contenders]
+    for name in there:
         say(f"golden cases to {name}")
         with contextlib.suppress(RefusedToTime):  # which the second time says so again
             gate.pass_golden(contenders[name], setting.dtype)
     torch_lanes.forget_compiled()
-    for name in item.contenders:
+    for name in there:
         say(f"the batch to {name}")
         try:
             timed, conversions, passed = gate.admit(contenders[name], setting, batch, check)

@@ -40,11 +40,16 @@ class Item:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run times, on which device and how long."""
+    """What a run times, on which device and how long.
+
+    Attributes:
+        named: whether its contenders were asked for by name, so that one that is not there is an error.
+    """
 
     device: str
     items: tuple[Item, ...]
     effort: Effort
+    named: bool = True
 
 
 GOALS = {
@@ -79,13 +84,14 @@ def standard(device: str, names: Sequence[str]) -> Plan:
     goals = [Item(setting, _for_goal(everyone, setting, device)) for setting in GOALS[device]]
     forms = [Item(setting, quick) for setting in _forms(MIDDLE[device])]
     axes = [Item(setting, quick, steps=False) for setting in _along_the_axes(device)]
-    return Plan(device, _each_once([*goals, *forms, *axes]), Effort())
+    return Plan(device, _each_once([*goals, *forms, *axes]), Effort(), named=bool(names))
 
 
 def quick(device: str, names: Sequence[str]) -> Plan:
     """One small setting, to see that everything works."""
     everyone = tuple(names) or tuple(name for name in DEFAULT[device] if name not in COMPILING)
-    return Plan(device, (Item(Setting(images=2), everyone),), Effort(rounds=5, turn=0.001, most=1.0))
+    effort = Effort(rounds=5, turn=0.001, most=1.0)
+    return Plan(device, (Item(Setting(images=2), everyone),), effort, named=bool(names))
 
 
 def crossed(
@@ -108,7 +114,7 @@ def crossed(
             grid, batch, classes, truths, dtype, layout, images_seen
         )
     ]
-    return Plan(device, tuple(Item(setting, everyone) for setting in settings), Effort())
+    return Plan(device, tuple(Item(setting, everyone) for setting in settings), Effort(), named=bool(names))
 
 
 def _for_goal(everyone: tuple[str, ...], setting: Setting, device: str) -> tuple[str, ...]:
