@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 PYTEST_ARGS ?= -n auto
+BENCH_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,10 +13,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup check test lint mutants bench docs clean
+.PHONY: help setup check test lint mutants bench bench-gpu docs clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
 
 setup: $(INSTALLED) ## create .venv and install the project with the pinned versions
 
@@ -34,8 +35,21 @@ lint: $(INSTALLED) ## check style, formatting and types
 mutants: $(INSTALLED) ## print what each seeded mistake breaks, and how it is caught
 	$(BIN)/python -m regionloss_suite.matrix
 
-bench: ## time the losses (not there yet)
-	@echo "make bench: there are no benchmarks yet, so nothing was measured." >&2; exit 1
+# What a run of the benchmarks writes, by the kind of device.
+bench_output = --json build/bench/$(1).json --markdown build/bench/$(1).md --svg build/bench/$(1)
+
+bench: $(INSTALLED) ## time the losses beside each other on one thread of the CPU, and write build/bench (BENCH_ARGS adds options)
+	@mkdir -p build/bench
+	$(BIN)/regionloss bench $(call bench_output,cpu) $(BENCH_ARGS)
+
+# A machine with a GPU may have no network to install from, so without a .venv this runs from the sources.
+# PYTHON then needs PyTorch, Triton, NumPy, pytest, Hypothesis and pytest-benchmark.
+bench-gpu: from_sources := PYTHONPATH=spec:reference:adapters:tests $(if $(wildcard $(BIN)/regionloss),$(BIN)/python,$(PYTHON))
+bench-gpu: ## judge the CUDA kernels, test and time them on a GPU
+	@mkdir -p build/bench
+	$(from_sources) -m regionloss_suite check torch-triton
+	$(foreach tests,$(wildcard tests/unit/test_triton_cuda.py),$(from_sources) -m pytest -q -p no:cacheprovider $(tests))
+	$(from_sources) -m regionloss_suite bench --device cuda $(call bench_output,cuda) $(BENCH_ARGS)
 
 docs: ## render the site (not there yet)
 	@echo "make docs: there is no site yet, so nothing was rendered." >&2; exit 1

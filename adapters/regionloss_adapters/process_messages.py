@@ -8,7 +8,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import numpy as np
 from numpy.typing import NDArray
 
@@ -177,7 +176,9 @@ def _plain(value: Any) -> Any:
 
 
 @cache
-def _validator(kind: str) -> jsonschema.Draft202012Validator:
+def _validator(kind: str) -> Any:
+    import jsonschema  # only a program in a process of its own needs it
+
     schema = json.loads(_SCHEMA.read_text(encoding="utf-8"))
     return jsonschema.Draft202012Validator({"$defs": schema["$defs"], "$ref": f"#/$defs/{kind}"})
 

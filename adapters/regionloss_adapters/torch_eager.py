@@ -7,11 +7,14 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from regionloss import DomainError
 from regionloss.torch.eager import EagerResult, region_loss
 from regionloss_adapters.protocol import DERIVATIVES, Answer, Description, Question, Refused
+from regionloss_adapters.timed import Timed
 from regionloss_adapters.torch_derivatives import derivatives, on_device
+from regionloss_adapters.torch_timed import leaf, rows_of, steps
 
 #: The formats of the suite as types of PyTorch.
 DTYPES = {
@@ -80,6 +83,27 @@ class TorchEagerAdapter:
             responsible=_responsible(result),
             ignored=tuple((n, k, j, i) for n, k, j, i in result.ignored.nonzero().tolist()),
         )
+
+    def prepare(self, question: Question, *, slots: int | None = None, channels_last: bool = False) -> Timed:
+        """The loss with its truths in tensors, padded where zeros end a list."""
+        batch = question.batch
+        rows = rows_of(question, slots)
+        truths: Tensor | list[Tensor] = rows
+        if question.profile.truth_end != "x-zero":
+            truths = [table[: len(given)] for table, given in zip(rows, batch.truths, strict=True)]
+
+        def loss(predictions: Tensor) -> Tensor:
+            return region_loss(
+                predictions,
+                truths,
+                batch.anchors,
+                batch.classes,
+                images_seen=batch.images_seen,
+                profile=question.profile,
+                tree=batch.tree,
+            ).potential
+
+        return steps(loss, leaf(batch.predictions, question, channels_last=channels_last), question)
 
 
 def _responsible(result: EagerResult) -> tuple[tuple[int, ...], ...]:

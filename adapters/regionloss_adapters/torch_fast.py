@@ -6,13 +6,16 @@ from typing import Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from regionloss import DomainError
-from regionloss.torch import Details, PathError, RegionLoss, pad_truths
+from regionloss.torch import Details, PaddedTruths, PathError, RegionLoss, pad_truths
 from regionloss.torch.paths import Path
 from regionloss_adapters.protocol import Answer, CannotAnswer, Description, Question, Refused
+from regionloss_adapters.timed import Timed
 from regionloss_adapters.torch_derivatives import derivatives, on_device
 from regionloss_adapters.torch_eager import DEVICES, DTYPES, TorchEagerAdapter, on_one_thread
+from regionloss_adapters.torch_timed import leaf, rows_of, steps
 
 
 class TorchAdapter:
@@ -60,6 +63,24 @@ class TorchAdapter:
             responsible=_responsible(found),
             ignored=tuple((n, k, j, i) for n, k, j, i in found.ignored.nonzero().tolist()),
         )
+
+    def prepare(self, question: Question, *, slots: int | None = None, channels_last: bool = False) -> Timed:
+        """The loss as people train with it, without the checks that would wait for a device.
+
+        Raises:
+            CannotAnswer: its path does not compute this.
+        """
+        batch = question.batch
+        predictions = leaf(batch.predictions, question, channels_last=channels_last)
+        truths: Tensor | PaddedTruths = rows_of(question, slots)
+        if question.profile.truth_end != "x-zero":  # then rows alone do not say where a list ends
+            counts = torch.tensor([len(table) for table in batch.truths], device=question.device)
+            truths = PaddedTruths(rows_of(question, slots), counts)
+        loss = RegionLoss(batch.anchors, batch.classes, profile=question.profile, tree=batch.tree, path=self.path)
+        try:
+            return steps(lambda given: loss(given, truths, images_seen=batch.images_seen), predictions, question)
+        except PathError as error:
+            raise CannotAnswer(str(error)) from error
 
 
 class TorchAnalyticAdapter(TorchAdapter):

@@ -35,7 +35,7 @@ def from_torch(loss: Loss, *, name: str, **declared: Unpack[Options]) -> Adapter
     """
     from regionloss_adapters import wrap_torch
 
-    return Wrapped(loss, wrap_torch.ask, name, promises=DERIVATIVES, **declared)
+    return wrap_torch.WrappedTorch(loss, wrap_torch.ask, name, promises=DERIVATIVES, **declared)
 
 
 def from_numpy(loss: Loss, *, name: str, **declared: Unpack[Options]) -> Adapter:

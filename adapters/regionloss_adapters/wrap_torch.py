@@ -10,10 +10,43 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from regionloss_adapters.exchange import Loss, Outcome, check_unchanged, for_each_array, scalar_and_terms
-from regionloss_adapters.protocol import Question
+from regionloss_adapters.layouts import NCHW
+from regionloss_adapters.protocol import Answer, CannotAnswer, Question
+from regionloss_adapters.timed import Timed
 from regionloss_adapters.torch_derivatives import derivatives, on_device
+from regionloss_adapters.torch_timed import leaf as as_leaf
+from regionloss_adapters.torch_timed import steps
+from regionloss_adapters.wrapped import Wrapped
 
 Array = NDArray[Any]
+
+
+class WrappedTorch(Wrapped):
+    """A loss in PyTorch as an adapter, which can be timed without the conversion of its inputs."""
+
+    def prepare(self, question: Question, *, slots: int | None = None, channels_last: bool = False) -> Timed:
+        """The loss with a batch in its own layout and format, which settles how truths are padded.
+
+        Raises:
+            CannotAnswer: it cannot be asked under the profile, or is asked for `channels_last` in a layout of its own.
+        """
+        self.check_asked(question)
+        if channels_last and self.layout != NCHW:
+            raise CannotAnswer(f"its predictions come in a layout of its own, {self.layout.axes}")
+        given = self.layout.forward(question.batch, question.dtype)
+        truths = for_each_array(lambda array: torch.tensor(array, device=question.device), self.truths(question))
+
+        def loss(predictions: Tensor) -> Tensor:
+            scalar: Tensor = scalar_and_terms(self.loss(predictions, truths, question))[0]
+            return scalar
+
+        def say(gradient: Array, scalar: float) -> Answer:
+            return Answer(
+                gradient=self.gradient(gradient, given.shape, question),
+                potential=self.potential(scalar),
+            )
+
+        return steps(loss, as_leaf(given, question, channels_last=channels_last), question, say)
 
 
 def ask(loss: Loss, given: Array, truths: Any, question: Question) -> Outcome:

@@ -108,8 +108,7 @@ class Wrapped:
 
     def answer(self, question: Question) -> Answer:
         """Put one batch to the loss in its own layout and format."""
-        if reason := self._beyond(question.profile):
-            raise CannotAnswer(reason)
+        self.check_asked(question)
         given = self.layout.forward(question.batch, question.dtype)
         truths = self.truths(question)
         if question.direction is not None:  # raw, like the predictions, and only moved to another place as they are
@@ -120,11 +119,16 @@ class Wrapped:
         except self.refuses as error:
             raise Refused(str(error), getattr(error, "image", None), getattr(error, "truth", None)) from error
         return Answer(
-            gradient=self._gradient(outcome.gradient, given.shape, question),
+            gradient=self.gradient(outcome.gradient, given.shape, question),
             curvature=None if outcome.curvature is None else self.layout.backward(outcome.curvature, question.batch),
-            potential=self._potential(outcome.scalar),
+            potential=self.potential(outcome.scalar),
             terms=self._terms(outcome.terms),
         )
+
+    def check_asked(self, question: Question) -> None:
+        """Raise `CannotAnswer` where it cannot be asked under the profile."""
+        if reason := self._beyond(question.profile):
+            raise CannotAnswer(reason)
 
     def _beyond(self, profile: Profile) -> str | None:
         """Why it cannot be asked under a profile."""
@@ -138,7 +142,8 @@ class Wrapped:
                     return f"it has no option {axis}"
         return self.supports(profile) if self.supports else None
 
-    def _gradient(self, gradient: Array | None, given: tuple[int, ...], question: Question) -> Array | None:
+    def gradient(self, gradient: Array | None, given: tuple[int, ...], question: Question) -> Array | None:
+        """A gradient of the port's own layout as it is answered; `given` is the shape that its predictions had."""
         if "gradient" not in self.description.answers:
             return None
         if gradient is None:
@@ -147,7 +152,8 @@ class Wrapped:
             raise ValueError(f"the gradient has shape {list(gradient.shape)}, the predictions had {list(given)}")
         return self.layout.backward(gradient, question.batch)
 
-    def _potential(self, scalar: float | None) -> float | None:
+    def potential(self, scalar: float | None) -> float | None:
+        """The scalar as it is answered: only where it was declared to be the potential."""
         if "potential" not in self.description.answers:
             return None
         if scalar is None:

@@ -1,4 +1,4 @@
-"""The command line: `regionloss check`, `explain`, `clauses`, `report` and `identify`."""
+"""The command line: `regionloss check`, `explain`, `clauses`, `report`, `identify` and `bench`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from regionloss_spec import CaseError, ProfileError, load_clauses, load_profile
 from regionloss_spec.case import CASES, Case, case_from_json, read_json
 from regionloss_spec.recording import recording_from_json
+from regionloss_suite.cli_bench import add_bench
 from regionloss_suite.cli_check import UsageError, add_check, add_report, write
 from regionloss_suite.cli_identify import add_identify
 from regionloss_suite.report import WRONG_USAGE
@@ -42,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_clauses(commands)
     add_report(commands)
     add_identify(commands)
+    add_bench(commands)
     return parser
 
 

@@ -83,6 +83,12 @@ def _reference_bounds(case: Case, dtype: str) -> Bounds:
     return bounds(reference_of(case), PRECISIONS[dtype])
 
 
+def forget() -> None:
+    """Let go of every answer of the reference that is kept: those to large batches take memory."""
+    reference_of.cache_clear()
+    _reference_bounds.cache_clear()
+
+
 class Comparison:
     """An answer to a case, ready to be looked at through the views of the clauses.
 

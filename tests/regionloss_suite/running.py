@@ -51,7 +51,7 @@ def run(
     suites = ["regionloss_suite.test_golden", *(["regionloss_suite.test_properties"] if properties else [])]
     command = ["--pyargs", *suites, "-c", os.devnull, "--import-mode=importlib"]
     command += ["-p", "no:terminal", "-p", "no:cacheprovider", "-p", "regionloss_suite.plugin"]
-    with tempfile.TemporaryDirectory() as empty, _without("PYTEST_ADDOPTS"):
+    with tempfile.TemporaryDirectory() as empty, without("PYTEST_ADDOPTS"):
         pytest.main([*command, "--rootdir", empty], plugins=[collector])
     judged = {verdict.clause for verdict in collector.verdicts}
     if collector.failed_otherwise or not judged >= {clause.id for clause in judge.clauses}:
@@ -74,7 +74,7 @@ def judge_for(adapter: Adapter, profile: str | None, cases: Path | str | Sequenc
 
 
 @contextmanager
-def _without(variable: str) -> Iterator[None]:
+def without(variable: str) -> Iterator[None]:
     """Take a variable out of the environment for a while."""
     value = os.environ.pop(variable, None)
     try:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from regionloss_spec import Case, CaseError, ProfileError, load_case, load_cases, load_profile
+from regionloss_spec.case import CASES, check_schema, read_json
 from regionloss_spec.case_writer import write_case
 
 SMALL: dict[str, Any] = {
@@ -66,6 +67,11 @@ def test_a_broken_case_names_file_and_field(changed: dict[str, Any], message: st
     with pytest.raises(CaseError, match=message) as caught:
         load_case(written(tmp_path, **changed))
     assert "small.json" in str(caught.value)
+
+
+def test_the_bundled_cases_meet_the_schema_that_reading_them_does_not_ask_for() -> None:
+    for path in sorted(CASES.glob("*.json")):
+        check_schema(read_json(path), path)
 
 
 def test_what_is_not_json_is_an_error_too(tmp_path: Path) -> None:

@@ -1,0 +1,121 @@
+"""What the loss sets out to reach, as ratios within one run, and whether it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from regionloss_suite.bench.plan import GOALS
+from regionloss_suite.bench.results import FIRST, Results
+from regionloss_suite.bench.rounds import Spread
+from regionloss_suite.bench.setting import Setting, said
+
+
+@dataclass(frozen=True)
+class Goal:
+    """One goal.
+
+    Attributes:
+        setting: where it is measured.
+        what: what is measured, in words.
+        limit: what it is to reach, or to stay within.
+        at_least: whether it is to reach the limit rather than to stay within it.
+        measured: the number in some results; none, if it was not measured.
+        unit: `×` for a ratio of times, `%` for a share, nothing for a count.
+    """
+
+    setting: Setting
+    what: str
+    limit: float
+    at_least: bool
+    measured: Callable[[Results], Spread | None]
+    unit: Literal["×", "%", ""] = "×"
+
+    @property
+    def where(self) -> str:
+        """The setting in words, as short as tells the goals apart."""
+        return (
+            f"{self.setting.height}², C={self.setting.classes}, N={self.setting.images}, "
+            f"{said(self.setting.truths, '–')} truths"
+        )
+
+    def met(self, results: Results) -> bool | None:
+        """Whether the middle of the rounds meets it; none, if it was not measured."""
+        found = self.measured(results)
+        if found is None:
+            return None
+        return found.middle >= self.limit if self.at_least else found.middle <= self.limit
+
+
+def goals_of(device: str) -> tuple[Goal, ...]:
+    """The goals for one kind of device."""
+    return _on_cuda() if device == "cuda" else _on_cpu()
+
+
+def _on_cpu() -> tuple[Goal, ...]:
+    few, many, full, large = GOALS["cpu"]
+    loss, compiled = "torch-analytic", "torch-compiled"
+    return (
+        *(_faster(setting, loss, "materialised", 10) for setting in (few, many)),
+        *(_faster(setting, loss, "python-loop", 300) for setting in (few, many)),
+        *(_faster(setting, compiled, "materialised", 20) for setting in (few, many)),
+        _faster(full, loss, "materialised", 5),
+        _within(large, loss, "zero_ (fresh)", 3),
+        _takes(large, loss, "memory", 0.25),
+    )
+
+
+def _on_cuda() -> tuple[Goal, ...]:
+    small, large, largest = GOALS["cuda"]
+    loss = "torch-triton"
+    return (
+        *(_over_floor(setting, loss, 1.6) for setting in (large, largest)),
+        *(_within(setting, loss, "copy_", 1) for setting in (large, largest)),
+        _within(small, loss, "zero_", 2.5, "graph, cold"),
+        _faster(small, loss, "materialised", 12, "wall"),
+        _faster(small, loss, "materialised-compiled", 2, "wall"),
+        _takes(small, loss, "launches", 3),
+        _takes(small, loss, "waits", 0),
+        *(_takes(setting, loss, "memory", 0.01) for setting in (small, large, largest)),
+    )
+
+
+def _faster(setting: Setting, loss: str, base: str, limit: float, clock: str | None = None) -> Goal:
+    what = f"{loss}, times faster than {base}{_by(clock)}"
+    return Goal(setting, what, limit, True, lambda results: results.ratio(setting, base, loss, clock))
+
+
+def _within(setting: Setting, loss: str, base: str, limit: float, clock: str | None = None) -> Goal:
+    what = f"{loss}, times as long as {base}{_by(clock)}"
+    return Goal(setting, what, limit, False, lambda results: results.ratio(setting, loss, base, clock))
+
+
+def _over_floor(setting: Setting, loss: str, limit: float) -> Goal:
+    """Times as long as the floor takes at the bandwidth of a copy in the same run."""
+
+    def measured(results: Results) -> Spread | None:
+        timing = results.timing(setting, loss)
+        if timing is None:
+            return None
+        found, floor = timing.spread, results.floor_seconds(setting)
+        return Spread(found.low / floor, found.middle / floor, found.high / floor)
+
+    return Goal(setting, f"{loss}, times as long as the byte floor{_by(FIRST['cuda'])}", limit, False, measured)
+
+
+def _takes(setting: Setting, loss: str, what: str, limit: float) -> Goal:
+    """Memory above the gradient as a share of it, launches, or waits for the device."""
+    share = setting.gradient_bytes if what == "memory" else 1
+
+    def measured(results: Results) -> Spread | None:
+        timing = results.timing(setting, loss)
+        found = None if timing is None else timing.extra.get(what)
+        return None if found is None else Spread(found / share, found / share, found / share)
+
+    said_of = {"memory": "peak memory above the gradient", "waits": "waits for the device"}.get(what, what)
+    return Goal(setting, f"{loss}, {said_of}", limit, False, measured, "%" if what == "memory" else "")
+
+
+def _by(clock: str | None) -> str:
+    return "" if clock is None else f" ({clock})"

@@ -1,0 +1,186 @@
+"""One run: every setting of a plan, every contender that passes the gate, timed in rounds."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from regionloss_adapters import AdapterError, CannotAnswer, Description, Question, Timed
+from regionloss_spec import Batch
+from regionloss_suite.bench import torch_lanes
+from regionloss_suite.bench.contenders import Contender, contender
+from regionloss_suite.bench.floor import LINE, Floor, floor_of
+from regionloss_suite.bench.gate import BatchCheck, RefusedToTime, check_golden, profile_of
+from regionloss_suite.bench.plan import Item, Plan
+from regionloss_suite.bench.rounds import Once, interleave
+from regionloss_suite.bench.setting import Setting
+from regionloss_suite.bench.torch_footprint import Footprint, footprint
+from regionloss_suite.compare import forget
+
+#: A loss whose forward and backward take longer is not timed step by step, nor profiled.
+HEAVY = 0.25
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Series:
+    """The times of one contender in one step by one clock, seconds of a call by the round."""
+
+    setting: Setting
+    contender: str
+    step: str
+    clock: str
+    rounds: dict[int, float]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A contender that passed the gate in a setting.
+
+    Attributes:
+        conversions: whether the conversion of its inputs is timed with it.
+        gate: what it passed.
+        footprint: what it takes besides time.
+        notes: why something was not timed, one sentence each.
+    """
+
+    setting: Setting
+    contender: str
+    conversions: bool
+    gate: str
+    footprint: Footprint
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class Findings:
+    """All that a run finds out.
+
+    Attributes:
+        refused: setting, contender and the reason, of those who were not timed.
+    """
+
+    plan: Plan
+    bandwidth: float = 0.0
+    series: list[Series] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
+    floors: dict[Setting, Floor] = field(default_factory=dict)
+    refused: list[tuple[Setting, str, str]] = field(default_factory=list)
+
+
+class Gate:
+    """The golden cases, put to each contender once in each format."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self._said: dict[tuple[str, str], str | RefusedToTime] = {}
+
+    def pass_golden(self, one: Contender, dtype: str) -> str:
+        """Say what the contender passed. Raises `RefusedToTime`."""
+        key = (one.name, dtype)
+        if key not in self._said:
+            try:
+                _check_claims(one.adapter.describe(), dtype, self.device)
+                self._said[key] = check_golden(one.adapter, dtype, self.device, few=one.compiles)
+            except RefusedToTime as refused:
+                self._said[key] = refused
+        said = self._said[key]
+        if isinstance(said, RefusedToTime):
+            raise said
+        return said
+
+    def admit(self, one: Contender, setting: Setting, batch: Batch, check: BatchCheck) -> tuple[Timed, bool, str]:
+        """The steps of a contender, whether conversions are among them, and what it passed.
+
+        Raises:
+            RefusedToTime: it does not pass, cannot be asked this or breaks on it.
+        """
+        golden = self.pass_golden(one, setting.dtype)
+        description = one.adapter.describe()
+        try:
+            profile = setting.profile(profile_of(description))
+            question = Question(batch=batch, profile=profile, dtype=setting.dtype, device=self.device)
+            timed, conversions = one.prepare(
+                question, slots=setting.slots, channels_last=setting.layout == "channels_last"
+            )
+            held = check.check(timed.answer(), description, profile)
+        except (RefusedToTime, CannotAnswer) as error:
+            raise RefusedToTime(str(error)) from error
+        except Exception as error:  # whatever a loss under test may raise is a finding about that loss
+            raise RefusedToTime(f"it broke: {type(error).__name__}: {error}") from error
+        return timed, conversions, f"{golden}, {held}"
+
+
+def _check_claims(description: Description, dtype: str, device: str) -> None:
+    for what, asked, claimed in (("formats", dtype, description.dtypes), ("devices", device, description.devices)):
+        if asked not in claimed:
+            raise RefusedToTime(f"its {what} are {', '.join(claimed)}, and {asked} is timed")
+
+
+def measure(plan: Plan, say: Say) -> Findings:
+    """Time everything that a plan asks for.
+
+    Args:
+        plan: what is timed.
+        say: is told what is being done, one line each.
+
+    Raises:
+        AdapterError: a contender that there is not.
+    """
+    findings = Findings(plan)
+    contenders = _load(findings)
+    gate = Gate(plan.device)
+    findings.bandwidth = torch_lanes.bandwidth(plan.device)
+    for number, item in enumerate(plan.items, start=1):
+        title = f"[{number}/{len(plan.items)}] {item.setting.title}"
+        _measure_item(findings, item, contenders, gate, lambda text, title=title: say(f"{title}: {text}"))  # type: ignore[misc]
+        forget()
+        gc.collect()
+    return findings
+
+
+def _load(findings: Findings) -> dict[str, Contender]:
+    """The contenders by name; one that nobody asked for and that is not there is noted as not timed."""
+    found: dict[str, Contender] = {}
+    for name in dict.fromkeys(name for item in findings.plan.items for name in item.contenders):
+        try:
+            found[name] = contender(name)
+        except AdapterError as error:
+            if findings.plan.named:
+                raise
+            settings = [item.setting for item in findings.plan.items if name in item.contenders]
+            findings.refused += [(setting, name, str(error)) for setting in settings]
+    return found
+
+
+def _measure_item(findings: Findings, item: Item, contenders: dict[str, Contender], gate: Gate, say: Say) -> None:
+    setting, device = item.setting, findings.plan.device
+    batch = setting.draw()
+    findings.floors[setting] = floor_of(setting, batch, LINE[device])
+    check = BatchCheck(setting, batch)
+    lanes: dict[tuple[str, str, str], Once] = dict(torch_lanes.of_yardsticks(setting, device))
+    there = [name for name in item.contenders if name in contenders]
+    for name in there:
+        say(f"golden cases to {name}")
+        with contextlib.suppress(RefusedToTime):  # which the second time says so again
+            gate.pass_golden(contenders[name], setting.dtype)
+    torch_lanes.forget_compiled()
+    for name in there:
+        say(f"the batch to {name}")
+        try:
+            timed, conversions, passed = gate.admit(contenders[name], setting, batch, check)
+        except RefusedToTime as refused:
+            findings.refused.append((setting, name, str(refused)))
+            continue
+        heavy = torch_lanes.seconds(timed.both, device) > HEAVY
+        steps = item.steps and not heavy and not conversions
+        own, notes = torch_lanes.of_loss(timed, device, steps=steps)
+        lanes |= {(name, step, clock): once for (step, clock), once in own.items()}
+        found = footprint(timed.both, setting.gradient_bytes, device, heavy=heavy)
+        findings.entries.append(Entry(setting, name, conversions, passed, found, notes))
+    say("timing")
+    times = interleave(lanes, findings.plan.effort)
+    findings.series += [Series(setting, *key, rounds) for key, rounds in times.items()]

@@ -1,0 +1,158 @@
+"""What a run times: settings, each with its contenders and the steps that are timed alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+
+from regionloss_suite.bench.contenders import COMPILING
+from regionloss_suite.bench.rounds import Effort
+from regionloss_suite.bench.setting import Layout, Setting
+
+#: The steps that are timed alone, besides `both`.
+STEPS = ("forward", "backward", "no_grad")
+
+#: What is timed where nobody is named, by the kind of device.
+DEFAULT = {
+    "cpu": ("torch-analytic", "torch-compiled", "torch-eager", "materialised", "materialised-compiled", "python-loop"),
+    "cuda": ("torch-triton", "torch-analytic", "torch-eager", "materialised", "materialised-compiled", "python-loop"),
+}
+
+#: What joins the adapters that are named, so that there is something to hold them against.
+COMPARATOR = "materialised"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One setting of a plan.
+
+    Attributes:
+        setting: what is timed on.
+        contenders: names of those who are timed.
+        steps: whether `forward`, `backward` and `no_grad` are timed as well as both together.
+    """
+
+    setting: Setting
+    contenders: tuple[str, ...]
+    steps: bool = True
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run times, on which device and how long.
+
+    Attributes:
+        named: whether its contenders were asked for by name, so that one that is not there is an error.
+    """
+
+    device: str
+    items: tuple[Item, ...]
+    effort: Effort
+    named: bool = True
+
+
+GOALS = {
+    "cpu": (
+        Setting(images=16),
+        Setting(images=64),
+        Setting(images=64, truths=(50, 50)),
+        Setting(19, 19, images=64, classes=80),
+    ),
+    "cuda": (
+        Setting(images=64, classes=80),
+        Setting(19, 19, images=256, classes=80),
+        Setting(32, 32, images=256, classes=80),
+    ),
+}
+
+#: The middle of the charts, and what is timed to both sides of it.
+MIDDLE = {"cpu": Setting(images=16), "cuda": Setting(images=64, classes=80)}
+_AXES: dict[str, dict[str, tuple[int, ...]]] = {
+    "cpu": {"images": (1, 4, 64), "grid": (7, 19, 26), "classes": (2, 80), "truths": (1, 4, 16, 50)},
+    "cuda": {"images": (1, 8, 256), "grid": (7, 19, 32), "classes": (2, 20, 320), "truths": (1, 4, 16, 50)},
+}
+
+
+def standard(device: str, names: Sequence[str]) -> Plan:
+    """The settings of the goals, the other forms of a batch, and what the charts show.
+
+    Slow and compiling contenders are timed where a goal asks for them, and nowhere else.
+    """
+    everyone = tuple(names) or DEFAULT[device]
+    quick = tuple(name for name in everyone if name not in (*COMPILING, "python-loop", "torch-eager"))
+    goals = [Item(setting, _for_goal(everyone, setting, device)) for setting in GOALS[device]]
+    forms = [Item(setting, quick) for setting in _forms(MIDDLE[device])]
+    axes = [Item(setting, quick, steps=False) for setting in _along_the_axes(device)]
+    return Plan(device, _each_once([*goals, *forms, *axes]), Effort(), named=bool(names))
+
+
+def quick(device: str, names: Sequence[str]) -> Plan:
+    """One small setting, to see that everything works."""
+    everyone = tuple(names) or tuple(name for name in DEFAULT[device] if name not in COMPILING)
+    effort = Effort(rounds=5, turn=0.001, most=1.0)
+    return Plan(device, (Item(Setting(images=2), everyone),), effort, named=bool(names))
+
+
+def crossed(
+    device: str,
+    names: Sequence[str],
+    *,
+    grid: Iterable[tuple[int, int]] = ((13, 13),),
+    batch: Iterable[int] = (16,),
+    classes: Iterable[int] = (20,),
+    truths: Iterable[tuple[int, int]] = ((1, 8),),
+    dtype: Iterable[str] = ("float32",),
+    layout: Iterable[Layout] = ("NCHW",),
+    images_seen: Iterable[int] = (0,),
+) -> Plan:
+    """Every combination of the sizes and forms asked for."""
+    everyone = tuple(names) or DEFAULT[device]
+    settings = [
+        Setting(height, width, images, count, bounds, kind, lying, seen)
+        for (height, width), images, count, bounds, kind, lying, seen in product(
+            grid, batch, classes, truths, dtype, layout, images_seen
+        )
+    ]
+    return Plan(device, tuple(Item(setting, everyone) for setting in settings), Effort(), named=bool(names))
+
+
+def _for_goal(everyone: tuple[str, ...], setting: Setting, device: str) -> tuple[str, ...]:
+    """The contenders of a setting that some goal is about, without those that no goal names and that take minutes."""
+    dropped: set[str] = set()
+    if device == "cuda" or setting.elements > Setting(images=64).elements or setting.truths[1] > 8:
+        dropped.add("python-loop")
+    if setting != (Setting(images=64, classes=80) if device == "cuda" else Setting(images=16)):
+        dropped.add("materialised-compiled")
+    if device == "cuda" and setting.images > 64:
+        dropped |= {"torch-eager", "materialised"}
+    return tuple(name for name in everyone if name not in dropped)
+
+
+def _forms(setting: Setting) -> list[Setting]:
+    """The other formats and layout of a batch, many truths, and no prior."""
+    return [
+        replace(setting, dtype="float16"),
+        replace(setting, dtype="bfloat16"),
+        replace(setting, layout="channels_last"),
+        replace(setting, truths=(50, 50)),
+        replace(setting, images_seen=12800),
+    ]
+
+
+def _along_the_axes(device: str) -> list[Setting]:
+    middle, axes = MIDDLE[device], _AXES[device]
+    settings = [middle]
+    settings += [replace(middle, images=count) for count in axes["images"]]
+    settings += [replace(middle, height=cells, width=cells) for cells in axes["grid"]]
+    settings += [replace(middle, classes=count) for count in axes["classes"]]
+    settings += [replace(middle, truths=(count, count)) for count in axes["truths"]]
+    return settings
+
+
+def _each_once(items: Iterable[Item]) -> tuple[Item, ...]:
+    """The items without those whose setting has come before."""
+    first: dict[Setting, Item] = {}
+    for item in items:
+        first.setdefault(item.setting, item)
+    return tuple(first.values())

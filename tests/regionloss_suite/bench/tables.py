@@ -1,0 +1,193 @@
+"""Results as tables, for a terminal and for Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from regionloss_suite.bench.goals import Goal, goals_of
+from regionloss_suite.bench.plan import STEPS
+from regionloss_suite.bench.results import YARDSTICKS, Results, Timing
+from regionloss_suite.bench.rounds import Spread
+from regionloss_suite.bench.setting import Setting
+from regionloss_suite.bench.units import digits, in_bytes, in_seconds, percent, ratio_in_words, time_in_words, times
+
+NONE = "–"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table under a title, with a sentence or two below; as many columns as say so are words, the others numbers."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    below: tuple[str, ...] = ()
+    words: int = 1
+
+    def text(self) -> list[str]:
+        """For a terminal: words to the left, numbers to the right."""
+        widths = [max(len(row[column]) for row in (self.header, *self.rows)) for column in range(len(self.header))]
+        lines = [self.title]
+        for row in (self.header, *self.rows):
+            cells = [cell.ljust(width) for cell, width in zip(row[: self.words], widths, strict=False)]
+            cells += [cell.rjust(width) for cell, width in zip(row[self.words :], widths[self.words :], strict=True)]
+            lines.append("  " + "  ".join(cells).rstrip())
+        return [*lines, *(f"  {sentence}" for sentence in self.below)]
+
+    def markdown(self) -> list[str]:
+        """For a page."""
+        lines = [f"### {self.title}", "", _row(self.header), self._rule()]
+        lines += [_row(row) for row in self.rows]
+        return [*lines, *(["", *self.below] if self.below else [])]
+
+    def _rule(self) -> str:
+        return _row(["---" if column < self.words else "---:" for column in range(len(self.header))])
+
+
+def goals_table(results: Results) -> Table | None:
+    """The goals, as far as the run measured them; all of them for the standard plan, which is about them."""
+    goals = [goal for goal in goals_of(results.device) if _is_shown(goal, results)]
+    if not goals:
+        return None
+    return Table(
+        "The goals, as ratios within this run",
+        ("where", "what", "goal", "measured", "20–80 %", ""),
+        tuple(_goal(goal, results) for goal in goals),
+        words=2,
+    )
+
+
+def _is_shown(goal: Goal, results: Results) -> bool:
+    return results.about["plan"] == "standard" or goal.met(results) is not None
+
+
+def _goal(goal: Goal, results: Results) -> tuple[str, ...]:
+    found, met = goal.measured(results), goal.met(results)
+    limit = f"{'≥' if goal.at_least else '≤'} {_amount(goal.limit, goal.unit)}"
+    if found is None:
+        return goal.where, goal.what, limit, NONE, NONE, "not measured"
+    between = NONE if found.low == found.high else f"{_amount(found.low, goal.unit)}–{_amount(found.high, goal.unit)}"
+    return goal.where, goal.what, limit, _amount(found.middle, goal.unit), between, "✓ met" if met else "✗ not met"
+
+
+def setting_tables(results: Results) -> list[Table]:
+    """A table for each setting whose steps were timed, and one for those of the charts."""
+    alone = [setting for setting in results.settings if _has_steps(results, setting)]
+    others = [setting for setting in results.settings if setting not in alone and results.contenders(setting)]
+    tables = [table for setting in alone for table in _of_setting(results, setting)]
+    return [*tables, *([_joined(results, others)] if others else [])]
+
+
+def _has_steps(results: Results, setting: Setting) -> bool:
+    return any(results.timing(setting, name, "forward") for name in results.names)
+
+
+def _of_setting(results: Results, setting: Setting) -> list[Table]:
+    found = [results.timing(setting, name) for name in (*results.contenders(setting), *YARDSTICKS)]
+    timings = [timing for timing in found if timing is not None]
+    floor = results.floors[setting]
+    below = [
+        f"Gradient {in_bytes(setting.gradient_bytes)}; floor of forward {in_bytes(floor['forward'])}, "
+        f"of both {in_bytes(floor['both'])}, which takes {in_seconds(results.floor_seconds(setting))} "
+        f"at {results.bandwidth(setting) / 1e9:.3g} GB/s."
+    ]
+    below += [f"{timing.contender}: {note}." for timing in timings for note in timing.extra.get("notes", ())]
+    header = (f"time ({results.clock})", "both (20–80 %)", "forward", "backward", "no-grad", "GB/s", "of floor")
+    rows = tuple((_marked(timing), *_times(results, setting, timing)) for timing in timings)
+    tables = [Table(setting.title, header, rows, tuple(below)), _held_against(results, setting, timings)]
+    if len(results.clocks) > 1:
+        tables.append(_by_clock(results, setting, timings))
+    return tables
+
+
+def _times(results: Results, setting: Setting, timing: Timing) -> tuple[str, ...]:
+    floor, middle = results.floors[setting]["both"], timing.spread.middle
+    if timing.contender in YARDSTICKS:
+        floor = setting.gradient_bytes * (2 if timing.contender == "copy_" else 1)
+    steps = [results.timing(setting, timing.contender, step) for step in STEPS]
+    return (
+        time_in_words(timing.spread),
+        *(NONE if step is None else in_seconds(step.spread.middle) for step in steps),
+        digits(floor / middle / 1e9),
+        percent(floor / results.bandwidth(setting) / middle),
+    )
+
+
+def _held_against(results: Results, setting: Setting, timings: Sequence[Timing]) -> Table:
+    """Each loss as a multiple of the yardsticks and of a comparator, and what it takes besides time."""
+    # On the host a gradient is written into memory that the system hands over; on CUDA that costs nothing.
+    zero = "zero_" if results.device == "cuda" else "zero_ (fresh)"
+    last = ("launches", "waits") if results.device == "cuda" else ("its gradient's memory",)
+    rows = []
+    for timing in timings:
+        name, extra = timing.contender, timing.extra
+        if name in YARDSTICKS:
+            continue
+        memory = extra.get("memory")
+        if results.device == "cuda":
+            footprint = tuple(NONE if extra.get(key) is None else str(extra[key]) for key in last)
+        else:
+            footprint = (_pages(extra.get("fresh_pages"), setting),)
+        rows.append(
+            (
+                _marked(timing),
+                *(_ratio(results.ratio(setting, name, yardstick)) for yardstick in (zero, "copy_")),
+                _ratio(results.ratio(setting, results.base, name) if results.base not in (None, name) else None),
+                NONE if memory is None else f"{in_bytes(memory)} ({percent(memory / setting.gradient_bytes)})",
+                *footprint,
+            )
+        )
+    header = ("both, as ratios", f"as long as {zero}", "as long as copy_", f"faster than {results.base or NONE}")
+    return Table(f"{setting.title}: held against", (*header, "memory above", *last), tuple(rows))
+
+
+def _by_clock(results: Results, setting: Setting, timings: Sequence[Timing]) -> Table:
+    rows = []
+    for timing in timings:
+        name = timing.contender
+        cells = [results.timing(setting, name, clock=clock) for clock in results.clocks]
+        rows.append((name, *(NONE if cell is None else time_in_words(cell.spread) for cell in cells)))
+    return Table(f"{setting.title}: by each clock", ("both (20–80 %)", *results.clocks), tuple(rows))
+
+
+def _joined(results: Results, settings: Sequence[Setting]) -> Table:
+    """Settings side by side: forward and backward of everyone, and the memory above the gradient."""
+    names = [name for name in results.names if any(results.timing(setting, name) for setting in settings)]
+    header = ["forward and backward"]
+    for name in names:
+        header += [name, "memory above"]
+    rows = []
+    for setting in settings:
+        row = [setting.title]
+        for name in names:
+            timing = results.timing(setting, name)
+            memory = None if timing is None else timing.extra.get("memory")
+            row.append(NONE if timing is None else time_in_words(timing.spread))
+            row.append(NONE if memory is None else in_bytes(memory))
+        rows.append(tuple(row))
+    return Table("Along the axes of the charts", tuple(header), tuple(rows))
+
+
+def _marked(timing: Timing) -> str:
+    return f"{timing.contender} (with conversions)" if timing.extra.get("conversions") else timing.contender
+
+
+def _pages(fresh: int | None, setting: Setting) -> str:
+    """Whether the gradient was written into fresh memory or into some that was used before."""
+    if fresh is None:
+        return NONE
+    share = fresh / setting.gradient_bytes
+    return "fresh" if share >= 0.5 else "reused" if share < 0.05 else f"reused, {percent(share)} fresh"
+
+
+def _ratio(found: Spread | None) -> str:
+    return NONE if found is None else ratio_in_words(found)
+
+
+def _amount(value: float, unit: str) -> str:
+    return {"%": percent(value), "×": times(value), "": f"{value:g}"}[unit]
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

@@ -1,0 +1,105 @@
+"""Which calls of a loss are timed by which clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from regionloss_adapters import Timed
+from regionloss_suite.bench.rounds import Once
+from regionloss_suite.bench.setting import Setting
+from regionloss_suite.bench.torch_clocks import (
+    COLD,
+    GRAPH_COLD,
+    GRAPH_WARM,
+    WALL,
+    WARM,
+    CannotCapture,
+    between_events,
+    captured,
+    flusher,
+    on_host,
+    queued,
+)
+from regionloss_suite.bench.torch_yardsticks import large_copy, yardsticks
+
+Call = Callable[[Any], Any]
+
+
+def of_loss(timed: Timed, device: str, *, steps: bool) -> tuple[dict[tuple[str, str], Once], tuple[str, ...]]:
+    """One call of each step by each clock, by step and clock, and why some are missing.
+
+    Args:
+        timed: the loss with its batch.
+        device: `cpu` or `cuda`.
+        steps: whether forward, backward and no_grad are timed alone.
+    """
+    calls: dict[str, tuple[Call, Callable[[], Any] | None]] = {"both": (lambda _: timed.both(), None)}
+    if steps:
+        calls["forward"] = (lambda _: timed.forward(), None)
+        calls["backward"] = (timed.backward, timed.forward)
+        calls["no_grad"] = (lambda _: timed.no_grad(), None)
+    lanes: dict[tuple[str, str], Once] = {}
+    for step, (call, before) in calls.items():
+        lanes |= {(step, clock): once for clock, once in _clocks(call, before, device).items()}
+    notes: tuple[str, ...] = ()
+    if device == "cuda":
+        try:
+            replay = captured(timed.both)
+            lanes |= {("both", clock): once for clock, once in _graph_clocks(replay).items()}
+        except CannotCapture as error:
+            notes = (f"no CUDA graph holds it: {error}",)
+    return lanes, notes
+
+
+def of_yardsticks(setting: Setting, device: str) -> dict[tuple[str, str, str], Once]:
+    """One call of each yardstick by each clock, by yardstick, step and clock."""
+    lanes: dict[tuple[str, str, str], Once] = {}
+    for name, call in yardsticks(setting, device).items():
+        clocks = _clocks(lambda _, call=call: call(), None, device)  # type: ignore[misc]
+        if device == "cuda":
+            clocks |= _graph_clocks(captured(call))
+        lanes |= {(name, "both", clock): once for clock, once in clocks.items()}
+    return lanes
+
+
+def bandwidth(device: str) -> float:
+    """Bytes a second that a large copy reads and writes, at its best of several."""
+    call, moved = large_copy(device)
+    once = _clocks(lambda _: call(), None, device)[WALL]
+    return moved / min(once() for _ in range(8))
+
+
+def forget_compiled() -> None:
+    """Let go of all that was compiled: beyond some shapes PyTorch would stop compiling a function."""
+    torch.compiler.reset()
+
+
+def seconds(call: Callable[[], Any], device: str) -> float:
+    """What one call takes, after one that does not count."""
+    once = _clocks(lambda _: call(), None, device)[WALL]
+    once()
+    return once()
+
+
+def _clocks(call: Call, before: Callable[[], Any] | None, device: str) -> dict[str, Once]:
+    if device == "cpu":
+        return {WALL: on_host(call, before)}
+    return {
+        WALL: queued(call, before),
+        COLD: between_events(call, before, flush=_flusher()),
+        WARM: between_events(call, before),
+    }
+
+
+def _graph_clocks(replay: Call) -> dict[str, Once]:
+    return {GRAPH_COLD: between_events(replay, flush=_flusher()), GRAPH_WARM: between_events(replay)}
+
+
+@cache
+def _flusher() -> Tensor:
+    return flusher()

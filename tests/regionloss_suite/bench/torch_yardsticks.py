@@ -1,0 +1,38 @@
+"""What a loss can be held against that is no loss: filling and copying a tensor of the size of its gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from regionloss_suite.bench.setting import Setting
+
+#: `zero_` and `copy_` write a tensor that was there before; the fresh one is allocated as well.
+FRESH, ZERO, COPY = "zero_ (fresh)", "zero_", "copy_"
+YARDSTICKS = (FRESH, ZERO, COPY)
+
+#: Numbers of the tensor whose copy tells how fast memory is, by the kind of device.
+_LARGE = {"cpu": 1 << 24, "cuda": 1 << 29}
+
+
+def yardsticks(setting: Setting, device: str) -> dict[str, Callable[[], Any]]:
+    """Filling a fresh tensor, filling and copying one, each of the size, format and layout of the gradient."""
+    form = torch.channels_last if setting.layout == "channels_last" else torch.contiguous_format
+    channels = setting.elements // (setting.images * setting.height * setting.width)
+    shape = (setting.images, channels, setting.height, setting.width)
+    source = torch.randn(shape, device=device).to(getattr(torch, setting.dtype)).contiguous(memory_format=form)
+    target = torch.zeros_like(source)
+    return {
+        FRESH: lambda: torch.empty_like(source).zero_(),
+        ZERO: target.zero_,
+        COPY: lambda: target.copy_(source),
+    }
+
+
+def large_copy(device: str) -> tuple[Callable[[], Any], int]:
+    """The copy of a tensor that no cache holds, and the bytes that it reads and writes."""
+    source = torch.ones(_LARGE[device], device=device)
+    target = torch.zeros_like(source)
+    return lambda: target.copy_(source), 2 * source.numel() * source.element_size()
