@@ -16,6 +16,7 @@ BUNDLED = {
     "torch": ("regionloss_adapters.torch_fast", "TorchAdapter"),
     "torch-analytic": ("regionloss_adapters.torch_fast", "TorchAnalyticAdapter"),
     "torch-compiled": ("regionloss_adapters.torch_fast", "TorchCompiledAdapter"),
+    "torch-triton": ("regionloss_adapters.torch_triton", "TorchTritonAdapter"),
     "torch-eager": ("regionloss_adapters.torch_eager", "TorchEagerAdapter"),
     "darknet": ("regionloss_adapters.live_darknet", "adapter"),
 }
