@@ -7,13 +7,17 @@ BENCH_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-PIP_INSTALL := $(BIN)/python -m pip install -qq --no-input --constraint constraints.txt
+PIP_INSTALL := -m pip install -qq --no-input --constraint constraints.txt
+DOCS_VENV := .venv-docs
+DOCS_INSTALLED := $(DOCS_VENV)/.installed
+NPM_FOLDER := build/docs
+NPM_INSTALLED := $(NPM_FOLDER)/node_modules/.package-lock.json
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup check test lint mutants bench bench-gpu docs clean
+.PHONY: help setup check test lint mutants lock bench bench-gpu docs clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -51,23 +55,43 @@ bench-gpu: ## judge the CUDA kernels, test and time them on a GPU
 	$(foreach tests,$(wildcard tests/unit/test_triton_cuda.py),$(from_sources) -m pytest -q -p no:cacheprovider $(tests))
 	$(from_sources) -m regionloss_suite bench --device cuda $(call bench_output,cuda) $(BENCH_ARGS)
 
-docs: ## render the site (not there yet)
-	@echo "make docs: there is no site yet, so nothing was rendered." >&2; exit 1
+lock: $(INSTALLED) ## say that the cases of every changed clause were looked at
+	$(BIN)/python -m regionloss_spec.lock
+
+docs: $(DOCS_INSTALLED) $(NPM_INSTALLED) ## render the site into site/, strictly, and check its links
+	$(DOCS_VENV)/bin/mkdocs build --strict
+	$(DOCS_VENV)/bin/python docs/hooks/links.py site
 
 clean: ## remove .venv, caches and build output
-	rm -rf $(VENV) build dist site .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(DOCS_VENV) build dist site .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find spec reference adapters tests -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # The build backend comes first and pinned, because pip's isolated builds would fetch whichever is newest.
 $(INSTALLED): pyproject.toml constraints.txt | $(VENV)/pyvenv.cfg
 	@echo "Installing regionloss, PyTorch and the tools into $(VENV); the first time, this takes a minute or more ..."
-	@$(PIP_INSTALL) hatchling editables
-	@$(PIP_INSTALL) --no-build-isolation --editable '.[torch,dev]'
+	@$(BIN)/python $(PIP_INSTALL) hatchling editables
+	@$(BIN)/python $(PIP_INSTALL) --no-build-isolation --editable '.[torch,dev]'
 	@touch $@
 	@echo "Installed."
 
-$(VENV)/pyvenv.cfg:
+# The site has an environment of its own, without PyTorch, so that whoever does not build it need not install it.
+$(DOCS_INSTALLED): pyproject.toml constraints.txt constraints-docs.txt | $(DOCS_VENV)/pyvenv.cfg
+	@echo "Installing what the site is built with into $(DOCS_VENV) ..."
+	@$(DOCS_VENV)/bin/python $(PIP_INSTALL) --constraint constraints-docs.txt hatchling editables
+	@$(DOCS_VENV)/bin/python $(PIP_INSTALL) --constraint constraints-docs.txt --no-build-isolation --editable '.[docs]'
+	@touch $@
+
+$(NPM_INSTALLED): docs/package.json docs/package-lock.json
+	@command -v node >/dev/null && command -v npm >/dev/null || { \
+	    echo "make docs needs Node.js 18 or newer with npm, which draws the formulas and brings the fonts; there is none." >&2; \
+	    exit 1; }
+	@echo "Installing KaTeX, the fonts and the shim of the search into $(NPM_FOLDER) ..."
+	@mkdir -p $(NPM_FOLDER) && cp docs/package.json docs/package-lock.json $(NPM_FOLDER)
+	@npm ci --prefix $(NPM_FOLDER) --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+$(VENV)/pyvenv.cfg $(DOCS_VENV)/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	    echo "regionloss needs Python 3.11 or newer, but '$(PYTHON) --version' says '$$($(PYTHON) --version 2>&1 | head -n 1)';" \
 	         "name another one, as in: make $(or $(firstword $(MAKECMDGOALS)),setup) PYTHON=python3.11" >&2; exit 1; }
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(@D)

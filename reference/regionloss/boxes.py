@@ -22,7 +22,7 @@ def sigmoid_slope(t: Array) -> Array:
 
 
 def decode(t: Array, anchors: Array) -> Array:
-    """Boxes of all predictors of one image (`decode.centre`, `decode.size`).
+    """Boxes of all predictors of one image (`decode.centre`, `decode.size`, `notation.grid-axes`).
 
     Args:
         t: raw predictions of the image, `[A, 5+C, H, W]`.
@@ -34,7 +34,7 @@ def decode(t: Array, anchors: Array) -> Array:
     _, _, height, width = t.shape
     column = np.arange(width)
     row = np.arange(height)[:, None]
-    with np.errstate(over="ignore"):  # an infinite size has IoU 0 with everything: iou.overflow
+    with np.errstate(over="ignore"):  # an infinite size has IoU 0 with everything (`numerics.exp-overflow`)
         return np.stack(
             [
                 (column + sigmoid(t[:, 0])) / width,
@@ -46,7 +46,7 @@ def decode(t: Array, anchors: Array) -> Array:
 
 
 def iou(boxes: Array, truth: Array) -> Array:
-    """Intersection over union of boxes with one other box (`iou.definition`, `iou.touching`, `iou.overflow`).
+    """Intersection over union of boxes with one other box (`iou.definition`, `iou.touching`).
 
     Args:
         boxes: `[4, ...]`, centre x, centre y, width, height, in any unit.
@@ -60,6 +60,7 @@ def iou(boxes: Array, truth: Array) -> Array:
         down = _overlap(boxes[1], boxes[3], truth[1], truth[3])
         intersection = np.where((across < 0) | (down < 0), 0.0, across * down)
         union = boxes[2] * boxes[3] + truth[2] * truth[3] - intersection
+        # `iou.zero-area`, `iou.overflow`, `numerics.underflow`
         return np.where((union > 0) & np.isfinite(union), intersection / union, 0.0)
 
 

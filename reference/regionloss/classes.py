@@ -41,13 +41,13 @@ def log_sum(z: Array) -> Array:
 
 
 def log_softmax(z: Array) -> Array:
-    """Logarithm of the softmax over the first axis, finite for every finite input (`class.large-logits`)."""
+    """Ln softmax over the first axis, finite for every finite input (`class.large-logits`, `numerics.log-of-zero`)."""
     top = z.max(axis=0)
     return np.asarray((z - top) - np.log(np.exp(z - top).sum(axis=0)))
 
 
 def probabilities(z: Array, tree: Tree | None = None) -> Array:
-    """Softmax over the first axis, or over each sibling group of it (`decode.class-probabilities`, `tree.groups`)."""
+    """Softmax over the first axis, or over each sibling group of it (`decode.class-probabilities`)."""
     if tree is None:
         return np.exp(log_softmax(z))
     return np.concatenate([np.exp(log_softmax(z[group])) for group in groups_of(tree)])
@@ -91,15 +91,15 @@ def class_term(
     if profile.class_term in ("squared-linear", "squared-error"):
         value = profile.squared_factor * weight * float((residual**2).sum())
         slope = 2 * profile.squared_factor * weight * residual
-        # Through the softmax: dp_c/dz_k = p_c (δ_ck - p_k).
+        # `class.squared-linear`; `class.squared-error` goes through the softmax: dp_c/dz_k = p_c (δ_ck - p_k).
         gradient = slope if profile.class_term == "squared-linear" else p * (slope - (slope * p).sum())
         return value, gradient, -gradient
-    if profile.class_term == "logistic":
+    if profile.class_term == "logistic":  # `class.logistic`
         value = weight * float((np.logaddexp(0.0, z) - target * z).sum())
         return value, weight * residual, -weight * residual
     label = labels[-1]
     log_p = log_softmax(np.concatenate([[t_o], z]))[1:] if profile.objectness == "background" else log_softmax(z)
-    if profile.class_term == "focal":
+    if profile.class_term == "focal":  # `class.focal`
         p_t = p[label]
         modulation = 0.5 * (1 - p_t) * (1 - p_t - 2 * p_t * log_p[label])
         return (
@@ -107,6 +107,7 @@ def class_term(
             weight * modulation * residual,
             -weight * modulation * residual,
         )
+    # With one class all of it is 0 exactly: `class.cross-entropy`, `class.gradient`, `class.one-class`.
     return -weight * float(log_p[label]), weight * residual, -weight * residual
 
 
@@ -119,7 +120,7 @@ def _tree_term(z: Array, p: Array, labels: list[int], weight: float, tree: Tree)
     value = 0.0
     gradient = np.zeros(len(z))
     for group in groups_of(tree):
-        if group.start in node_of_group:
+        if group.start in node_of_group:  # the others stay 0: `tree.off-path`
             node = node_of_group[group.start]
             value -= weight * float(log_softmax(z[group])[node - group.start])
             gradient[group] = weight * p[group]

@@ -100,11 +100,14 @@ def decide(
     boxless = np.zeros(images, dtype=bool)
     matches: list[Match] = []
     for image, rows in enumerate(truths):
+        # `tree.class-only-image`
         if profile.class_term == "tree" and len(rows) and (rows[0, :2] > CLASS_ONLY).all():
             boxless[image] = True
             matches.append(_match_by_class(image, t[image], int(rows[0, 4]), tree or ()))
             continue
         boxes = decode(t[image], anchors)
+        # Over all truths of this image, and over no other prediction: `noobj.max-iou`, `noobj.every-truth`,
+        # `noobj.same-image`, `noobj.not-suppression`. Without truths it stays 0: `noobj.empty-image`, `truths.empty`.
         for truth, row in enumerate(rows):
             overlap = iou(boxes, row[:4])
             nearest[image] = np.where(overlap > max_iou[image], truth, nearest[image])
@@ -116,7 +119,7 @@ def decide(
 def conclude(
     max_iou: Array, nearest: Array, choices: list[Match], boxless: Array, images_seen: int, profile: Profile
 ) -> Decisions:
-    """The indicators that follow once every truth has chosen its predictor (`table.three-states`).
+    """The indicators, once every truth has chosen its predictor (`table.three-states`, `table.other-anchors`).
 
     Args:
         max_iou: `[N, A, H, W]`.
@@ -128,12 +131,15 @@ def conclude(
     """
     matches = _settle(choices, profile)
     responsible = np.zeros(max_iou.shape, dtype=bool)
+    # Whatever its MaxIOU: `object.overrides-ignore`.
     for match in matches:
         if match.pays_box:
             responsible[match.predictor] = True
-    with_boxes = ~boxless[:, None, None, None]
+    with_boxes = ~boxless[:, None, None, None]  # `tree.class-only-silence`
     quiet = _quiet(max_iou, profile)
+    # `noobj.not-responsible`, `noobj.every-predictor`
     no_object = ~quiet & with_boxes & (~responsible | (profile.no_object_applies == "every-predictor"))
+    # Whatever their MaxIOU: `prior.limit`, `prior.not-responsible`, `prior.every-predictor`, `prior.ignored-too`.
     prior = (
         (images_seen < profile.prior_until) & with_boxes & (~responsible | (profile.prior_applies == "every-predictor"))
     )
@@ -144,39 +150,41 @@ def _quiet(max_iou: Array, profile: Profile) -> Array:
     """Where MaxIOU silences the no-object term (`noobj.equality`, `noobj.equality-ignored`, `noobj.no-ignore`)."""
     if profile.ignore == "none" or profile.no_object_target == "max-iou":
         return np.zeros(max_iou.shape, dtype=bool)
+    # `noobj.threshold`
     return max_iou > profile.thresh if profile.ignore == "above" else max_iou >= profile.thresh
 
 
 def _match(image: int, truth: int, row: Array, boxes: Array, anchors: Array, profile: Profile) -> Match:
-    """The predictor responsible for one truth (`assign.cell`, `assign.anchor-tie`, `assign.no-overlap`)."""
+    """The predictor responsible for one truth (`assign.one-predictor`)."""
     _, _, height, width = boxes.shape
-    i = int(np.floor(row[0] * width))
-    j = int(np.floor(row[1] * height))
+    i = int(np.floor(row[0] * width))  # `assign.cell`, `assign.cell-border`
+    j = int(np.floor(row[1] * height))  # `assign.cell`, `assign.cell-border`
     fit = anchor_fit(j, i, row, boxes, anchors, profile)
-    k = int(np.argmax(fit))  # the first on a tie, and anchor 0 where nothing overlaps
+    # The first on a tie (`assign.anchor-tie`), and anchor 0 where nothing overlaps (`assign.no-overlap`).
+    k = int(np.argmax(fit))
     return Match(image, truth, k, j, i, float(iou(boxes[:, k, j, i], row[:4])))
 
 
 def anchor_fit(j: int, i: int, row: Array, boxes: Array, anchors: Array, profile: Profile) -> Array:
-    """How well each anchor of cell (j, i) fits a truth `[5]` (`assign.anchor-shape` and its siblings), `[A]`.
+    """How well each anchor of cell (j, i) fits a truth `[5]`, as the profile chooses, `[A]`.
 
     `boxes` are the decoded boxes of the image, `[4, A, H, W]`.
     """
     _, _, height, width = boxes.shape
     a_w, a_h = anchors[:, 0] / width, anchors[:, 1] / height
     _, _, w, h = row[:4]
-    if profile.anchor_choice == "anchor-shape":
+    if profile.anchor_choice == "anchor-shape":  # `assign.anchor-shape`
         return shape_iou(a_w, a_h, w, h)
-    if profile.anchor_choice == "anchor-corner":
+    if profile.anchor_choice == "anchor-corner":  # `assign.anchor-corner`
         corner = np.stack([np.full(len(anchors), i / width), np.full(len(anchors), j / height), a_w, a_h])
         return iou(corner, row[:4])
-    if profile.anchor_choice == "predicted-shape":
+    if profile.anchor_choice == "predicted-shape":  # `assign.predicted-shape`
         return shape_iou(boxes[2, :, j, i], boxes[3, :, j, i], w, h)
-    return iou(boxes[:, :, j, i], row[:4])
+    return iou(boxes[:, :, j, i], row[:4])  # `assign.predicted-iou`
 
 
 def _settle(matches: list[Match], profile: Profile) -> list[Match]:
-    """Say which truths are paid where several chose one predictor (`assign.last-truth-wins` and its siblings)."""
+    """Say which truths are paid where several chose one predictor (`truths.order`, `assign.repeated-truth`)."""
     settled = []
     for here, match in enumerate(matches):
         if not match.pays_box:  # a class without a box has no rival
@@ -184,7 +192,9 @@ def _settle(matches: list[Match], profile: Profile) -> list[Match]:
             continue
         first = match.predictor not in [other.predictor for other in matches[:here]]
         last = match.predictor not in [other.predictor for other in matches[here + 1 :]]
+        # `assign.last-truth-wins`, `assign.first-truth-wins`, `assign.every-truth-pays`
         pays_box = {"last": last, "first": first, "sum": True}[profile.collision]
+        # `assign.class-replaced`, `assign.class-accumulates`
         pays_class = pays_box or profile.class_collision == "accumulate"
         settled.append(
             Match(match.image, match.truth, match.anchor, match.row, match.column, match.iou, pays_box, pays_class)

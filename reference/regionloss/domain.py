@@ -17,7 +17,10 @@ CLASS_ONLY = 100000
 
 
 class DomainError(ValueError):
-    """An input outside the domain. `image` and `truth` say where, when the fault has a place; `clause` which rule."""
+    """An input outside the domain, which is never repaired (`domain.no-repair`, `domain.error-message`).
+
+    `image` and `truth` say where, when the fault has a place; `clause` which rule.
+    """
 
     def __init__(self, clause: str, message: str, image: int | None = None, truth: int | None = None) -> None:
         place = "" if image is None else f"image {image}: " if truth is None else f"image {image}, truth {truth}: "
@@ -87,7 +90,7 @@ def _read_predictions(predictions: ArrayLike, anchors: int, classes: int) -> Arr
             f"predictions have {channels} channels, expected A*(5+C) = {anchors}*{5 + classes} = "
             f"{anchors * (5 + classes)}",
         )
-    if height < 1 or width < 1:
+    if height < 1 or width < 1:  # and there is no other lower limit: `domain.smallest`
         raise DomainError("domain.ranks", f"the grid is {height} x {width} cells, expected at least 1 x 1")
     check_predictions_finite(t)
     return t.reshape(images, anchors, 5 + classes, height, width)
@@ -106,16 +109,16 @@ def check_predictions_finite(predictions: Array) -> None:
 
 
 def _read_truths(image: int, rows: ArrayLike, classes: int, profile: Profile) -> Array:
-    """The rows that the loss reads: up to the terminator and the capacity (`truths.terminator`, `truths.capacity`)."""
+    """The rows that are read, up to the terminator and the capacity; no other is judged (`domain.unread-rows`)."""
     table = _numbers("domain.ranks", "truths", rows, image)
     if table.size == 0:
         return np.zeros((0, 5))
     if table.ndim != 2 or table.shape[1] != 5:
         raise DomainError("domain.ranks", f"truths have shape {list(table.shape)}, expected [T, 5]", image)
-    if profile.truth_end == "x-zero":
+    if profile.truth_end == "x-zero":  # `truths.terminator`, `truths.padding`, `truths.no-terminator`
         ends = np.flatnonzero(table[:, 0] == 0)
         table = table[: ends[0]] if len(ends) else table
-    if profile.max_truths:
+    if profile.max_truths:  # `truths.capacity`
         table = table[: profile.max_truths]
     if profile.class_term == "tree":
         for truth, row in enumerate(table):

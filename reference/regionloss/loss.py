@@ -26,7 +26,7 @@ class Result:
     """The loss of a batch and everything that led to it. All arrays are float64.
 
     Attributes:
-        t: raw predictions, `[N, A, 5+C, H, W]`.
+        t: raw predictions, `[N, A, 5+C, H, W]`: N·A·H·W predictors, each judged alone (`notation.predictor`).
         truths: the rows that were read, `[T, 5]` for each image.
         anchors: `[A, 2]`, cells.
         profile: the choices of the loss.
@@ -45,7 +45,7 @@ class Result:
 
     @property
     def scale(self) -> float:
-        """What the reduction multiplies every term by (`scale.sum`, `scale.per-image`)."""
+        """What the reduction multiplies every term by (`scale.sum`, `scale.per-image`, `domain.empty-batch`)."""
         return 1.0 if self.profile.reduction == "sum" else 1.0 / max(len(self.t), 1)
 
     @cached_property

@@ -57,12 +57,13 @@ def statistics(t: Array, truths: list[Array], decisions: Decisions, profile: Pro
             sure.append(_sureness(p, int(truths[place[0]][decisions.nearest[place], 4]), place, profile, tree))
     boxed = [match for match in decisions.matches if not decisions.boxless[match.image]]
     return Statistics(
-        avg_iou=_mean([match.iou for match in boxed]),
-        avg_class=_mean(sure),
-        avg_obj=_mean([float(b_o[match.predictor]) for match in boxed]),
+        avg_iou=_mean([match.iou for match in boxed]),  # `statistics.avg-iou`
+        avg_class=_mean(sure),  # `statistics.class`
+        avg_obj=_mean([float(b_o[match.predictor]) for match in boxed]),  # `statistics.obj`
+        # `statistics.no-obj`
         avg_no_obj=float(b_o[~decisions.boxless].sum() / b_o.size) if b_o.size else float("nan"),
-        avg_recall=_mean([float(match.iou > 0.5) for match in boxed]),
-        count=len(boxed),
+        avg_recall=_mean([float(match.iou > 0.5) for match in boxed]),  # `statistics.recall`
+        count=len(boxed),  # `statistics.count`
     )
 
 

@@ -38,20 +38,21 @@ class Term:
         return cls(np.zeros((*t.shape[:2], *t.shape[3:])), np.zeros(t.shape), np.zeros(t.shape))
 
     def pay_squared(self, who: tuple[Any, ...], channel: int, q: float, weight: Any, residual: Any, slope: Any) -> None:
-        """Add q·λ·r² and its derivative 2q·λ·r·(dr/dt); `who` indexes `[N, A, H, W]`, by position or by mask."""
+        """Add q·λ·r² and its derivative 2q·λ·r·(dr/dt); `who` indexes `[N, A, H, W]` (`scale.squared-factor`)."""
         self.value[who] += q * weight * residual**2
         self.gradient[:, :, channel][who] += 2 * q * weight * residual * slope
         self.delta[:, :, channel][who] -= 2 * q * weight * residual
 
 
 def no_object_term(t: Array, decisions: Decisions, profile: Profile) -> Term:
-    """λ_noobj·(0 - b_o)² of every predictor whose indicator is 1 (`noobj.value`, `noobj.gradient`)."""
+    """λ_noobj·(0 - b_o)² where the indicator is 1 (`noobj.value`, `noobj.gradient`, `scale.no-object-weight`)."""
     term = Term.zero(t)
     who = np.nonzero(decisions.no_object)
     if profile.objectness == "background":
         _pay_background(term, t, who, profile, profile.no_object_weight, target=1.0)
         return term
     t_o = t[:, :, T_O][who]
+    # `noobj.target-zero`, `noobj.target-max-iou`
     target = decisions.max_iou[who] if profile.no_object_target == "max-iou" else 0.0
     term.pay_squared(
         who, T_O, profile.squared_factor, profile.no_object_weight, sigmoid(t_o) - target, sigmoid_slope(t_o)
@@ -63,19 +64,20 @@ def prior_term(t: Array, decisions: Decisions, profile: Profile) -> Term:
     """λ_prior·Σ(prior - b)²: a pull towards the middle of the cell and the anchor's size (`prior.value`)."""
     term = Term.zero(t)
     who = np.nonzero(decisions.prior)
+    # On the coordinates alone: `prior.coordinates-only`, `prior.gradient`, `prior.weight`.
     for channel in (T_X, T_Y):
         raw = t[:, :, channel][who]
         term.pay_squared(
             who, channel, profile.squared_factor, profile.prior_weight, sigmoid(raw) - 0.5, sigmoid_slope(raw)
         )
-    for channel in (T_W, T_H):
+    for channel in (T_W, T_H):  # `prior.coordinates-only`, `prior.gradient`, `prior.weight`
         raw = t[:, :, channel][who]
         term.pay_squared(who, channel, profile.squared_factor, profile.prior_weight, raw, 1.0)
     return term
 
 
 def coord_term(t: Array, truths: list[Array], anchors: Array, decisions: Decisions, profile: Profile) -> Term:
-    """λ_coord·s·Σ(truth - b)² of every responsible predictor (`coord.value`)."""
+    """λ_coord·s·Σ(truth - b)² of every responsible predictor (`coord.value`, `coord.only-responsible`)."""
     term = Term.zero(t)
     _, _, _, height, width = t.shape
     for match in decisions.matches:
@@ -85,19 +87,23 @@ def coord_term(t: Array, truths: list[Array], anchors: Array, decisions: Decisio
         n, k, j, i = match.predictor
         a_w, a_h = anchors[k]
         t_x, t_y, t_w, t_h = t[n, k, :4, j, i]
+        # Of the truth's size, which no prediction moves: `scale.coord-weight`, `constant.weight`,
+        # `coord.small-box-weight`, `coord.constant-weight`, `coord.squared-small-box-weight`.
         weight = profile.coord_weight * (2 - w * h) ** profile.small_box_exponent
         residual_w, slope_w = _size_residual(t_w, w, width, a_w, profile)
         residual_h, slope_h = _size_residual(t_h, h, height, a_h, profile)
         q = profile.squared_factor
+        # `coord.centre-target`, `coord.centre-gradient`
         term.pay_squared(match.predictor, T_X, q, weight, sigmoid(t_x) - (x * width - i), sigmoid_slope(t_x))
         term.pay_squared(match.predictor, T_Y, q, weight, sigmoid(t_y) - (y * height - j), sigmoid_slope(t_y))
+        # `coord.size-gradient`
         term.pay_squared(match.predictor, T_W, q, weight, residual_w, slope_w)
         term.pay_squared(match.predictor, T_H, q, weight, residual_h, slope_h)
     return term
 
 
 def object_term(t: Array, truths: list[Array], anchors: Array, decisions: Decisions, profile: Profile) -> Term:
-    """λ_obj·(IoU - b_o)² of every responsible predictor (`object.value`, `object.target-constant`)."""
+    """λ_obj·(IoU - b_o)² of every responsible predictor (`object.value`, `object.only-responsible`)."""
     term = Term.zero(t)
     for match in decisions.matches:
         if not match.pays_box:
@@ -108,15 +114,16 @@ def object_term(t: Array, truths: list[Array], anchors: Array, decisions: Decisi
             continue
         t_o = t[n, k, T_O, j, i]
         target, target_slope = _object_target(match, t[n], truths[n], anchors, decisions, profile)
-        residual = sigmoid(t_o) - target
+        residual = sigmoid(t_o) - target  # `decode.objectness`
         q, weight = profile.squared_factor, profile.object_weight
+        # `object.gradient`, `scale.object-weight`
         term.pay_squared(who, T_O, q, weight, residual, sigmoid_slope(t_o))
         term.gradient[n, k, :T_O, j, i] -= 2 * q * weight * residual * target_slope
     return term
 
 
 def class_term_of_all(t: Array, truths: list[Array], decisions: Decisions, profile: Profile, tree: Tree | None) -> Term:
-    """λ_class times the class term of every predictor that answers for a class (`class.only-responsible`)."""
+    """λ_class times the class term of who answers for a class (`class.only-responsible`, `scale.class-weight`)."""
     term = Term.zero(t)
     labels: dict[tuple[int, int, int, int], list[int]] = {}
     pays: list[tuple[tuple[int, int, int, int], list[int], float]] = []
@@ -127,6 +134,7 @@ def class_term_of_all(t: Array, truths: list[Array], decisions: Decisions, profi
         elif match.pays_class:
             pays.append((match.predictor, [label], profile.class_weight))
     pays += [(who, accumulated, profile.class_weight) for who, accumulated in labels.items()]
+    # `class.ignored-none`, `class.ignored-full`, `class.ignored-by-objectness`
     if profile.ignored_class != "none":
         for n, k, j, i in np.argwhere(decisions.ignored & (decisions.nearest >= 0)):
             label = int(truths[n][decisions.nearest[n, k, j, i], 4])
@@ -143,18 +151,19 @@ def class_term_of_all(t: Array, truths: list[Array], decisions: Decisions, profi
 
 
 def _size_residual(t_size: float, size: float, cells: int, anchor: float, profile: Profile) -> tuple[float, float]:
-    """Residual of a width or height and its derivative with respect to the raw output (`coord.size-target`).
+    """Residual of a width or height and its derivative with respect to the raw output.
 
     `size` is the truth's, a fraction of the image that is `cells` cells long; `anchor` is in cells.
     """
+    # `coord.size-target`, `coord.size-target-floor`, `coord.size-target-unclamped`
     if profile.size_space == "log":
         floor = 1.0 if profile.size_target_floor == "one-cell" else 0.0
         return t_size - float(np.log(max(size * cells, floor) / anchor)), 1.0
-    if profile.size_space == "decoded":
+    if profile.size_space == "decoded":  # `coord.decoded-size`
         predicted = anchor * float(np.exp(t_size))
         return predicted - size * cells, predicted
     predicted = float(np.sqrt(anchor / cells) * np.exp(t_size / 2))
-    return predicted - float(np.sqrt(size)), predicted / 2
+    return predicted - float(np.sqrt(size)), predicted / 2  # `coord.square-root-size`
 
 
 def _object_target(
@@ -162,10 +171,11 @@ def _object_target(
 ) -> tuple[float, Array]:
     """The target of objectness and its derivative with respect to tx, ty, tw, th `[4]`, zero where it is constant."""
     _, k, j, i = match.predictor
-    if profile.object_target == "one":
+    if profile.object_target == "one":  # `object.one-target`
         return 1.0, np.zeros(4)
+    # `object.iou-target`, `object.max-iou-target`
     constant = match.iou if profile.object_target == "iou" else float(decisions.max_iou[match.predictor])
-    if profile.object_target_gradient == "constant":
+    if profile.object_target_gradient == "constant":  # `object.target-constant`
         return constant, np.zeros(4)
     truth = match.truth if profile.object_target == "iou" else int(decisions.nearest[match.predictor])
     if truth < 0:
@@ -177,7 +187,7 @@ def _object_target(
     _, height, width = t.shape[1:]
     t_x, t_y = t[k, T_X, j, i], t[k, T_Y, j, i]
     box_slope = np.array([sigmoid_slope(t_x) / width, sigmoid_slope(t_y) / height, box[2], box[3]])
-    return float(iou(box, truths[truth, :4])), moves * box_slope
+    return float(iou(box, truths[truth, :4])), moves * box_slope  # `object.target-flows`
 
 
 def _pay_background(term: Term, t: Array, who: tuple[Any, ...], profile: Profile, weight: float, target: float) -> None:

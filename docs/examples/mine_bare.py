@@ -1,0 +1,18 @@
+from my_port import grad_of_loss  # raw predictions [N, A*(5+C), H, W], rows of x, y, w, h, class
+
+from regionloss_adapters import Answer, CannotAnswer, Description, Question
+
+
+class MyPort:
+    def describe(self) -> Description:
+        return Description("my port", profiles=("darknet",), answers=("gradient",), dtypes=("float64",))
+
+    def answer(self, question: Question) -> Answer:
+        if question.profile.class_term != "cross-entropy":
+            raise CannotAnswer("it has no other class term than cross-entropy")
+        batch = question.batch
+        gradient = grad_of_loss(batch.predictions, batch.truths, batch.anchors, batch.images_seen)
+        return Answer(gradient=question.upstream * gradient)
+
+
+adapter = MyPort()

@@ -1,0 +1,43 @@
+"""What every clause required when its cases were last looked at, so that no clause changes behind their back.
+
+`python -m regionloss_spec.lock` writes the file anew and says which cases belong to what has changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+
+from regionloss_spec.case import load_cases
+from regionloss_spec.clause import Clause, load_clauses
+
+LOCK = Path(__file__).with_name("clauses.lock")
+
+
+def digest(clause: Clause) -> str:
+    """Twelve digits that change with the level, the axis or the words of a clause, and not with its line breaks."""
+    words = [clause.level, str(clause.axis), *map(str, clause.values), *clause.text.split()]
+    return hashlib.sha256(" ".join(words).encode()).hexdigest()[:12]
+
+
+def unlocked(clauses: dict[str, Clause], lock: str) -> list[str]:
+    """The clauses that say something else than the lock holds, are not in it, or are only in it, by id."""
+    locked = dict(line.split() for line in lock.splitlines())
+    now = {clause.id: digest(clause) for clause in clauses.values()}
+    return [clause for clause in {**now, **locked} if now.get(clause) != locked.get(clause)]
+
+
+def main() -> int:
+    """Write the lock, and name the cases of every clause that has changed; 0."""
+    clauses, cases = load_clauses(), load_cases()
+    for changed in unlocked(clauses, LOCK.read_text(encoding="utf-8") if LOCK.is_file() else ""):
+        pinning = [case.id for case in cases if changed in case.clauses]
+        print(f"{changed}: look at {', '.join(pinning) or 'nothing: no case pins it'}")
+    lines = [f"{clause.id} {digest(clause)}\n" for clause in clauses.values()]
+    LOCK.write_text("".join(lines), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
