@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regionloss import Result, evaluate
-from regionloss.bounds import PRECISIONS, Bounds, bounds, statistics_bounds
+from regionloss.bounds import PRECISIONS, Bounds, bounds
 from regionloss.decisions import Decisions
 from regionloss_adapters import Answer
 from regionloss_adapters.numpy_reference import indicators
 from regionloss_spec import Case
 from regionloss_spec.clause import TERMS, View
-from regionloss_suite.knife_edges import other_answers, other_recalls, other_slopes
+from regionloss_suite.accepted import Accepted
 
 Array = NDArray[Any]
 
@@ -97,12 +97,11 @@ class Comparison:
         self.case = case
         self.answer = answer
         self.dtype = dtype
-        self.precision = PRECISIONS[dtype]
         self.result = reference_of(case)
         #: How far the answer may be from the reference; for a case that is no recording, the whole bound.
         self.bounds = _reference_bounds(case, dtype)
-        #: The rounding of the expected numbers themselves: a recording carries that of a float32 program.
-        self._recording = _reference_bounds(case, "float32") if case.recorded else None
+        recording = _reference_bounds(case, "float32") if case.recorded else None
+        self._accepted = Accepted(case, self.result, dtype, self.bounds, recording)
 
     def answers(self, view: View) -> bool:
         """Whether the answer says anything that the view looks at."""
@@ -113,7 +112,7 @@ class Comparison:
             "term": given.terms is not None,
             "indicator": given.responsible is not None or given.ignored is not None,
             "potential": given.potential is not None,
-            "printed cost": given.printed_cost is not None and self._expected_cost() is not None,
+            "printed cost": given.printed_cost is not None and self._accepted.cost is not None,
             "statistics": given.statistics is not None,
             "error": False,
             "everything": any(
@@ -157,47 +156,16 @@ class Comparison:
         found = (self.difference(view) for view in views)
         return next((difference for difference in found if difference is not None), None)
 
-    @cached_property
-    def _other_answers(self) -> list[Result]:
-        precision = PRECISIONS["float32"] if self.case.recorded else self.precision
-        others = other_answers(self.case.batch, self.result, self._recording or self.bounds, precision)
-        return [self.result, *others] if others else []  # a recording may be on either side
-
-    @cached_property
-    def _expected_gradient(self) -> Array:
-        return self.result.gradient if self.case.expected.gradient is None else self.case.expected.gradient
-
-    @cached_property
+    @property
     def gradient_bound(self) -> Array:
         """How far each gradient element may be from what is expected, `[N, A*(5+C), H, W]`."""
-        return self.bounds.gradient + (0.0 if self._recording is None else self._recording.gradient)
-
-    def _bound_of(self, other: Result) -> Array:
-        """The bound of an answer on the other side of a knife edge, where other elements are structural zeros."""
-        limit = bounds(other, self.precision).gradient
-        return limit if self._recording is None else limit + bounds(other, PRECISIONS["float32"]).gradient
+        return self._accepted.gradient_bound
 
     @cached_property
     def _wrong(self) -> Array:
-        """Elements of the gradient outside their bounds, bool `[N, A, 5+C, H, W]`."""
+        """Elements of the gradient that no conforming loss answers, bool `[N, A, 5+C, H, W]`."""
         got = np.asarray(self.answer.gradient, dtype=np.float64)
-        close = self._within(got, self._expected_gradient, self._expected_gradient, self.gradient_bound)
-        if not close.all():
-            for one in self._other_answers or [self.result]:
-                every = [one, *other_slopes(one, self.precision)]
-                gradients = [each.gradient for each in every]
-                limit = np.max([self._bound_of(each) for each in every], axis=0)
-                low, high = np.min(gradients, axis=0), np.max(gradients, axis=0)
-                on_edge = (low != self.result.gradient) | (high != self.result.gradient)
-                close |= on_edge & self._within(got, low, high, limit)
-        return np.asarray(~close).reshape(self.result.t.shape)
-
-    def _within(self, got: Array, low: Array, high: Array, bound: Array) -> Array:
-        """Where an answer lies between two gradients or within their bound of them; false where it is no number."""
-        close = (got >= low - bound) & (got <= high + bound)
-        for end in (low, high):
-            close |= (np.abs(end) > self.precision.largest) & (got == np.copysign(np.inf, end))
-        return np.asarray(close)
+        return self._accepted.outside(got).reshape(self.result.t.shape)
 
     def _region(self, view: View) -> Array:
         """The elements that a gradient view looks at, bool `[N, A, 5+C, H, W]`."""
@@ -210,8 +178,8 @@ class Comparison:
     def _gradient(self, region: Array) -> Difference | None:
         """The first wrong element of a region, in the order image, row, column, anchor, channel."""
         got = np.asarray(self.answer.gradient)
-        if got.shape != self._expected_gradient.shape:
-            shapes = str(list(got.shape)), str(list(self._expected_gradient.shape))
+        if got.shape != self._accepted.gradient.shape:
+            shapes = str(list(got.shape)), str(list(self._accepted.gradient.shape))
             return self._say("shape of the gradient", *shapes)
         places = np.argwhere(np.moveaxis(self._wrong & region, (3, 4), (1, 2)))  # image, row, column, anchor, channel
         if not len(places):
@@ -225,7 +193,7 @@ class Comparison:
             dtype=self.dtype,
             quantity=f"{name} gradient",
             got=float(got.reshape(by_channel)[place]),
-            expected=float(self._expected_gradient.reshape(by_channel)[place]),
+            expected=float(self._accepted.gradient.reshape(by_channel)[place]),
             bound=float(self.gradient_bound.reshape(by_channel)[place]),
             image=image,
             row=row,
@@ -262,66 +230,27 @@ class Comparison:
         said: float | None,
         of: Callable[[Result], float],
         bound_of: Callable[[Bounds], float],
-        slack: float = 0.0,
     ) -> Difference | None:
-        """Hold a number against what the case says, else the reference; `slack` is the error of what the case says."""
         assert got is not None
-        expected, bound = of(self.result) if said is None else said, bound_of(self.bounds) + slack
-        if self._near(got, expected, bound):
-            return None
-        for other in self._other_answers:
-            if self._near(got, of(other), bound_of(bounds(other, self.precision)) + slack):
-                return None
-        return self._say(quantity, float(got), float(expected), bound)
-
-    def _near(self, got: float, expected: float, bound: float) -> bool:
-        """Whether a number is within its bound, or as infinite as what the format cannot hold."""
-        if math.isnan(expected) or math.isinf(expected):
-            return got == expected or (math.isnan(got) and math.isnan(expected))
-        beyond = abs(expected) > self.precision.scalar_largest and got == math.copysign(math.inf, expected)
-        return beyond or abs(got - expected) <= bound
-
-    def _expected_cost(self) -> float | None:
-        said = self.case.expected.printed_cost
-        return self.result.printed_cost if said is None else said
+        found = self._accepted.number(got, said, of, bound_of)
+        return None if found is None else self._say(quantity, float(got), *found)
 
     def _printed_cost(self) -> Difference | None:
-        found = self._number(
-            "printed cost",
-            self.answer.printed_cost,
-            self.case.expected.printed_cost,
-            lambda result: result.printed_cost,
-            lambda limits: limits.printed_cost,
-            0.0 if self._recording is None else self._recording.printed_cost,
-        )
-        if found is None or math.isfinite(self.result.printed_cost):
-            return found
-        # The reference adds up in float32, which a cost may be too large for.
-        exact = float((self.result.delta**2).sum())
-        return None if self._near(float(found.got), exact, self.bounds.printed_cost) else found
+        got = self.answer.printed_cost
+        assert got is not None
+        found = self._accepted.printed_cost(got)
+        return None if found is None else self._say("printed cost", float(got), *found)
 
     def _statistics(self) -> Difference | None:
-        found = self._line(self.result, self.case.expected.statistics)
-        if found is None or any(self._line(other, None) is None for other in self._other_answers):
-            return None
-        return found
-
-    def _line(self, result: Result, said: dict[str, float] | None) -> Difference | None:
-        """Hold the statistics line against what the case says, else that of a result."""
-        limits = statistics_bounds(result, self.precision)
-        if said is not None and self._recording is not None:
-            slack = statistics_bounds(result, PRECISIONS["float32"])
-            limits = {name: limit + slack[name] for name, limit in limits.items()}
         given = self.answer.statistics or {}
-        for name, expected in (said or asdict(result.statistics)).items():
-            accepted = [expected, *(other_recalls(result, self.precision) if name == "avg_recall" else ())]
-            got = given.get(name, float("-inf"))
-            if not any(self._near(got, value, limits[name]) for value in accepted):
-                return self._say(f"statistics {name}", float(got), float(expected), limits[name])
-        return None
+        found = self._accepted.statistics(given)
+        if found is None:
+            return None
+        name, expected, bound = found
+        return self._say(f"statistics {name}", float(given.get(name, float("-inf"))), expected, bound)
 
     def _indicator(self) -> Difference | None:
-        accepted = [self._expected_indicators(), *(indicators(other.decisions) for other in self._other_answers)]
+        accepted = [self._expected_indicators(), *(indicators(other.decisions) for other in self._accepted.others)]
         for index, name in enumerate(("responsible", "ignored")):
             given = getattr(self.answer, name)
             if given is None or any(sorted(given) == sorted(answer[index]) for answer in accepted):

@@ -62,7 +62,7 @@ def other_slopes(result: Result, precision: Precision) -> list[Result]:
 
 
 def other_recalls(result: Result, precision: Precision) -> list[float]:
-    """The shares of truths with an IoU above ½ that rounding allows, but for that of the reference itself."""
+    """Every share of truths with an IoU above ½ that rounding allows."""
     boxed = [match for match in result.decisions.matches if not result.decisions.boxless[match.image]]
     if not boxed:
         return []
