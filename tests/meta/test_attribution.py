@@ -1,14 +1,21 @@
-"""Every mutant is blamed on its own clause first; what else departs is folded under it."""
+"""Every mutant is blamed on its own clause first, and most even by a suite that does not know them."""
 
 from __future__ import annotations
 
+import dataclasses
 from functools import cache
 
 import pytest
 
+from regionloss_adapters import Answer, Question
+from regionloss_adapters.numpy_reference import NumpyAdapter
+from regionloss_adapters.protocol import ANSWERS, Description
 from regionloss_spec import Case, load_cases, load_clauses
+from regionloss_suite.diagnosis import diagnose, fold
+from regionloss_suite.judge import Judge
 from regionloss_suite.matrix import caught
-from regionloss_suite.mutants import Mutant, catalogue
+from regionloss_suite.mutants import Mutant, MutantAdapter, catalogue
+from regionloss_suite.suspects import suspects
 
 MUTANTS = list(catalogue().values())
 
@@ -28,3 +35,67 @@ def cases_for(mutant: Mutant) -> list[Case]:
 def test_the_first_clause_blamed_is_the_one_that_is_broken(mutant: Mutant) -> None:
     verdicts = caught(mutant, cases_for(mutant))
     assert verdicts[0].clause == mutant.clause, verdicts[0].looks_like
+
+
+class Reticent(MutantAdapter):
+    """A mutant that answers some of what it could."""
+
+    def __init__(self, mutant: Mutant, *answers: str) -> None:
+        super().__init__(mutant)
+        self.answers = answers
+
+    def describe(self) -> Description:
+        return dataclasses.replace(super().describe(), answers=self.answers)
+
+    def answer(self, question: Question) -> Answer:
+        said = super().answer(question)
+        kept = {name: getattr(said, name) for name in ("gradient", "potential") if name in self.answers}
+        return said if self.answers == ANSWERS else Answer(**kept)
+
+
+@pytest.mark.parametrize(
+    ("answers", "exact", "family", "among_three"),
+    [
+        (ANSWERS, 0.70, 0.82, 0.83),
+        (("gradient", "potential"), 0.56, 0.70, 0.70),
+        (("potential",), 0.38, 0.47, 0.50),
+    ],
+    ids=["everything", "gradient and potential", "potential alone"],
+)
+def test_most_mistakes_are_blamed_rightly_without_knowing_any(
+    answers: tuple[str, ...], exact: float, family: float, among_three: float
+) -> None:
+    """Every third mutant, by cases and signs alone; the limits leave some slack to what was measured of all."""
+    blamed = []
+    for mutant in MUTANTS[::3]:
+        judge = Judge(Reticent(mutant, *answers), cases_for(mutant), mutant.profile)
+        for clause in judge.clauses:
+            judge.verdict(clause)
+        ranked = [suspect.clause for suspect in suspects(judge.observations)]
+        if ranked:
+            blamed.append((mutant.clause, ranked))
+    assert len(blamed) >= 0.7 * len(MUTANTS[::3])
+    assert sum(clause == ranked[0] for clause, ranked in blamed) / len(blamed) >= exact
+    assert sum(clause.split(".")[0] == ranked[0].split(".")[0] for clause, ranked in blamed) / len(blamed) >= family
+    assert sum(clause in ranked[:3] for clause, ranked in blamed) / len(blamed) >= among_three
+
+
+class TwoMistakes:
+    """Darknet's loss with a target of 1 for the objectness and a class term that counts three times."""
+
+    def describe(self) -> Description:
+        return Description("two mistakes", answers=ANSWERS, dtypes=("float64",))
+
+    def answer(self, question: Question) -> Answer:
+        profile = question.profile.replace(object_target="one", class_weight=3 * question.profile.class_weight)
+        return NumpyAdapter().answer(dataclasses.replace(question, profile=profile))
+
+
+def test_two_mistakes_are_both_named() -> None:
+    judge = Judge(TwoMistakes(), small_cases(), "darknet")
+    verdicts = [judge.verdict(clause) for clause in judge.clauses]
+    deviating = [verdict for verdict in verdicts if verdict.verdict == "deviating"]
+    leading = [
+        one for one in fold(verdicts, diagnose(judge, deviating)) if one.verdict == "deviating" and not one.follows
+    ]
+    assert [verdict.clause for verdict in leading] == ["object.iou-target", "scale.class-weight"]

@@ -1,9 +1,10 @@
 """What a wrong loss looks like: the known loss or mistake that answers the same, and the clause that it breaks first.
 
-A deviation rarely comes alone: one wrong IoU departs in indicators, targets and terms at once. So every single change
-of an axis and every mutant of the catalogue is put the questions on which the loss departed. The first that answers all
-of them as the loss did is what the loss looks like, and its clause is the one to blame; without one, the clause of the
-earliest stage is blamed, and what departs later at the same place follows from it.
+A deviation rarely comes alone: one wrong IoU departs in indicators, targets and terms at once. So the clauses are
+ranked by how well each explains what departs and what does not (`suspects`). Every single change of an axis, every
+mutant of the catalogue and every shipped profile is then put the questions on which the loss departed, those of the
+first suspect first. The first that answers all of them as the loss did is what the loss looks like, and its clause is
+the one to blame; without one, the first suspect is.
 """
 
 from __future__ import annotations
@@ -23,21 +24,11 @@ from regionloss_spec.profile import axis_values
 from regionloss_suite.compare import Comparison
 from regionloss_suite.judge import Judge, Observation, Refusal
 from regionloss_suite.mutants import catalogue
+from regionloss_suite.suspects import besides, suspects
 from regionloss_suite.verdict import Verdict
 
-#: How many of the smallest departing cases a candidate must explain; a mistake shows in a few or in none.
+#: In how many of the smallest cases that the loss answers rightly a candidate must be right too.
 _ENOUGH = 12
-
-#: The stages of the computation, by family of clauses: a later one inherits what an earlier one got wrong.
-_STAGES = (
-    ("domain", "truths", "notation"),
-    ("decode",),
-    ("iou",),
-    ("assign", "tree"),
-    ("noobj", "table", "constant"),
-    ("prior", "coord", "object", "class"),
-    ("scale", "numerics", "statistics"),
-)
 
 
 @dataclass(frozen=True)
@@ -47,10 +38,15 @@ class Diagnosis:
     Attributes:
         clause: id of the clause that is broken first.
         looks_like: in words, or an empty text when nothing known answers the same.
+        besides: ids of the clauses that seem to be broken as well, and do not follow from the first.
+        others: ids of the clauses that might be broken instead, the likeliest first; none when something known answers
+            the same.
     """
 
     clause: str
     looks_like: str = ""
+    besides: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,18 +73,32 @@ def diagnose(judge: Judge, deviating: list[Verdict], *, without: str = "") -> Di
     """
     if not deviating:
         return None
+    ranked = suspects(judge.observations)
+    order = {suspect.clause: place for place, suspect in enumerate(ranked)}
     smallest = sorted(judge.observations, key=lambda observation: np.size(observation.case.batch.predictions))
-    departing = [observation for observation in smallest if observation.departs][:_ENOUGH]
+    departing = [observation for observation in smallest if observation.departs]
     agreeing = [observation for observation in smallest if not observation.departs]
-    for candidate in _candidates(departing, without) if departing else ():
+    candidates = _candidates(departing[0].case.profile, without) if departing else []
+    for candidate in sorted(candidates, key=lambda candidate: order.get(candidate.clause, len(order))):
         if not all(_explains(candidate, observation) for observation in departing):
             continue
         # What would depart elsewhere, where this loss does not, is another mistake.
         silent = [seen for seen in agreeing if candidate.clause in seen.case.clauses][:_ENOUGH]
         if all(_explains(candidate, observation) for observation in silent):
             return Diagnosis(candidate.clause, candidate.looks_like)
-    first = min(deviating, key=lambda verdict: _stage(verdict.clause))
-    return Diagnosis(first.clause)
+    if _sums_only(departing):
+        ranked = [suspect for suspect in ranked if suspect.clause in {verdict.clause for verdict in deviating}]
+    if not ranked:
+        return Diagnosis(deviating[0].clause)
+    more = tuple(suspect.clause for suspect in besides(judge.observations, ranked[0]))
+    others = tuple(suspect.clause for suspect in ranked[1:] if suspect.clause not in more)
+    return Diagnosis(ranked[0].clause, besides=more, others=others[:2])
+
+
+def _sums_only(departing: list[Observation]) -> bool:
+    """Whether nothing but sums was answered: such a loss is not accused of what nobody can see in it."""
+    answers = [seen.asked.answer for seen in departing if isinstance(seen.asked, Comparison)]
+    return all(answer.gradient is None and answer.terms is None for answer in answers)
 
 
 def fold(verdicts: list[Verdict], diagnosis: Diagnosis | None) -> list[Verdict]:
@@ -102,31 +112,18 @@ def fold(verdicts: list[Verdict], diagnosis: Diagnosis | None) -> list[Verdict]:
     folded = []
     for verdict in verdicts:
         if verdict.clause == diagnosis.clause:
-            changes = {"verdict": "deviating", "first": origin, "looks_like": diagnosis.looks_like, "reason": ""}
+            reason = f"or else {' or '.join(diagnosis.others)}" if diagnosis.others else ""
+            changes = {"verdict": "deviating", "first": origin, "looks_like": diagnosis.looks_like, "reason": reason}
             folded.append(dataclasses.replace(verdict, **changes))  # type: ignore[arg-type]
-        elif verdict.verdict == "deviating" and (diagnosis.looks_like or _same_place(verdict, origin)):
+        elif verdict.verdict == "deviating" and verdict.clause not in diagnosis.besides:
             folded.append(dataclasses.replace(verdict, follows=diagnosis.clause))
         else:
             folded.append(verdict)
     return folded
 
 
-def _same_place(verdict: Verdict, origin: object) -> bool:
-    places = [
-        (first.case, first.image, first.row, first.column, first.anchor) if first is not None else None  # type: ignore[attr-defined]
-        for first in (verdict.first, origin)
-    ]
-    return places[0] is not None and places[0] == places[1]
-
-
-def _stage(clause: str) -> int:
-    family = clause.split(".")[0]
-    return next((at for at, families in enumerate(_STAGES) if family in families), len(_STAGES))
-
-
-def _candidates(departing: list[Observation], without: str) -> Iterator[_Candidate]:
+def _candidates(profile: Profile, without: str) -> Iterator[_Candidate]:
     """Every other value of a discrete axis, every mutant, then every other shipped profile as a whole."""
-    profile = departing[0].case.profile
     for axis in AXES:
         for value in axis_values(axis):
             if value == getattr(profile, axis):
@@ -142,6 +139,8 @@ def _candidates(departing: list[Observation], without: str) -> Iterator[_Candida
             after = f" ({mutant.after})" if mutant.after else ""
             yield _Candidate(mutant.clause, f"{mutant.title}{after}", mutant=mutant.id)
     for name in profile_names():
+        if (load_profile(name).class_term == "tree") != (profile.class_term == "tree"):
+            continue
         pairs = profile.differences(load_profile(name))
         clause = next((found for axis in pairs if (found := _clause_of(axis, profile))), "")
         if clause:
@@ -176,7 +175,8 @@ def _explains(candidate: _Candidate, observation: Observation) -> bool:
     case, asked = observation.case, observation.asked
     dtype = asked.dtype if isinstance(asked, Comparison) else "float64"
     try:
-        answer = candidate.answer(Question(batch=case.batch, profile=case.profile, dtype=dtype))
+        with np.errstate(all="ignore"):
+            answer = candidate.answer(Question(batch=case.batch, profile=case.profile, dtype=dtype))
     except Refused as refused:
         same = isinstance(asked, Refusal) and asked.kind == "refused"
         return same and (refused.image, refused.truth) == (asked.image, asked.truth)  # type: ignore[union-attr]
