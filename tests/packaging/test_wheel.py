@@ -113,7 +113,7 @@ def test_the_environment_of_the_wheel_is_its_own_and_has_no_torch(bin_folder: Pa
 
 
 def test_a_check_runs_from_an_empty_folder(bin_folder: Path, tmp_path: Path) -> None:
-    run(bin_folder / "regionloss", "check", "numpy", "--json", "verdicts.json", cwd=tmp_path)
+    run(bin_folder / "regionloss", "check", "numpy", "--golden", "--json", "verdicts.json", cwd=tmp_path)
     listing = run(bin_folder / "regionloss", "clauses", cwd=tmp_path)
 
     verdicts = json.loads((tmp_path / "verdicts.json").read_text(encoding="utf-8"))["verdicts"]

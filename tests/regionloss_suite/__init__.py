@@ -15,14 +15,22 @@ __all__ = ["check_loss"]
 
 
 def check_loss(
-    adapter: Adapter | str, *, profile: str | None = None, cases: Path | str | Sequence[Case] | None = None
+    adapter: Adapter | str,
+    *,
+    profile: str | None = None,
+    cases: Path | str | Sequence[Case] | None = None,
+    golden: bool = False,
+    failures: Path | None = None,
 ) -> Report:
-    """Judge a loss clause by clause; nothing is printed.
+    """Judge a loss clause by clause, by the golden cases and by properties of drawn batches; nothing is printed.
 
     Args:
         adapter: an adapter, or the name of one: `numpy`, `torch` or `module:object`.
         profile: judge it as this profile, a name or a `.toml` file; as all that it claims if left out.
-        cases: the cases to put to it, or a folder of cases or of darknet recordings; the bundled cases if left out.
+        cases: the cases to put to it and no properties: a folder of cases or of darknet recordings, a file, or the id
+            of a bundled case; all bundled cases if left out.
+        golden: leave out the properties, which take about half a minute.
+        failures: the folder for the smallest batches on which properties depart; they are not written if left out.
 
     Raises:
         regionloss_adapters.AdapterError: there is no such adapter.
@@ -32,4 +40,4 @@ def check_loss(
     # Every pytest run in an environment with this package imports this module, so it imports nothing by itself.
     from regionloss_suite.running import run
 
-    return run(adapter, profile=profile, cases=cases)[0]
+    return run(adapter, profile=profile, cases=cases, golden=golden, failures=failures).report

@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from regionloss_spec import CaseError, ProfileError, load_clauses, load_profile
-from regionloss_spec.case import CASES, Case, case_from_json, read_json
-from regionloss_spec.recording import recording_from_json
 from regionloss_suite.cli_check import UsageError, add_check, add_report, write
 from regionloss_suite.cli_identify import add_identify
 from regionloss_suite.report import WRONG_USAGE
@@ -75,6 +73,7 @@ def _explain(options: argparse.Namespace, colour: bool) -> int:
 
     from regionloss import DomainError
     from regionloss_suite.explain import explain
+    from regionloss_suite.finding import find_case
 
     case = find_case(options.case)
     if options.profile is not None:
@@ -84,27 +83,6 @@ def _explain(options: argparse.Namespace, colour: bool) -> int:
     except DomainError as error:
         print(f"{case.id} · {case.title}\nEvery conforming loss refuses this input: {error}")
     return 0
-
-
-def find_case(name: str) -> Case:
-    """A bundled case by id, or the case or recording in a file.
-
-    Raises:
-        UsageError: there is no such case and no such file.
-        CaseError: the file cannot be read.
-    """
-    path = Path(name)
-    if not path.is_file():
-        path = CASES / f"{name}.json"
-    if not path.is_file():
-        close = [known.stem for known in sorted(CASES.glob("*.json")) if name in known.stem]
-        raise UsageError(
-            f"no case {name!r} and no such file" + (f"; did you mean {', '.join(close[:5])}?" if close else "")
-        )
-    data = read_json(path)
-    return (
-        recording_from_json(data, path) if isinstance(data, dict) and "config" in data else case_from_json(data, path)
-    )
 
 
 def _clauses(options: argparse.Namespace, colour: bool) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -24,24 +25,40 @@ def add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     check = commands.add_parser(
         "check",
         help="judge a loss, clause by clause",
-        description="Judge a loss against the golden cases, clause by clause.",
+        description="Judge a loss clause by clause, by the golden cases and then by properties of drawn batches.",
         epilog="Exit code: 0 conforming, 1 not, 2 wrong usage, 3 the loss under test crashed, "
         "4 a MUST regressed against the report given with --against (which takes the place of 0 and 1).",
     )
     check.add_argument(
-        "adapter", nargs="?", default="numpy", help="numpy, torch, or your own as module:object (default: numpy)"
+        "adapter",
+        nargs="?",
+        default="numpy",
+        help="numpy, torch, darknet, your own as module:object, or cmd:command (default: numpy)",
     )
     check.add_argument(
         "--profile", metavar="P", help="judge it as this profile, a name or a .toml file (default: all that it claims)"
     )
     check.add_argument(
-        "--cases",
-        metavar="DIR",
-        type=Path,
-        help="a folder of cases or of darknet recordings, instead of the bundled cases",
+        "--golden", action="store_true", help="judge by the golden cases alone, which takes seconds, not half a minute"
     )
     check.add_argument(
-        "--properties", action="store_true", help="try the properties on drawn batches as well (about a minute)"
+        "--cases",
+        metavar="CASES",
+        help="judge by these alone: a folder of cases or of darknet recordings, a file, or the id of a bundled case",
+    )
+    check.add_argument(
+        "--failures",
+        metavar="DIR",
+        type=Path,
+        default=Path("regionloss-failures"),
+        help="where to write the smallest batch on which a property fails (default: regionloss-failures)",
+    )
+    check.add_argument(
+        "--jobs",
+        metavar="N",
+        type=int,
+        default=_cores(),
+        help="try the properties in so many processes, where pytest-xdist is installed (default: as many as cores)",
     )
     check.add_argument(
         "--expect",
@@ -55,6 +72,11 @@ def add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "--against", metavar="OLD", type=Path, help="show what changed since this report, written by --json"
     )
     check.set_defaults(run=_check)
+
+
+def _cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -94,15 +116,21 @@ def _check(options: argparse.Namespace, colour: bool) -> int:
     old = _read(options.against) if options.against is not None else None
     try:
         expectations = load_expectations(options.expect) if options.expect is not None else {}
-        report, judge = run(
-            options.adapter, profile=options.profile, cases=options.cases, properties=options.properties, show=True
+        ran = run(
+            options.adapter,
+            profile=options.profile,
+            cases=options.cases,
+            golden=options.golden,
+            failures=options.failures,
+            jobs=options.jobs,
+            show=True,
         )
     except (AdapterError, ExpectationError, NothingToJudgeError) as error:
         raise UsageError(str(error)) from error
-    report = apply(report, expectations, date.today())
+    report = apply(ran.report, expectations, date.today())
     if options.json is not None:
         write(options.json, lambda: report.write_json(options.json))
-    _write_forms(options, report, lambda: failing.answered(report, judge.observations))
+    _write_forms(options, report, lambda: failing.answered(report, [*ran.judge.observations, *ran.drawn]))
     print("\n".join(report.lines(colour=colour)))
     _annotate(options, report)
     code = report.exit_code

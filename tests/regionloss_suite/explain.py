@@ -58,7 +58,7 @@ class _Explanation:
         return [
             painted(f"{self.case.id} · {self.case.title}", "1", colour=self.colour),
             f"profile {self.case.base}{f' with {changed}' if changed else ''} · "
-            f"{_count(images, 'image')} · grid {height} rows × {width} columns · "
+            f"{_count(images, 'image')} · grid {_count(height, 'row')} × {_count(width, 'column')} · "
             f"{_count(anchors, 'anchor')} · {_count(self.case.batch.classes, 'class', 'classes')}",
             f"t = {t} images seen {relation} {profile.prior_until}: {prior}",
         ]
@@ -120,7 +120,8 @@ class _Explanation:
         }
         said = ", ".join(f"{count} {state}" for state, count in states.items())
         shown = ", ".join(f"{_WORDS[name]} {_number(value)}" for name, value in paid.items() if value)
-        return f"  the other {_count(len(cells), 'cell')}: {said}; together {shown or 'nothing'} (--all shows each)"
+        which = "the other" if len(cells) < self.result.t[0, 0, 0].size else "all"
+        return f"  {which} {_count(len(cells), 'cell')}: {said}; together {shown or 'nothing'} (--all shows each)"
 
     def _state(self, *who: int) -> str:
         decisions = self.result.decisions

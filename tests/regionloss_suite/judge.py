@@ -7,6 +7,8 @@ import traceback
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
 from regionloss import DomainError, evaluate
 from regionloss.bounds import PRECISIONS
 from regionloss_adapters import Adapter, AdapterError, CannotAnswer, Question, Refused
@@ -72,8 +74,8 @@ class Judge:
         self.crashes: dict[str, str] = {}
         #: An adapter's own mistake in the middle of a run, which says nothing about the loss.
         self.fault: AdapterError | None = None
-        #: By case, what came back on which device.
-        self._asked: dict[str, list[tuple[str, Comparison | Refusal]]] = {}
+        #: By case, what came back on which device; two profiles may be asked the case of one name.
+        self._asked: dict[Case, list[tuple[str, Comparison | Refusal]]] = {}
 
     @cached_property
     def clauses(self) -> list[Clause]:
@@ -85,11 +87,17 @@ class Judge:
     def observations(self) -> list[Observation]:
         """Everything that was asked, what came back, and whether it departs from the reference in anything."""
         return [
-            Observation(case, asked, self._departs(case, asked))
-            for case in self.cases
-            for _, asked in self._asked.get(case.id, ())
-            if isinstance(asked, Comparison) or asked.kind in ("refused", "answered")
+            Observation(case, asked, self._departs(case, asked)) for case in self.cases for asked in self._told(case)
         ]
+
+    def observe(self, case: Case) -> list[Observation]:
+        """Put a case to the adapter that decides no verdict, such as a drawn batch on which a property departs."""
+        self._ask(case)
+        return [Observation(case, asked, self._departs(case, asked)) for asked in self._told(case)]
+
+    def _told(self, case: Case) -> list[Comparison | Refusal]:
+        said = (asked for _, asked in self._asked.get(case, ()))
+        return [asked for asked in said if isinstance(asked, Comparison) or asked.kind != "cannot"]
 
     def _departs(self, case: Case, asked: Comparison | Refusal) -> bool:
         if case.expected.error is not None:
@@ -99,6 +107,7 @@ class Judge:
     def verdict(self, clause: Clause) -> Verdict:
         """Judge one clause by the cases that pin it."""
         pinned = [case for case in self.cases if clause.id in case.clauses]
+        pinned.sort(key=lambda case: np.size(case.batch.predictions))  # the smallest that departs tells most
         if not pinned:
             reason = clause.untestable or "no case of this profile pins it"
             return Verdict(clause=clause.id, level=clause.level, verdict="not-answerable", cases=0, reason=reason)
@@ -177,7 +186,7 @@ class Judge:
 
     def _ask(self, case: Case) -> list[tuple[str, Comparison | Refusal]]:
         """The adapter's answers to a case, on every device and in every format that holds the case exactly."""
-        if case.id not in self._asked:
+        if case not in self._asked:
             described, ways = self.description, []
             if case.expected.error is not None and "errors" not in described.answers:
                 why = f"{described.name} does not promise to refuse input outside the domain"
@@ -186,8 +195,8 @@ class Judge:
                 formats = [dtype for dtype in described.dtypes if holds(dtype, case.batch.predictions)]
                 ways = [(dtype, device) for device in described.devices for dtype in formats]
             asked = [(device, self._ask_in(case, dtype, device)) for dtype, device in ways]
-            self._asked[case.id] = asked or [("", Refusal("cannot", why))]
-        return self._asked[case.id]
+            self._asked[case] = asked or [("", Refusal("cannot", why))]
+        return self._asked[case]
 
     def _ask_in(self, case: Case, dtype: str, device: str) -> Comparison | Refusal:
         try:

@@ -1,4 +1,4 @@
-"""The pytest side of the suite: its options, the judge of a session, and the collected report.
+"""The pytest side of the suite: its options, the judge of a session, and the collected findings.
 
 Every pytest run in an environment with this package imports this module, so it imports nothing heavy by itself.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from regionloss_suite.verdict import Verdict
 
 _JUDGE = pytest.StashKey["Judge"]()
-_VERDICTS = pytest.StashKey["list[Verdict]"]()
+#: What a test found, in nothing but plain values, which reach the main process from wherever the test ran.
+_FOUND = pytest.StashKey[dict[str, Any]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,12 +42,12 @@ def judge_of(config: pytest.Config) -> Judge:
     if _JUDGE not in config.stash:
         from regionloss_adapters import load_adapter
         from regionloss_spec.case import CASES
-        from regionloss_spec.recording import load_folder
+        from regionloss_suite.finding import find_cases
         from regionloss_suite.judge import Judge
 
-        folder = Path(config.getoption("--regionloss-cases") or CASES)
+        cases = find_cases(config.getoption("--regionloss-cases") or CASES)
         adapter = load_adapter(config.getoption("--regionloss-adapter"))
-        config.stash[_JUDGE] = Judge(adapter, load_folder(folder), config.getoption("--regionloss-profile"))
+        config.stash[_JUDGE] = Judge(adapter, cases, config.getoption("--regionloss-profile"))
     return config.stash[_JUDGE]
 
 
@@ -63,50 +64,72 @@ def regionloss_judge(request: pytest.FixtureRequest) -> Judge:
     return judge_of(request.config)
 
 
-class Collector:
-    """Collects the verdicts of a judge into a report and shows how far the run has come.
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Send what a test found along with its report."""
+    report = yield
+    if report.when == "call":
+        report.regionloss = item.stash.get(_FOUND, {})
+    return report
+
+
+def record(request: pytest.FixtureRequest, verdicts: list[Verdict], **said: str) -> None:
+    """Hand what a test found to whoever collects it in this run.
 
     Args:
-        judge: who judges in this run, whatever the options of pytest say.
-        show: whether to write progress on standard error.
+        request: of the test.
+        verdicts: one for each clause that something was found out about.
+        said: `case`, the name of a drawn batch; `crash`, a traceback on it; `fault`, the adapter's own mistake.
+    """
+    properties: list[tuple[str, Any]] = request.node.user_properties
+    properties += [("regionloss verdict", found) for found in sorted({verdict.verdict for verdict in verdicts})]
+    request.node.stash[_FOUND] = {"verdicts": [verdict.to_json() for verdict in verdicts], **said}
+
+
+class Collector:
+    """Collects what the tests of one stage found, and shows how far it has come.
+
+    Args:
+        judge: who judges in this process, whatever the options of pytest say.
+        stage: what is going on, as it is shown.
+        show: whether to write progress on standard error, if that is a terminal.
     """
 
-    def __init__(self, judge: Judge, *, show: bool) -> None:
+    def __init__(self, judge: Judge, stage: str, *, show: bool) -> None:
         self.judge = judge
-        self.verdicts: list[Verdict] = []
+        self.found: list[dict[str, Any]] = []
         self.failed_otherwise = ""
+        self._stage = stage
         self._show = show and sys.stderr.isatty()
         self._start = time.monotonic()
         self._total = 0
         self._done = 0
 
     def pytest_configure(self, config: pytest.Config) -> None:
-        """Seat the judge, and collect what it says."""
+        """Seat the judge."""
         config.stash[_JUDGE] = self.judge
-        config.stash[_VERDICTS] = self.verdicts
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Learn how much there is to do."""
         self._total = len(session.items)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep any failure that is not a verdict, and show progress once a run takes longer than a second."""
-        if report.failed and not dict(report.user_properties).get("regionloss verdict"):
+        """Keep what was found and any failure that is no finding, and show progress."""
+        found: dict[str, Any] = getattr(report, "regionloss", {})
+        if found:
+            self.found.append(found)
+        elif report.failed and "crashed while running" in str(report.longrepr):  # what pytest-xdist says of a process
+            self.judge.crashes[report.nodeid.rpartition("[")[2].rstrip("]")] = str(report.longrepr)
+        elif report.failed:
             self.failed_otherwise = str(report.longrepr)
         self._done += report.when == "teardown"
-        if self._show and time.monotonic() - self._start > 1:
-            sys.stderr.write(f"\r\x1b[K{self._done} of {self._total} tests judged")
-            sys.stderr.flush()
+        self._write(f"{self._done} of {self._total or '?'}", end="")
 
     def pytest_sessionfinish(self) -> None:
-        """Wipe the progress line."""
+        """Say how long it took."""
+        self._write(f"{self._done} tried, {time.monotonic() - self._start:.0f} s", end="\n")
+
+    def _write(self, said: str, *, end: str) -> None:
         if self._show:
-            sys.stderr.write("\r\x1b[K")
-
-
-def record_verdict(request: pytest.FixtureRequest, verdict: Verdict) -> None:
-    """Hand a verdict to whoever collects them in this run."""
-    properties: list[tuple[str, Any]] = request.node.user_properties
-    properties.append(("regionloss verdict", verdict.verdict))
-    if _VERDICTS in request.config.stash:
-        request.config.stash[_VERDICTS].append(verdict)
+            sys.stderr.write(f"\r\x1b[K{self._stage}: {said}{end}")
+            sys.stderr.flush()

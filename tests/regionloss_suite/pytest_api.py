@@ -1,13 +1,13 @@
-"""The golden suite inside a user's own test file: a decorator that makes one test for each clause."""
+"""The whole suite inside a user's own test file: a decorator that makes one test for each clause and each property."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
@@ -17,7 +17,8 @@ from regionloss_suite.expectations import Expectation, apply
 from regionloss_suite.judge import Judge
 from regionloss_suite.report import Report
 from regionloss_suite.running import diagnosed, judge_for
-from regionloss_suite.verdict import Verdict
+from regionloss_suite.trials import Trial, Tried, attempted, trials
+from regionloss_suite.verdict import Verdict, merged
 
 
 def conforms(
@@ -25,25 +26,30 @@ def conforms(
     *,
     profile: str | None = None,
     cases: Path | str | Sequence[Case] | None = None,
+    golden: bool = False,
     expected: Mapping[str, str] | None = None,
 ) -> Callable[[Callable[..., object]], Callable[..., None]]:
-    """Turn a test into one test for each clause of the spec that binds the loss.
+    """Turn a test into one test for each clause of the spec that binds the loss, and one for each property.
 
     ```python
     @conforms("mine:MyLoss", expected={"coord.small-box-weight": "trained without it"})
     def test_my_loss() -> None: ...
     ```
 
+    The golden cases judge the clauses; the properties are tried on drawn batches, the same ones in every run.
     A MUST that is not met fails.
     A SHOULD or MAY that is not met is an xfail, and so is a deviation that is expected or follows from an expected one.
-    A clause that the loss does not answer is skipped.
+    A clause that the loss does not answer is skipped, and so is a property that it cannot be asked.
     An expected clause that is met or not answered fails, and so does a loss that answers no clause at all.
     The body of the test runs once a clause is met; it may take fixtures, and `clause`, the clause that was judged.
+    For a property it does not run.
 
     Args:
         adapter: an adapter, or the name of one: `numpy`, `torch` or `module:object`.
         profile: judge it as this profile, a name or a `.toml` file; as all that it claims if left out.
-        cases: the cases to put to it, or a folder of cases or of darknet recordings; the bundled cases if left out.
+        cases: the cases to put to it and no properties: a folder of cases or of darknet recordings, a file, or the id
+            of a bundled case; all bundled cases if left out.
+        golden: leave out the properties, which take about half a minute in one process.
         expected: for each clause that is expected to deviate, the reason.
 
     Raises:
@@ -55,39 +61,49 @@ def conforms(
     def decorate(test: Callable[..., object]) -> Callable[..., None]:
         wanted = inspect.signature(test).parameters
 
-        def judged(clause: Clause, request: pytest.FixtureRequest, **fixtures: Any) -> None:
-            request.node.user_properties += [("clause", clause.id), ("level", clause.level)]
-            suite.settle(clause)
-            given = {"clause": clause, "request": request, **fixtures}
+        def judged(judged: Clause | Trial, request: pytest.FixtureRequest, **fixtures: Any) -> None:
+            if isinstance(judged, Trial):
+                request.node.user_properties += [("property", judged.prop.name)]
+                suite.settle_property(judged)
+                return
+            request.node.user_properties += [("clause", judged.id), ("level", judged.level)]
+            suite.settle(judged)
+            given = {"clause": judged, "request": request, **fixtures}
             test(**{name: given[name] for name in wanted})
 
         judged.__name__, judged.__qualname__, judged.__doc__ = test.__name__, test.__qualname__, test.__doc__
         judged.__module__ = test.__module__
         # What pytest reads fixtures from.
-        names = dict.fromkeys(["clause", "request", *wanted])
+        names = dict.fromkeys(["judged", "request", *(name for name in wanted if name != "clause")])
         judged.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
             [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in names]
         )
-        clauses = suite.judge.clauses
-        marked: Callable[..., None] = pytest.mark.parametrize("clause", clauses, ids=[one.id for one in clauses])(
-            judged
-        )
+        items: list[Clause | Trial] = [*suite.judge.clauses]
+        items += [] if golden or cases is not None else trials(suite.judge)
+        marked: Callable[..., None] = pytest.mark.parametrize("judged", items, ids=[item.id for item in items])(judged)
         return marked
 
     return decorate
 
 
 class _Suite:
-    """The clauses that one decorator judges, and the deviations that it expects."""
+    """The clauses and properties that one decorator judges, and the deviations that it expects."""
 
     def __init__(self, judge: Judge, expected: Mapping[str, str] | None) -> None:
         self.judge = judge
         self.reasons = _checked(expected or {}, judge)
 
     @cached_property
+    def _golden(self) -> list[Verdict]:
+        return [self.judge.verdict(clause) for clause in self.judge.clauses]
+
+    @cached_property
     def _verdicts(self) -> dict[str, Verdict]:
-        """Every verdict, knowing of all others what follows from what; only a loss that deviates needs it."""
-        verdicts = diagnosed(self.judge, [self.judge.verdict(clause) for clause in self.judge.clauses])
+        """Every verdict of the golden cases, knowing of all others what follows from what."""
+        return self._settled(diagnosed(self.judge, self._golden))
+
+    def _settled(self, verdicts: list[Verdict]) -> dict[str, Verdict]:
+        """The verdicts by clause, with what was expected."""
         expectations = {clause: Expectation(clause=clause, reason=reason) for clause, reason in self.reasons.items()}
         report = Report(self.judge.description.name, self.judge.profile, len(self.judge.cases), verdicts)
         return {verdict.clause: verdict for verdict in apply(report, expectations, date.today()).verdicts}
@@ -99,11 +115,9 @@ class _Suite:
     def settle(self, clause: Clause) -> None:
         """Say to pytest what the verdict is worth; return where the clause is met."""
         verdict = self.judge.verdict(clause)
-        if self.judge.fault is not None:
-            said = f"the adapter itself failed, which says nothing about the loss: {self.judge.fault}"
-            pytest.fail(said, pytrace=False)
+        self._blame_the_adapter()
         if verdict.verdict == "deviating":
-            self._deviates(self._verdicts[clause.id])
+            self._deviates([self._verdicts[clause.id]])
         if clause.id in self.reasons:
             found = "was not answerable" if verdict.verdict == "not-answerable" else "no longer deviates"
             pytest.fail(f"{clause.id} is expected to deviate ({self.reasons[clause.id]}), but {found}", pytrace=False)
@@ -112,15 +126,37 @@ class _Suite:
                 pytest.fail(f"the loss answers no clause at all: {verdict.reason}", pytrace=False)
             pytest.skip(verdict.reason)
 
-    def _deviates(self, verdict: Verdict) -> NoReturn:
-        said = f"{verdict.clause} deviates · {verdict.first}"
-        said += f" · looks like {verdict.looks_like}" if verdict.looks_like else ""
-        said += f" · follows from {verdict.follows}" if verdict.follows else ""
-        if verdict.verdict == "expected":
-            pytest.xfail(f"{verdict.reason} · {said}")
-        if verdict.level != "MUST":
-            pytest.xfail(f"{verdict.level}: {said}")
-        pytest.fail(said, pytrace=False)
+    def settle_property(self, trial: Trial) -> None:
+        """Try a property, and say to pytest what came of it; return where it holds."""
+        tried = attempted(trial, self.judge)
+        self._blame_the_adapter()
+        if tried.case is not None:
+            drawn = {trial.id: self.judge.observe(tried.case)}
+            verdicts = self._settled(diagnosed(self.judge, merged([*self._golden, *tried.verdicts]), drawn))
+            self._deviates([verdicts[verdict.clause] for verdict in tried.verdicts], tried)
+        if tried.outcome.reason:
+            pytest.skip(tried.outcome.reason)
+
+    def _blame_the_adapter(self) -> None:
+        if self.judge.fault is not None:
+            said = f"the adapter itself failed, which says nothing about the loss: {self.judge.fault}"
+            pytest.fail(said, pytrace=False)
+
+    def _deviates(self, verdicts: Iterable[Verdict], tried: Tried | None = None) -> None:
+        """Fail for a MUST that is not expected to deviate; say what else deviates."""
+        told = {verdict.clause: _told(verdict) for verdict in verdicts}
+        more = [] if tried is None else tried.lines()
+        failing = [verdict for verdict in verdicts if verdict.verdict == "deviating" and verdict.level == "MUST"]
+        if failing:
+            pytest.fail("\n".join([told[failing[0].clause], *more]), pytrace=False)
+        pytest.xfail("; ".join(told.values()))
+
+
+def _told(verdict: Verdict) -> str:
+    said = verdict.sentence + (f" · follows from {verdict.follows}" if verdict.follows else "")
+    if verdict.verdict == "expected":
+        return f"{verdict.reason} · {said}"
+    return said if verdict.level == "MUST" else f"{verdict.level}: {said}"
 
 
 def _checked(expected: Mapping[str, str], judge: Judge) -> Mapping[str, str]:

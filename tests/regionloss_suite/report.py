@@ -76,6 +76,11 @@ class Report:
         counted = Counter(verdict.verdict for verdict in self.verdicts)
         return {kind: counted[kind] for kind in MARKS if counted[kind]}
 
+    @property
+    def properties(self) -> int:
+        """How many properties were tried on drawn batches."""
+        return len({name for verdict in self.verdicts for name in verdict.properties})
+
     def folded(self) -> list[tuple[Verdict, list[Verdict]]]:
         """Every verdict that stands for itself, in order, each with those that only follow from it."""
         by_clause = {verdict.clause: verdict for verdict in self.verdicts}
@@ -108,22 +113,24 @@ class Report:
         write_text(path, json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n")
 
     def lines(self, *, colour: bool) -> list[str]:
-        """The report for a terminal: chapter by chapter, then what else is to be said, then one line that sums up."""
+        """The report for a terminal: clause by clause, then what deviates and what else there is to say, then a sum."""
         width = max((len(verdict.clause) for verdict in self.verdicts), default=0)
         lines = []
-        for verdict, followers in self.folded():
+        for verdict in self.verdicts:
             mark, paint = MARKS[verdict.verdict]
             text = f"{mark} {printable(verdict.clause):<{width}}  {verdict.level:<6}  {verdict.verdict}"
-            if verdict.cases:
-                text += f" · {verdict.cases} case{'s' * (verdict.cases != 1)}"
+            answered = verdict.verdict != "not-answerable"
+            said = [_count(verdict.cases, "case", "cases")] if verdict.cases else []
+            said += (
+                [_count(len(verdict.properties), "property", "properties")] if verdict.properties and answered else []
+            )
+            said += [f"follows {verdict.follows}"] if verdict.follows else [verdict.reason] if verdict.reason else []
+            text += "".join(f" · {printable(one)}" for one in said)
             lines.append(painted(text, paint if verdict.verdict != "conforming" else "", colour=colour))
-            lines += [painted(f"    {said}", paint, colour=colour) for said in _details(verdict)]
-            for follower in followers:
-                mark, paint = MARKS[follower.verdict]
-                lines.append(painted(f"    ↳ {mark} {printable(follower.clause)} follows", paint, colour=colour))
-        for case, trace in list(self.crashes.items())[:3]:
-            lines += ["", f"The loss crashed on case {printable(case)}:"]
-            lines += [f"  | {printable(line)}" for line in trace.rstrip().splitlines()]
+        failures = [(verdict, followers) for verdict, followers in self.folded() if verdict.verdict == "deviating"]
+        for verdict, followers in sorted(failures, key=lambda failure: -len(failure[1])):
+            lines += ["", *_failure(verdict, followers, colour=colour)]
+        lines += self._crash([verdict.first.case for verdict, _ in failures if verdict.first is not None])
         if self.stale:
             lines += ["", "Expected deviations to settle:"]
             lines += [painted(f"  {printable(said)}", "31", colour=colour) for said in self.stale]
@@ -131,11 +138,21 @@ class Report:
             lines += ["", *(f"note: {printable(note)}" for note in self.notes)]
         return [*lines, "", self.summary(colour=colour)]
 
+    def _crash(self, first: list[str]) -> list[str]:
+        """The traceback of one crash, rather of a case on which something was seen first."""
+        name = next((case for case in [*first, *self.crashes] if case in self.crashes), None)
+        if name is None:
+            return []
+        lines = ["", f"The loss crashed on case {printable(name)}:"]
+        lines += [f"  | {printable(line)}" for line in self.crashes[name].rstrip().splitlines()]
+        return [*lines, f"and on {len(self.crashes) - 1} more"] if len(self.crashes) > 1 else lines
+
     def summary(self, *, colour: bool) -> str:
         """One line: conforming or not, and the counts."""
         shown = ", ".join(f"{count} {kind}" for kind, count in self.counts.items())
         text = f"{printable(self.adapter)} (profile {printable(self.profile)}): {self.outcome} · "
-        text += f"{len(self.verdicts)} clauses: {shown} · {self.cases} case{'s' * (self.cases != 1)}"
+        text += f"{len(self.verdicts)} clauses: {shown} · {_count(self.cases, 'case', 'cases')}"
+        text += f" · {_count(self.properties, 'property', 'properties')}" if self.properties else ""
         if self.stale:
             text += f" · {len(self.stale)} expected deviation{'s' * (len(self.stale) != 1)} to settle"
         return painted(text, "1;32" if self.exit_code == CONFORMING else "1;31", colour=colour)
@@ -149,11 +166,23 @@ def chain(verdict: Verdict, by_clause: dict[str, Verdict]) -> list[Verdict]:
     return trail
 
 
-def _details(verdict: Verdict) -> list[str]:
-    said = [str(verdict.first)] if verdict.first is not None else []
-    said += [f"looks like {verdict.looks_like}"] if verdict.looks_like else []
-    said += [verdict.reason] if verdict.reason else []
-    return [printable(text) for text in said]
+def _count(number: int, one: str, several: str) -> str:
+    return f"{number} {one if number == 1 else several}"
+
+
+def _failure(verdict: Verdict, followers: list[Verdict], *, colour: bool) -> list[str]:
+    """A clause that deviates by itself, what follows from it, and the commands that lead on."""
+    mark, paint = MARKS[verdict.verdict]
+    lines = [painted(f"{mark} {printable(verdict.sentence)}", paint, colour=colour)]
+    if verdict.first is not None:
+        dtype = f", in {verdict.first.dtype}" if verdict.first.dtype else ""
+        lines.append(f"  first seen: case {verdict.first.case}{dtype}")
+    lines += [f"  {verdict.reason}"] if verdict.reason else []
+    lines += [f"  reproduce: {verdict.reproduce}"] if verdict.reproduce else []
+    lines += [f"  explain: {verdict.explain}"] if verdict.explain else []
+    if followers:
+        lines.append(f"  {_count(len(followers), 'clause follows', 'clauses follow')} from it")
+    return [lines[0], *map(printable, lines[1:])]
 
 
 def painted(text: str, paint: str, *, colour: bool) -> str:

@@ -43,8 +43,15 @@ def symptoms(departing: list[Observation]) -> list[Symptom]:
     return [Symptom(seen, frozenset(signs)) for seen, signs in zip(departing, told, strict=True)]
 
 
+def looks_so(seen: Observation, signs: frozenset[str]) -> bool:
+    """Whether a departing case looks like nothing but these signs."""
+    return symptoms([seen])[0].signs <= signs
+
+
 def _before_payments(seen: Observation) -> set[str]:
     asked = seen.asked
+    if isinstance(asked, Refusal) and asked.kind == "crashed":
+        return {"crashes"}
     if seen.case.expected.error is not None:
         wrong_place = isinstance(asked, Refusal) and asked.kind == "refused"
         return {"refuses at another place" if wrong_place else "accepts what is invalid"}

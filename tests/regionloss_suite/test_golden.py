@@ -6,12 +6,12 @@ import pytest
 
 from regionloss_spec import Clause
 from regionloss_suite.judge import Judge
-from regionloss_suite.plugin import record_verdict
+from regionloss_suite.plugin import record
 
 
 def test_clause(request: pytest.FixtureRequest, regionloss_judge: Judge, regionloss_clause: Clause) -> None:
     verdict = regionloss_judge.verdict(regionloss_clause)
-    record_verdict(request, verdict)
+    record(request, [verdict])
     if verdict.verdict == "not-answerable":
         pytest.skip(verdict.reason)
     if verdict.verdict == "deviating":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -52,6 +53,35 @@ class WrongShape(GradientOnly):
         return gradient[:, :-1]
 
 
+class WrongOnThreeRows(GradientOnly):
+    """Wrong on a grid of three rows and one column, which no golden case has."""
+
+    def change(self, gradient):
+        return gradient * 2 if gradient.shape[2:] == (3, 1) else gradient
+
+
+class Forgetful(GradientOnly):
+    """Answers otherwise when the very same is asked again at once."""
+
+    last = None
+
+    def answer(self, question):
+        again, self.last = question.batch is self.last, question.batch
+        said = super().answer(question)
+        return Answer(gradient=said.gradient * np.float32(1 + 1e-3 * again))
+
+
+class Dies(GradientOnly):
+    """Takes its process with it where a grid has three rows and one column."""
+
+    def change(self, gradient):
+        if gradient.shape[2:] == (3, 1):
+            import os
+
+            os._exit(9)
+        return gradient
+
+
 class Crashes(GradientOnly):
     def change(self, gradient):
         raise ZeroDivisionError("float division by zero")
@@ -80,6 +110,11 @@ def adapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def checked(*arguments: str) -> tuple[int, dict[str, Any]]:
+    """The golden part alone."""
+    return checked_in_full(*arguments, "--golden")
+
+
+def checked_in_full(*arguments: str) -> tuple[int, dict[str, Any]]:
     code = main(["check", *arguments, "--json", "report.json"])
     return code, json.loads(Path("report.json").read_text(encoding="utf-8"))
 
@@ -109,22 +144,109 @@ def test_a_missing_small_box_weight_is_named_first_with_its_place(capsys: pytest
     assert code == 1
     deviating = {verdict["clause"]: verdict for verdict in report["verdicts"] if verdict["verdict"] == "deviating"}
     assert [slug for slug, verdict in deviating.items() if "follows" not in verdict] == ["coord.small-box-weight"]
-    assert "as in profile darknet-2016" in deviating["coord.small-box-weight"]["looks_like"]
+    looks_like = deviating["coord.small-box-weight"]["looks_like"]
+    assert looks_like.startswith("profiles darknet-2016")
+    assert "small_box_exponent = 0, coord.constant-weight" in looks_like
     first = deviating["coord.small-box-weight"]["first"]
     assert set(first) >= {"case", "image", "row", "column", "anchor", "quantity", "got", "expected", "bound"}
     assert first["quantity"] in ("tx gradient", "ty gradient", "tw gradient", "th gradient")
     assert abs(first["got"]) < abs(first["expected"])
-    assert f"case {first['case']}, image {first['image']}" in capsys.readouterr().out
+    place = f"image {first['image']}, cell ({first['row']}, {first['column']}), anchor {first['anchor']}"
+    said = f"coord.small-box-weight deviates · {place} · {first['quantity']} "
+    assert said in capsys.readouterr().out
 
 
-def test_properties_are_tried_as_well_when_asked_for() -> None:
-    code, report = checked("mine:NoSmallBoxWeight", "--properties")
+def program(command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of this environment in a process of its own, as it is printed."""
+    words = shlex.split(command)
+    runs = {
+        "regionloss": [sys.executable, "-c", "import sys; from regionloss_suite.cli import main; sys.exit(main())"],
+        "python": [sys.executable],
+    }
+    options = ["-p", "regionloss_suite.plugin", "-p", "no:cacheprovider"] if "pytest" in words else []
+    return subprocess.run(
+        [*runs[words[0]], *words[1:], *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+
+
+def printed(output: str, name: str) -> list[str]:
+    """The commands of a kind that a report ends its failures with."""
+    return [line.split(": ", 1)[1] for line in output.splitlines() if line.strip().startswith(f"{name}: ")]
+
+
+def test_a_failing_golden_case_ends_with_commands_that_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert checked("mine:NoSmallBoxWeight")[0] == 1
+    output = capsys.readouterr().out
+    (reproduce,), (explain,) = printed(output, "reproduce"), printed(output, "explain")
+    again = program(reproduce)
+    assert (again.returncode, again.stderr) == (1, "")
+    assert "✗ coord.small-box-weight deviates · " in again.stdout
+    assert program(explain).returncode == 0
+
+
+def test_the_whole_suite_finds_what_no_golden_case_has_and_writes_its_smallest_batch(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert checked("mine:WrongOnThreeRows")[0] == 0
+    capsys.readouterr()
+    code, report = checked_in_full("mine:WrongOnThreeRows", "--jobs", "1")
     assert code == 1
+    output = capsys.readouterr().out
+    leading = [one for one in report["verdicts"] if one["verdict"] == "deviating" and "follows" not in one]
+    assert len(leading) <= 3, "one mistake, not one for each property that sees it"
+    (case,) = Path("regionloss-failures").glob("*.json")
+    written = json.loads(case.read_text(encoding="utf-8"))
+    assert (written["grid"]["height"], written["grid"]["width"]) == (3, 1)
+    reproduce = next(command for command in printed(output, "reproduce") if str(case) in command)
+    assert reproduce.startswith("regionloss check mine:WrongOnThreeRows --cases ")
+    again = program(reproduce)
+    assert again.returncode == 1, again.stdout + again.stderr
+    explain = next(command for command in printed(output, "explain") if str(case) in command)
+    assert "grid 3 rows × 1 column" in program(explain).stdout
+
+
+def test_what_takes_several_calls_to_see_is_reproduced_by_its_property(capsys: pytest.CaptureFixture[str]) -> None:
+    assert checked("mine:Forgetful")[0] == 0
+    capsys.readouterr()
+    assert checked_in_full("mine:Forgetful", "--jobs", "1")[0] == 1
+    output = capsys.readouterr().out
+    assert "it does not hold that " in output
+    reproduce = printed(output, "reproduce")[0]
+    assert reproduce.startswith("python -m pytest --pyargs regionloss_suite.test_properties -k ")
+    again = program(reproduce)
+    assert again.returncode == 1, again.stdout + again.stderr
+    assert "1 failed" in again.stdout
+
+
+def test_several_processes_find_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    """Also what a process of their own finds, and that repeatability, which no case can show, is judged by default."""
+    assert checked_in_full("mine:GradientOnly", "--jobs", "1")[0] == 0
+    alone = capsys.readouterr().out
+    code, report = checked_in_full("mine:GradientOnly", "--jobs", "2")
+    assert (code, capsys.readouterr().out) == (0, alone)
     by_clause = {verdict["clause"]: verdict for verdict in report["verdicts"]}
     assert by_clause["numerics.repeatability"]["verdict"] == "conforming"
     assert by_clause["numerics.repeatability"]["properties"]
-    assert by_clause["coord.small-box-weight"]["verdict"] == "deviating"
-    assert "follows" not in by_clause["coord.small-box-weight"]
+    assert not Path("regionloss-failures").exists(), "where nothing fails nothing is written"
+
+
+def test_a_loss_that_dies_in_a_process_of_its_own_has_crashed() -> None:
+    code, report = checked_in_full("mine:Dies", "--jobs", "2")
+    assert code == 3
+    assert any("crashed while running" in said for said in report["crashes"].values())
+
+
+@pytest.mark.parametrize("what", ["pj-ignored-same-cell", "folder", "folder/mine.json"])
+def test_cases_are_a_folder_a_file_or_an_id(what: str) -> None:
+    Path("folder").mkdir()
+    Path("folder/mine.json").write_bytes((CASES / "pj-ignored-same-cell.json").read_bytes())
+    code, report = checked_in_full("numpy", "--cases", what)
+    assert (code, report["cases"]) == (0, 1)
+    assert all(not verdict["properties"] for verdict in report["verdicts"]), "cases of one's own are all that is asked"
 
 
 @pytest.mark.parametrize("adapter", ["mine:Nan", "mine:WrongShape"])
@@ -189,8 +311,9 @@ def test_a_folder_of_cases_is_judged_and_a_changed_entry_is_refused(tmp_path: Pa
         (["check", "mine:Absent"], "has no attribute 'Absent'"),
         (["check", "mine:Thing"], "lacks describe() or answer()"),
         (["check", "numpy", "--profile", "nobody"], "no profile 'nobody'"),
-        (["check", "numpy", "--cases", "absent"], "no case and no recording"),
-        (["check", "numpy", "--json", "absent/report.json"], "cannot be written"),
+        (["check", "numpy", "--cases", "absent"], "no case 'absent' and no such file or folder"),
+        (["check", "numpy", "--cases", "."], "no case and no recording"),
+        (["check", "numpy", "--golden", "--json", "absent/report.json"], "cannot be written"),
         (["explain", "nobody"], "no case 'nobody'"),
         (["explain", "one-object-one"], "did you mean"),
         (["explain", "mine.py"], "not JSON"),
@@ -250,16 +373,9 @@ def test_explain_takes_a_small_file_and_says_why_a_bad_one_is_refused(capsys: py
     assert "image 0, truth 0: y is 1.0" in capsys.readouterr().out
 
 
-def test_the_command_runs_as_a_program_and_paints_nothing_into_a_pipe(tmp_path: Path) -> None:
-    program = [sys.executable, "-c", "import sys; from regionloss_suite.cli import main; sys.exit(main())"]
-    roots = os.pathsep.join(sys.path)
-    ran = subprocess.run(
-        [*program, "check", "mine:Crashes"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": roots},
-    )
+def test_the_command_runs_as_a_program_and_paints_nothing_into_a_pipe() -> None:
+    ran = program("regionloss check mine:Crashes --golden")
     assert ran.returncode == 3, ran.stderr
     assert "\x1b" not in ran.stdout
+    assert ran.stderr == "", "progress is for a terminal"
     assert ran.stderr == ""

@@ -17,7 +17,7 @@ from regionloss_suite.coverage import holds
 from regionloss_suite.judge import Judge
 from regionloss_suite.report import Report
 from regionloss_suite.reports.failing import answered
-from regionloss_suite.test_properties import trials
+from regionloss_suite.trials import trials
 
 CASES = [case for case in load_cases() if case.batch.predictions.size < 2000]
 

@@ -13,11 +13,11 @@ def render(report: Report) -> list[str]:
     for verdict, followers in report.folded():
         if verdict.verdict != "deviating":
             continue
-        said = [str(verdict.first or verdict.reason)]
-        said += [f"looks like {verdict.looks_like}"] if verdict.looks_like else []
+        said = [verdict.sentence, verdict.reason]
+        said += [f"reproduce: {verdict.reproduce}"] if verdict.reproduce else []
         said += [f"followed by {', '.join(follower.clause for follower in followers)}"] if followers else []
         title = f"{report.adapter}: {verdict.clause} ({verdict.level})"
-        lines.append(_command(_COMMANDS[verdict.level], title, "\n".join(said)))
+        lines.append(_command(_COMMANDS[verdict.level], title, "\n".join(line for line in said if line)))
     lines += [_command("error", f"{report.adapter}: expected deviations", said) for said in report.stale]
     for case, trace in report.crashes.items():
         last = (trace.strip().splitlines() or ["crashed"])[-1]

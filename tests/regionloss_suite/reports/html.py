@@ -70,6 +70,7 @@ def _head(report: Report) -> list[str]:
         f'<li class="{name}"><b>{count}</b> {MARKS[name][0]} {name}</li>' for name, count in report.counts.items()
     ]
     about = f"profile <code>{safe(report.profile)}</code> · {len(report.verdicts)} clauses · {report.cases} cases"
+    about += f" · {report.properties} properties" if report.properties else ""
     return [
         f"<header><h1>{safe(report.adapter)}</h1>",
         f'<p class="outcome {kind}">{mark} {report.outcome}</p>',
@@ -108,11 +109,14 @@ def _block(verdict: Verdict, followers: list[Verdict], places: dict[str, str]) -
         f"<p>{set_in_html(sentence(verdict.clause))}</p>",
     ]
     if verdict.first is not None:
-        lines.append(f"<p><code>{safe(str(verdict.first))}</code></p>")
+        lines.append(f"<p><code>{safe(verdict.found)}</code> · case <code>{safe(verdict.first.case)}</code></p>")
     if verdict.looks_like:
         lines.append(f"<p>Looks like {safe(verdict.looks_like)}.</p>")
     if verdict.reason:
         lines.append(f"<p>{safe(verdict.reason)}</p>")
+    commands = [safe(command) for command in (verdict.reproduce, verdict.explain) if command]
+    if commands:
+        lines.append(f'<pre tabindex="0">{"<br>".join(commands)}</pre>')
     if verdict.clause in places:
         lines.append(f'<p><a href="#{places[verdict.clause]}">See where</a></p>')
     if followers:

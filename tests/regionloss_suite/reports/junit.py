@@ -16,13 +16,16 @@ _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 def render(report: Report) -> str:
     """The XML text.
 
-    A MUST that deviates is a failure, a crash an error, an expectation to settle a failure.
+    A MUST that deviates by itself is a failure, a crash an error, an expectation to settle a failure.
+    What only follows from a failure is skipped and points to it, so that one mistake counts once.
     What does not decide is skipped with its reason: not answerable, expected to deviate, SHOULD and MAY.
     """
     suite = ElementTree.Element("testsuite", name=_text(f"regionloss {report.adapter}"))
     _properties(suite, {"adapter": report.adapter, "profile": report.profile, "regionloss": report.version})
+    failures = {verdict.clause: followers for verdict, followers in report.folded() if _fails(verdict)}
+    folded = {follower.clause: root for root, followers in failures.items() for follower in followers}
     for verdict in report.verdicts:
-        _verdict(suite, verdict)
+        _verdict(suite, verdict, folded.get(verdict.clause, ""))
     for said in report.stale:
         case = ElementTree.SubElement(
             suite, "testcase", classname="expected deviations", name=_text(said.split(" ")[0])
@@ -40,24 +43,29 @@ def render(report: Report) -> str:
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
-def _verdict(suite: ElementTree.Element, verdict: Verdict) -> None:
+def _fails(verdict: Verdict) -> bool:
+    return verdict.verdict == "deviating" and verdict.level == "MUST"
+
+
+def _verdict(suite: ElementTree.Element, verdict: Verdict, root: str) -> None:
+    """One test case; `root` is the clause that fails and that this one only follows from, or an empty text."""
     case = ElementTree.SubElement(
         suite, "testcase", classname=_text(chapter(verdict.clause)), name=_text(verdict.clause)
     )
     told = {"clause": verdict.clause, "level": verdict.level, "verdict": verdict.verdict, "cases": str(verdict.cases)}
     told |= {"follows": verdict.follows} if verdict.follows else {}
     _properties(case, told)
-    if verdict.verdict == "deviating":
-        message = f"follows from {verdict.follows} · " if verdict.follows else ""
-        message += str(verdict.first or verdict.reason)
-        details = [sentence(verdict.clause), message]
-        details += [f"looks like {verdict.looks_like}"] if verdict.looks_like else []
-        if verdict.level == "MUST":
-            failure = ElementTree.SubElement(case, "failure", type="deviating", message=_text(message))
-            failure.text = _text("\n".join(details))
-        else:
-            message = f"deviates, which a {verdict.level} does not decide · {message}"
-            ElementTree.SubElement(case, "skipped", message=_text(message))
+    if root:
+        ElementTree.SubElement(case, "skipped", message=_text(f"follows from {root} · {verdict.sentence}"))
+    elif _fails(verdict):
+        details = [sentence(verdict.clause), verdict.sentence, str(verdict.first or ""), verdict.reason]
+        details += [f"reproduce: {verdict.reproduce}"] if verdict.reproduce else []
+        details += [f"explain: {verdict.explain}"] if verdict.explain else []
+        failure = ElementTree.SubElement(case, "failure", type="deviating", message=_text(verdict.sentence))
+        failure.text = _text("\n".join(line for line in details if line))
+    elif verdict.verdict == "deviating":
+        message = f"deviates, which a {verdict.level} does not decide · {verdict.sentence}"
+        ElementTree.SubElement(case, "skipped", message=_text(message))
     elif verdict.verdict != "conforming":
         ElementTree.SubElement(case, "skipped", message=_text(f"{verdict.verdict}: {verdict.reason}"))
 

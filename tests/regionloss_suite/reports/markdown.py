@@ -20,7 +20,8 @@ def render(report: Report) -> str:
         f"### {mark} {code(report.adapter)} as {code(report.profile)}: {report.outcome}",
         "",
         f"{len(report.verdicts)} clauses: {counts or 'none judged'}; {report.cases} cases; "
-        f"regionloss {code(report.version)}",
+        + (f"{report.properties} properties; " if report.properties else "")
+        + f"regionloss {code(report.version)}",
     ]
     leading = [(verdict, followers) for verdict, followers in report.folded() if verdict.verdict == "deviating"]
     leading.sort(key=lambda pair: ("MUST", "SHOULD", "MAY").index(pair[0].level))
@@ -50,6 +51,8 @@ def _row(verdict: Verdict, followers: list[Verdict]) -> str:
     found = code(str(verdict.first or verdict.reason))
     if verdict.looks_like:
         found += f"<br>looks like {code(verdict.looks_like)}"
+    if verdict.reproduce:
+        found += f"<br>{code(verdict.reproduce)}"
     if followers:
         found += f"<br>{len(followers)} more follow{'s' * (len(followers) == 1)} from it"
     required = sentence(verdict.clause).replace("|", r"\|")

@@ -45,7 +45,7 @@ def from_json(data: dict[str, Any]) -> Report:
         adapter=data["adapter"],
         profile=data["profile"],
         cases=data["cases"],
-        verdicts=[_verdict(entry) for entry in data["verdicts"]],
+        verdicts=[verdict_from_json(entry) for entry in data["verdicts"]],
         crashes=data["crashes"],
         notes=tuple(data.get("notes", ())),
         stale=tuple(data.get("stale", ())),
@@ -53,7 +53,8 @@ def from_json(data: dict[str, Any]) -> Report:
     )
 
 
-def _verdict(entry: dict[str, Any]) -> Verdict:
+def verdict_from_json(entry: dict[str, Any]) -> Verdict:
+    """What `Verdict.to_json` wrote."""
     known = _known(Verdict, entry)
     if "first" in known:
         known["first"] = Difference(**{k: _number(v) for k, v in _known(Difference, known["first"]).items()})
