@@ -76,7 +76,7 @@ def _seen(first: Difference) -> list[str]:
     got, expected = first.got, first.expected
     if not isinstance(got, str) and not isinstance(expected, str):
         digits = _digits(got, expected)
-        got, expected = f"{got:.{digits}g}", f"{expected:.{digits}g}"
+        got, expected = (f"{number:#.{digits}g}".rstrip(".") if number else "0" for number in (got, expected))
     within = "" if first.bound is None else f" ± {_short(first.bound)}" if first.bound else " exactly"
     what = "" if first.quantity == "error" else f"{first.quantity} "  # a refusal or a crash speaks for itself
     return [*([", ".join(place)] if place else []), f"{what}{got}, expected {expected}{within}"]
@@ -87,7 +87,7 @@ def _digits(one: float, other: float) -> int:
     apart, largest = abs(one - other), max(abs(one), abs(other))
     if not math.isfinite(apart) or not apart:
         return 4
-    return min(17, max(4, 2 + math.ceil(math.log10(largest / apart))))
+    return min(17, max(4, 1 + math.ceil(math.log10(largest / apart))))
 
 
 def _short(bound: float) -> str:

@@ -1,4 +1,4 @@
-"""Judging from Python: `check_loss`, and the decorator that puts the golden suite into a user's own test file."""
+"""Judging from Python: `check_loss`, and the decorator that puts the whole suite into a user's own test file."""
 
 from __future__ import annotations
 
@@ -73,9 +73,37 @@ def test_body(clause) -> None:
     assert clause.id != "noobj.max-iou", "the body ran"
 """
 
+WHOLE = (
+    TESTS.split("@conforms")[0]
+    + """
+ran = []
 
-def ran(folder: Path, *arguments: str) -> str:
-    (folder / "test_mine.py").write_text(TESTS)
+
+@conforms(Right())
+def test_whole(clause):
+    ran.append(clause.id)
+
+
+@conforms(NoSmallBoxWeight(), expected={"coord.small-box-weight": "trained without it"})
+def test_whole_expected() -> None: ...
+
+
+@conforms(NoSmallBoxWeight())
+def test_whole_wrong() -> None: ...
+
+
+@conforms(Right(), golden=True)
+def test_golden() -> None: ...
+
+
+def test_the_body_ran_for_clauses_alone():
+    assert ran and all("." in clause for clause in ran)
+"""
+)
+
+
+def ran(folder: Path, *arguments: str, tests: str = TESTS) -> str:
+    (folder / "test_mine.py").write_text(tests)
     command = [sys.executable, "-m", "pytest", "-rA", "-p", "no:cacheprovider", "-p", "regionloss_suite.plugin"]
     done = subprocess.run(
         [*command, *arguments, "test_mine.py"],
@@ -107,8 +135,8 @@ def test_a_wrong_loss_fails_with_the_place_and_what_it_looks_like(output: str) -
     failed = lines(output, "test_wrong", "FAILED")
     named = [line for line in failed if "[coord.small-box-weight]" in line]
     assert len(named) == 1
-    assert "cell (1, 1), anchor 0 · tx gradient" in named[0]
-    assert "looks like small_box_exponent = 0" in named[0]
+    assert "cell (0, 0), anchor 0 · tx gradient" in named[0]
+    assert "looks like profiles darknet-2016" in named[0]
     assert any("follows from coord.small-box-weight" in line for line in failed)
     assert lines(output, "test_wrong", "PASSED")
 
@@ -139,6 +167,48 @@ def test_the_body_runs_where_a_clause_is_met(output: str) -> None:
     failed = lines(output, "test_body", "FAILED")
     assert len(failed) == 1
     assert "[noobj.max-iou] - AssertionError: the body ran" in failed[0]
+
+
+#: Three properties, in their names as tests: one that a missing weight breaks, and two that it does not.
+BROKEN = "darknet-float32-cpu-the-gradient-of-tw-and-th-agrees-with-the-reference"
+HELD = ("darknet-float32-cpu-padding-changes-nothing", "darknet-float32-cpu-the-same-question-has-the-same-answer")
+
+
+def test_the_decorator_tries_the_properties_too(tmp_path: Path) -> None:
+    chosen = " or ".join([BROKEN, *HELD, "coord.small-box-weight", "body_ran", "noobj.max-iou"])
+    output = ran(tmp_path, "-k", chosen, tests=WHOLE)
+    for name in (BROKEN, *HELD):
+        assert f"PASSED test_mine.py::test_whole[{name}]" in output
+    assert "PASSED test_mine.py::test_the_body_ran_for_clauses_alone" in output
+    assert lines(output, "test_golden", "PASSED"), "the clauses are there"
+    assert not any(name in line for line in lines(output, "test_golden", "PASSED") for name in (BROKEN, *HELD))
+    wrong = lines(output, "test_whole_wrong", "FAILED")
+    assert sorted(line.split("[")[1].split("]")[0] for line in wrong) == ["coord.small-box-weight", BROKEN]
+    assert f"PASSED test_mine.py::test_whole_wrong[{HELD[0]}]" in output
+    expected = lines(output, "test_whole_expected", "XFAIL")
+    assert len(expected) == len(wrong)
+    assert all("trained without it" in line for line in expected)
+
+
+@pytest.mark.parametrize("processes", ["0", "2"])
+def test_the_suite_as_a_package_runs_cases_and_properties(tmp_path: Path, processes: str) -> None:
+    (tmp_path / "mine.py").write_text(WHOLE)
+    chosen = " or ".join([*HELD, "noobj.max-iou"])
+    command = [sys.executable, "-m", "pytest", "--pyargs", "regionloss_suite", "-k", chosen, "-rA", "-n", processes]
+    command += ["--regionloss-adapter", "mine:Right", "-p", "no:cacheprovider", "-p", "regionloss_suite.plugin"]
+    command += ["-c", os.devnull, "--rootdir", str(tmp_path), "--import-mode=importlib"]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path]), "COLUMNS": "400"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "test_golden.py::test_clause[noobj.max-iou]" in done.stdout
+    for name in HELD:
+        assert f"test_properties.py::test_property[{name}]" in done.stdout
 
 
 def test_the_decorator_works_in_several_processes(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import sys
@@ -115,11 +116,11 @@ class Page(HTMLParser):
 
 def test_verdicts_are_folded_under_what_they_follow_on_the_terminal() -> None:
     lines = small().lines(colour=False)
-    at = next(number for number, line in enumerate(lines) if line.startswith("✗ coord.small-box-weight"))
-    assert lines[at + 1].strip() == str(departure())
-    assert lines[at + 2].strip() == "looks like profile darknet-2016"
-    assert lines[at + 3].strip() == "↳ ✗ assign.cell follows"
-    assert not any(line.startswith("✗ assign.cell") for line in lines)
+    said = "image 0, cell (1, 1), anchor 0 · ty gradient 1.000, expected 1.820 ± 3e-7 · looks like profile darknet-2016"
+    at = lines.index(f"✗ coord.small-box-weight deviates · {said}")
+    assert lines[at + 1 : at + 3] == [f"  first seen: case {CASE}, in float32", "  1 clause follows from it"]
+    assert any(line.startswith("✗ assign.cell ") and line.endswith("follows coord.small-box-weight") for line in lines)
+    assert not any(line.startswith("✗ assign.cell deviates") for line in lines)
     assert "note: Answers only its gradient." in lines
     assert lines[-1] == (
         "mine:Loss (profile darknet): not conforming · "
@@ -168,22 +169,68 @@ def test_junit_has_one_test_for_each_clause_with_its_id_and_level() -> None:
     assert suite is not None
     assert {name: suite.get(name) for name in ("tests", "failures", "errors", "skipped")} == {
         "tests": "6",
-        "failures": "2",
+        "failures": "1",
         "errors": "0",
-        "skipped": "3",
+        "skipped": "4",
     }
     case = next(one for one in suite.iter("testcase") if one.get("name") == "coord.small-box-weight")
     told = {one.get("name"): one.get("value") for one in case.iter("property")}
     assert told == {"clause": "coord.small-box-weight", "level": "MUST", "verdict": "deviating", "cases": "1"}
     failure = case.find("failure")
     assert failure is not None
-    assert failure.get("message") == str(departure())
+    assert "ty gradient 1.000, expected 1.820 ± 3e-7 · looks like" in (failure.get("message") or "")
     assert sentence("coord.small-box-weight") in (failure.text or "")
     skipped = {one.get("name"): one.find("skipped") for one in suite.iter("testcase")}
     assert skipped["decode.centre"] is None
     why = skipped["scale.potential"]
     assert why is not None
     assert why.get("message") == "not-answerable: no potential"
+    follower = skipped["assign.cell"]
+    assert follower is not None
+    assert (follower.get("message") or "").startswith("follows from coord.small-box-weight · assign.cell deviates")
+
+
+def test_junit_fails_a_must_that_only_follows_from_what_does_not_decide() -> None:
+    report = small()
+    report.verdicts = [
+        Verdict(clause="statistics.class", level="SHOULD", verdict="deviating", first=departure()),
+        Verdict(clause="decode.size", level="MUST", verdict="deviating", first=departure(), follows="statistics.class"),
+    ]
+    suite = ElementTree.fromstring(junit.render(report)).find("testsuite")
+    assert suite is not None
+    assert (suite.get("failures"), suite.get("skipped")) == ("1", "1")
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"got": 1.0, "expected": 1.0 + 2e-6}, "ty gradient 1.000000, expected 1.000002 ± 3e-7"),
+        ({"got": float("nan")}, "ty gradient nan, expected 1.820 ± 3e-7"),
+        ({"got": 0.25, "expected": 0.0, "bound": 0.0}, "ty gradient 0.2500, expected 0 exactly"),
+        ({"bound": 9.7e-8}, "ty gradient 1.000, expected 1.820 ± 1e-7"),
+        ({"bound": float("inf")}, "ty gradient 1.000, expected 1.820 ± inf"),
+        (
+            {"quantity": "error", "got": "an answer", "expected": "a refusal", "bound": None},
+            "an answer, expected a refusal",
+        ),
+    ],
+)
+def test_a_departure_is_told_with_as_many_digits_as_it_needs(changed: dict[str, object], said: str) -> None:
+    verdict = Verdict(clause="decode.size", level="MUST", verdict="deviating", first=departure(**changed))
+    assert verdict.sentence == f"decode.size deviates · image 0, cell (1, 1), anchor 0 · {said}"
+
+
+def test_commands_end_a_failure_and_survive_storage(tmp_path: Path) -> None:
+    report = small()
+    commands = {"reproduce": "regionloss check mine:Loss --cases x", "explain": "regionloss explain x"}
+    report.verdicts[3] = dataclasses.replace(report.verdicts[3], **commands)  # type: ignore[arg-type]
+    lines = report.lines(colour=False)
+    assert "  reproduce: regionloss check mine:Loss --cases x" in lines
+    assert "  explain: regionloss explain x" in lines
+    report.write_json(tmp_path / "report.json")
+    assert read_report(tmp_path / "report.json") == report
+    for text in (junit.render(report), html.render(report), markdown.render(report), "".join(annotate(report))):
+        assert "regionloss check mine:Loss --cases x" in text
 
 
 def test_junit_stays_xml_whatever_an_adapter_says() -> None:
@@ -209,7 +256,7 @@ def test_annotations_are_one_line_each_and_decode_to_what_was_said() -> None:
 def test_annotations_leave_out_what_only_follows_and_weigh_by_level() -> None:
     lines = annotate(small())
     assert [line.split(" ")[0] for line in lines] == ["::error", "::warning"]
-    assert lines[0].endswith("%0Alooks like profile darknet-2016%0Afollowed by assign.cell")
+    assert lines[0].endswith(f"looks like profile darknet-2016%0Afirst seen: case {CASE}%0Afollowed by assign.cell")
 
 
 def test_the_markdown_summary_fits_a_screen_and_quotes_the_clause() -> None:
@@ -431,7 +478,10 @@ def check(adapter: str, *options: str) -> int:
 def test_check_writes_every_form(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert check("NoSmallBoxWeight", *FORMS, "--github") == 1
     said = capsys.readouterr().out
-    assert "::error title=ported%3ANoSmallBoxWeight%3A coord.small-box-weight (MUST)::case" in said
+    assert (
+        "::error title=ported%3ANoSmallBoxWeight%3A coord.small-box-weight (MUST)::coord.small-box-weight deviates"
+        in said
+    )
     assert "note: A port." in said
     assert ElementTree.parse(folder / "r.xml").find("testsuite") is not None
     assert "coord.small-box-weight" in (folder / "r.md").read_text(encoding="utf-8")

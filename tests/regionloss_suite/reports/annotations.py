@@ -14,6 +14,7 @@ def render(report: Report) -> list[str]:
         if verdict.verdict != "deviating":
             continue
         said = [verdict.sentence, verdict.reason]
+        said += [f"first seen: case {verdict.first.case}"] if verdict.first is not None else []
         said += [f"reproduce: {verdict.reproduce}"] if verdict.reproduce else []
         said += [f"followed by {', '.join(follower.clause for follower in followers)}"] if followers else []
         title = f"{report.adapter}: {verdict.clause} ({verdict.level})"
