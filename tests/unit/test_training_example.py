@@ -53,15 +53,10 @@ def test_it_learns_and_draws_what_it_learned(tmp_path: Path) -> None:
     assert first["recall"] < 0.2
     assert last["recall"] > 0.7
     assert last["IoU"] > first["IoU"] + 0.4
-    for name, expected in (
-        ("boxes.png", {(255, 255, 255), (255, 159, 28), (46, 196, 182), (231, 29, 54), (95, 127, 255)}),
-        ("curves.png", {(255, 255, 255), (0, 0, 0)}),
-    ):
+    for name in ("boxes.png", "curves.png"):
         with Image.open(tmp_path / name) as picture:
             assert picture.format == "PNG"
-            colours = {colour for _, colour in picture.convert("RGB").getcolors(1 << 24)}
-        assert expected <= colours, name  # truths and the four classes; paper and the loss
-        assert len(colours) > 100, name
+            assert len(picture.convert("RGB").getcolors(1 << 24)) > 100, name
 
 
 def test_one_step_is_enough_to_draw(tmp_path: Path) -> None:
@@ -90,6 +85,20 @@ def test_boxes_are_read_as_the_loss_pays_them(train: Any) -> None:
     assert train.judge([found], [elsewhere]) == (pytest.approx(1 / 3, abs=1e-6), 0)
     assert train.judge([found[:0]], [truth]) == (0, 0)
     assert train.judge([found], [truth - np.array([[0, 0, 0, 0, 1]])]) == (0, 0)  # in its place, and another class
+
+
+@pytest.mark.usefixtures("train")
+def test_what_is_found_is_drawn_in_the_colour_of_its_class_and_truths_in_white(tmp_path: Path) -> None:
+    import pictures
+
+    truths = [np.array([[0.5, 0.5, 0.5, 0.25, 0]])]
+    found = [np.array([[0.5, 0.5, 0.75, 0.75, 1, 0.9]])]
+    pictures.draw_boxes(np.zeros((1, 3, 64, 64)), truths, found, tmp_path / "boxes.png")
+    with Image.open(tmp_path / "boxes.png") as sheet:
+        pixels = sheet.convert("RGB")
+        middle = 8 + 64  # a margin of 8, and two pixels for each of 64
+        colours = [pixels.getpixel((8 + 128 * left // 8, middle)) for left in (0, 1, 2, 3)]
+    assert colours == [(0, 0, 0), (46, 196, 182), (255, 255, 255), (0, 0, 0)]
 
 
 def test_the_most_confident_of_boxes_that_overlap_stays(train: Any) -> None:
