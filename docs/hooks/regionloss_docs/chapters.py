@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from functools import cache
 from html import escape
 from typing import Any
@@ -104,7 +105,12 @@ def _foot(clause: Clause, here: str) -> list[str]:
 def _code(excerpts: list[Excerpt]) -> list[str]:
     lines = ['<details class="abstract" data-search-exclude markdown="1">', "<summary>Show these lines</summary>", ""]
     for excerpt in excerpts:
-        lines += [f'```python title="{_spoken(excerpt)}" linenums="{excerpt.first}"', *excerpt.lines, "```", ""]
+        lines += [
+            f'```python title="{_spoken(excerpt)}" linenums="{excerpt.first}"',
+            textwrap.dedent("\n".join(excerpt.lines)),
+            "```",
+            "",
+        ]
     return [*lines, "</details>", ""]
 
 

@@ -36,9 +36,13 @@ def module(name: str) -> str:
             "",
             f'<div class="named-list">Implements {named}</div>',
             "",
+            '<div data-search-exclude markdown="1">',
+            "",
             '```python linenums="1"',
             source(name).rstrip(),
             "```",
+            "",
+            "</div>",
             "",
         ]
     )
