@@ -76,8 +76,8 @@ class TorchAdapter:
         if question.profile.truth_end != "x-zero":  # then rows alone do not say where a list ends
             counts = torch.tensor([len(table) for table in batch.truths], device=question.device)
             truths = PaddedTruths(rows_of(question, slots), counts)
-        loss = RegionLoss(batch.anchors, batch.classes, profile=question.profile, tree=batch.tree, path=self.path)
         try:
+            loss = RegionLoss(batch.anchors, batch.classes, profile=question.profile, tree=batch.tree, path=self.path)
             return steps(lambda given: loss(given, truths, images_seen=batch.images_seen), predictions, question)
         except PathError as error:
             raise CannotAnswer(str(error)) from error

@@ -17,6 +17,9 @@ from regionloss_suite.bench.gate import BatchCheck
 from regionloss_suite.bench.measure import Gate
 from regionloss_suite.bench.setting import Setting
 
+# PyTorch's compiler warns of its own parts when it is first imported.
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
+
 SETTING = Setting(images=2)
 GATE = Gate("cpu")
 
