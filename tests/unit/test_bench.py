@@ -10,6 +10,7 @@ import json
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -36,7 +37,8 @@ from regionloss_suite.bench.results import Results, ResultsError, read_results, 
 from regionloss_suite.bench.rounds import Effort, Spread, interleave, quantile, ratio, spread
 from regionloss_suite.bench.setting import Setting
 from regionloss_suite.bench.tables import goals_table
-from regionloss_suite.bench.torch_footprint import Footprint, footprint, launches_of, peak_of
+from regionloss_suite.bench.torch_clocks import between_events, queued
+from regionloss_suite.bench.torch_footprint import Footprint, footprint, launches_of, peak_of, waits_of
 from regionloss_suite.bench.units import digits, in_bytes, in_seconds, percent, times
 from regionloss_suite.cli import main
 
@@ -309,7 +311,7 @@ def test_the_comparators_conform() -> None:
 def test_cases_are_read_where_no_validator_is_installed() -> None:
     """As on the machine of `make bench-gpu`, which has what the benchmarks need and nothing else."""
     code = (
-        "import sys; sys.modules.update(jsonschema=None, mpmath=None);"
+        "import sys; sys.modules.update(jsonschema=None);"
         "from regionloss_spec import load_cases; import regionloss_suite.cli, regionloss_suite.bench.running;"
         "print(len(load_cases()) > 200)"
     )
@@ -611,6 +613,87 @@ def test_memory_above_the_gradient_is_what_is_held_besides() -> None:
     assert found.memory is not None
     assert 12000 + 4000 <= found.memory < 12000 + 4000 + 100  # a few bytes for numbers
     assert footprint(both, 4000, "cpu", heavy=True).memory is None
+
+
+# The clocks of CUDA, played without one.
+
+
+class FakeCuda:
+    """Writes down what is asked of the device, in order."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[str] = []
+        for name in ("synchronize", "_sleep"):
+            monkeypatch.setattr(torch.cuda, name, lambda *_, name=name: self.asked.append(name), raising=False)
+        outer = self
+
+        class Event:
+            def __init__(self, *, enable_timing: bool) -> None:
+                assert enable_timing
+
+            def record(self) -> None:
+                outer.asked.append("record")
+
+            def synchronize(self) -> None:
+                outer.asked.append("wait for the event")
+
+            def elapsed_time(self, other: object) -> float:
+                return 2.5  # milliseconds
+
+        monkeypatch.setattr(torch.cuda, "Event", Event)
+
+
+def test_events_time_the_call_alone_with_the_cache_flushed_and_the_device_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeCuda(monkeypatch)
+
+    class Flush:
+        def zero_(self) -> None:
+            fake.asked.append("flush")
+
+    given: list[object] = []
+
+    def call(one: object) -> None:
+        given.append(one)
+        fake.asked.append("call")
+
+    def before() -> str:
+        fake.asked.append("before")
+        return "the scalar"
+
+    cold = between_events(call, before, flush=Flush())  # type: ignore[arg-type]
+    assert cold() == 0.0025
+    assert fake.asked == ["before", "flush", "_sleep", "record", "call", "record", "wait for the event"]
+    assert given == ["the scalar"]
+    fake.asked.clear()
+    assert between_events(call)() == 0.0025
+    assert fake.asked == ["_sleep", "record", "call", "record", "wait for the event"]
+
+
+def test_the_host_waits_once_for_ten_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeCuda(monkeypatch)
+    readings = iter([5.0, 7.0])
+    monkeypatch.setattr("regionloss_suite.bench.torch_clocks.perf_counter", lambda: next(readings))
+    assert queued(lambda _: fake.asked.append("call"), lambda: fake.asked.append("before"))() == 0.2
+    assert fake.asked == ["before"] * 10 + ["synchronize"] + ["call"] * 10 + ["synchronize"]
+
+
+def test_waits_for_the_device_are_those_that_pytorch_warns_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    modes: list[object] = []
+    FakeCuda(monkeypatch)
+    monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+
+    def both() -> None:
+        for text in (
+            "called a synchronizing CUDA operation",
+            "something else",
+            "called a synchronizing CUDA operation",
+        ):
+            warnings.warn(text, stacklevel=1)
+
+    assert waits_of(both) == 2
+    assert modes == ["warn", 0]
+    assert not torch.is_warn_always_enabled()
 
 
 # The command.

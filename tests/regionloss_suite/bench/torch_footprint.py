@@ -48,7 +48,7 @@ def footprint(both: Call, gradient_bytes: int, device: str, *, heavy: bool = Fal
         heavy: whether it is too long for a profile of its operations, which tells the memory on the host.
     """
     if device == "cuda":
-        return Footprint(_peak_on_cuda(both) - gradient_bytes, None, _launches(both), _waits(both))
+        return Footprint(_peak_on_cuda(both) - gradient_bytes, None, _launches(both), waits_of(both))
     memory = None if heavy else _peak_on_host(both) - gradient_bytes
     return Footprint(memory, _fresh_pages(both))
 
@@ -114,7 +114,8 @@ def launches_of(events: list[dict[str, Any]]) -> int:
     return sum(event.get("cat") in ("kernel", "gpu_memcpy", "gpu_memset") for event in events)
 
 
-def _waits(both: Call) -> int:
+def waits_of(both: Call) -> int:
+    """The times that the host waited for the device, which PyTorch can be made to warn of."""
     torch.cuda.synchronize()
     mode, always = torch.cuda.get_sync_debug_mode(), torch.is_warn_always_enabled()
     with warnings.catch_warnings(record=True) as said:

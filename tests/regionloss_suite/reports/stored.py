@@ -8,8 +8,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import jsonschema
-
 from regionloss_suite.compare import Difference
 from regionloss_suite.report import Report
 from regionloss_suite.verdict import Verdict
@@ -27,6 +25,8 @@ def read_report(path: Path) -> Report:
     Raises:
         StoredReportError: the file cannot be read, or is something else.
     """
+    import jsonschema  # a run that reads no report needs no validator
+
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -72,5 +72,7 @@ def _number(value: Any) -> Any:
 
 
 @cache
-def _validator() -> jsonschema.Draft202012Validator:
+def _validator() -> Any:
+    import jsonschema
+
     return jsonschema.Draft202012Validator(json.loads(_SCHEMA.read_text(encoding="utf-8")))
