@@ -56,7 +56,7 @@ def torch_port() -> Port:
             rows.append(torch.cat([*centre, (right - left) / 416, (bottom - top) / 416, label], 1))
         t = outputs.permute(0, 3, 1, 2)
         classes = t.shape[1] // len(anchors) - 5
-        return loss_of(t, rows, anchors, classes, images_seen=images_seen).potential / len(t)
+        return loss_of(t, rows, anchors, classes, images_seen=images_seen) / len(t)
 
     return {"mean_loss": mean_loss}
 

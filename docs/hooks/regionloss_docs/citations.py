@@ -37,8 +37,9 @@ class Excerpt:
 
 
 def modules() -> list[str]:
-    """The modules of the NumPy reference, by file name."""
-    return sorted(path.name for path in REFERENCE.glob("*.py") if path.name != "__init__.py")
+    """The modules of the NumPy reference, by their paths in its package; the losses of PyTorch are not of it."""
+    paths = [path.relative_to(REFERENCE) for path in REFERENCE.rglob("*.py")]
+    return sorted(path.as_posix() for path in paths if path.parts[0] not in ("torch", "__init__.py"))
 
 
 @cache
