@@ -38,6 +38,7 @@ class Precision:
 
 _LARGEST = (2 - 2.0**-23) * 2.0**127
 
+#: `numerics.float64`, `numerics.float32`, `numerics.float16`, `numerics.bfloat16`.
 PRECISIONS = {
     "float64": Precision(
         "float64", 2.0**-53, 0.0, 2.0**-1022, (2 - 2.0**-52) * 2.0**1023, 2.0**-1022, (2 - 2.0**-52) * 2.0**1023
