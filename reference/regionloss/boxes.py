@@ -32,8 +32,8 @@ def decode(t: Array, anchors: Array) -> Array:
         `[4, A, H, W]`: centre x, centre y, width, height, fractions of the image.
     """
     _, _, height, width = t.shape
-    column = np.arange(width)
-    row = np.arange(height)[:, None]
+    column = np.arange(width, dtype=t.dtype)
+    row = np.arange(height, dtype=t.dtype)[:, None]
     with np.errstate(over="ignore"):  # an infinite size has IoU 0 with everything: iou.overflow
         return np.stack(
             [
@@ -66,7 +66,7 @@ def iou(boxes: Array, truth: Array) -> Array:
 def shape_iou(widths: Array, heights: Array, width: float, height: float) -> Array:
     """IoU of boxes that share one centre: shapes alone (`assign.anchor-shape`). Sizes in one unit, `[...]`."""
     here = np.zeros_like(widths)
-    return iou(np.stack([here, here, widths, heights]), np.array([0.0, 0.0, width, height]))
+    return iou(np.stack([here, here, widths, heights]), np.array([0.0, 0.0, width, height], dtype=here.dtype))
 
 
 def iou_slope(box: Array, truth: Array) -> Array:

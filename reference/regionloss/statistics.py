@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regionloss.boxes import sigmoid
-from regionloss.classes import Tree, class_probabilities, path_to_root
+from regionloss.classes import Tree, class_probabilities, path_to_root, probabilities
 from regionloss.decisions import Decisions
 from regionloss.terms import CLASSES, T_O
 from regionloss_spec import Profile
@@ -42,19 +42,11 @@ def statistics(t: Array, truths: list[Array], decisions: Decisions, profile: Pro
     """The numbers of darknet's statistics line for predictions `[N, A, 5+C, H, W]`."""
     z = np.moveaxis(t[:, :, CLASSES:], 2, 0)  # [C, N, A, H, W]
     p = class_probabilities(z, t[:, :, T_O], profile, tree)
-    b_o = _objectness(t, profile)
-    sure: list[float] = []
-    met: set[tuple[int, ...]] = set()
-    for match in decisions.matches:
-        again = match.predictor in met and profile.class_term == "logistic" and profile.class_collision == "accumulate"
-        # darknet counts a truth that adds its class to another's, but not its probability.
-        sure.append(
-            0.0 if again else _sureness(p, int(truths[match.image][match.truth, 4]), match.predictor, profile, tree)
-        )
-        met.add(match.predictor)
-    if profile.ignored_class != "none":  # counted wherever MaxIOU is above the threshold, responsible or not
-        for place in map(tuple, np.argwhere((decisions.max_iou > profile.thresh) & (decisions.nearest >= 0))):
-            sure.append(_sureness(p, int(truths[place[0]][decisions.nearest[place], 4]), place, profile, tree))
+    b_o = objectness(t, profile)
+    sure = [
+        0.0 if again else _sureness(p, label, who, profile, tree)
+        for who, label, again in class_targets(truths, decisions, profile)
+    ]
     boxed = [match for match in decisions.matches if not decisions.boxless[match.image]]
     return Statistics(
         avg_iou=_mean([match.iou for match in boxed]),
@@ -64,6 +56,25 @@ def statistics(t: Array, truths: list[Array], decisions: Decisions, profile: Pro
         avg_recall=_mean([float(match.iou > 0.5) for match in boxed]),
         count=len(boxed),
     )
+
+
+def class_targets(
+    truths: list[Array], decisions: Decisions, profile: Profile
+) -> list[tuple[tuple[int, ...], int, bool]]:
+    """The class targets written (`statistics.class`): predictor, class, and whether only the count notices it.
+
+    darknet counts a truth that adds its class to another's, but not its probability.
+    """
+    found: list[tuple[tuple[int, ...], int, bool]] = []
+    met: set[tuple[int, ...]] = set()
+    for match in decisions.matches:
+        again = match.predictor in met and profile.class_term == "logistic" and profile.class_collision == "accumulate"
+        found.append((match.predictor, int(truths[match.image][match.truth, 4]), again))
+        met.add(match.predictor)
+    if profile.ignored_class != "none":  # counted wherever MaxIOU is above the threshold, responsible or not
+        for place in map(tuple, np.argwhere((decisions.max_iou > profile.thresh) & (decisions.nearest >= 0))):
+            found.append((place, int(truths[place[0]][decisions.nearest[place], 4]), False))
+    return found
 
 
 def printed_cost(delta: Array) -> float:
@@ -77,13 +88,13 @@ def printed_cost(delta: Array) -> float:
     return float(running[-1]) if running.size else 0.0
 
 
-def _objectness(t: Array, profile: Profile) -> Array:
+def objectness(t: Array, profile: Profile) -> Array:
+    """b_o of all predictors, `[N, A, H, W]`; the raw output where darknet leaves it so."""
     if profile.objectness == "logistic":
         return sigmoid(t[:, :, T_O])
     if profile.class_term != "cross-entropy":
         return t[:, :, T_O]
-    classes = class_probabilities(np.moveaxis(t[:, :, CLASSES:], 2, 0), t[:, :, T_O], profile, None)
-    return np.asarray(1 - classes.sum(axis=0))
+    return np.asarray(probabilities(np.moveaxis(t[:, :, T_O:], 2, 0))[0])
 
 
 def _sureness(p: Array, label: int, who: tuple[int, ...], profile: Profile, tree: Tree | None) -> float:

@@ -118,6 +118,20 @@ def object_term(t: Array, truths: list[Array], anchors: Array, decisions: Decisi
 def class_term_of_all(t: Array, truths: list[Array], decisions: Decisions, profile: Profile, tree: Tree | None) -> Term:
     """λ_class times the class term of every predictor that answers for a class (`class.only-responsible`)."""
     term = Term.zero(t)
+    for (n, k, j, i), true_classes, weight in class_payers(t, truths, decisions, profile):
+        value, gradient, delta = class_term(
+            t[n, k, CLASSES:, j, i], t[n, k, T_O, j, i], true_classes, weight, profile, tree
+        )
+        term.value[n, k, j, i] += value
+        term.gradient[n, k, CLASSES:, j, i] += gradient
+        term.delta[n, k, CLASSES:, j, i] += delta
+    return term
+
+
+def class_payers(
+    t: Array, truths: list[Array], decisions: Decisions, profile: Profile
+) -> list[tuple[tuple[int, int, int, int], list[int], float]]:
+    """Who answers for a class: the predictor, the true classes in the order of the truths, and the weight."""
     labels: dict[tuple[int, int, int, int], list[int]] = {}
     pays: list[tuple[tuple[int, int, int, int], list[int], float]] = []
     for match in decisions.matches:
@@ -132,14 +146,7 @@ def class_term_of_all(t: Array, truths: list[Array], decisions: Decisions, profi
             label = int(truths[n][decisions.nearest[n, k, j, i], 4])
             by = float(sigmoid(t[n, k, T_O, j, i])) if profile.ignored_class == "by-objectness" else 1.0
             pays.append(((int(n), int(k), int(j), int(i)), [label], profile.class_weight * by))
-    for (n, k, j, i), true_classes, weight in pays:
-        value, gradient, delta = class_term(
-            t[n, k, CLASSES:, j, i], t[n, k, T_O, j, i], true_classes, weight, profile, tree
-        )
-        term.value[n, k, j, i] += value
-        term.gradient[n, k, CLASSES:, j, i] += gradient
-        term.delta[n, k, CLASSES:, j, i] += delta
-    return term
+    return pays
 
 
 def _size_residual(t_size: float, size: float, cells: int, anchor: float, profile: Profile) -> tuple[float, float]:

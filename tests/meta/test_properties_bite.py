@@ -321,7 +321,7 @@ def test_a_scalar_alone_is_judged_by_its_differences() -> None:
         return Answer(potential=RIGHT.answer(dataclasses.replace(question, profile=profile)).potential)
 
     prop = PROPERTIES["the loss moves with each block of outputs as its terms do"]
-    outcome = attempt(prop, Scalar(five_times_the_objectness_squared), DARKNET, "float64", examples=BATCHES)
+    outcome = attempt(prop, Scalar(five_times_the_objectness_squared), DARKNET, "float64", examples=3 * BATCHES)
     assert outcome.first is not None
     assert outcome.first.quantity.startswith("change of the potential")
 

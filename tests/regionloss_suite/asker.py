@@ -16,7 +16,7 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from regionloss import evaluate
-from regionloss.bounds import PRECISIONS, ROUNDINGS
+from regionloss.bounds import PRECISIONS, adding
 from regionloss_adapters import Adapter, AdapterError, Answer, CannotAnswer, Question, Refused
 from regionloss_spec import Batch, Case, Profile, profile_names
 from regionloss_spec.case import Expected
@@ -196,14 +196,12 @@ class Asker:
         That is another clause's matter than a relation between two answers.
         """
         precision = PRECISIONS[self.dtype]
-        relative = ROUNDINGS * precision.unit + precision.output
+        relative = precision.rounding + precision.output
         return np.asarray(relative * sum(np.abs(answer) for answer in answers))
 
     def rounding_of_sum(self, asked: Asked, *numbers: float) -> float:
-        """The same for terms and potentials, which are sums over the predictors of a batch."""
-        images, anchors, _, height, width = asked.result.t.shape
-        summands = 1 + float(np.sqrt(images * anchors * height * width))
-        return ROUNDINGS * PRECISIONS[self.dtype].unit * summands * sum(abs(number) for number in numbers)
+        """The same for terms and potentials, which are sums over the elements of a batch."""
+        return adding(asked.result.t.size, sum(abs(number) for number in numbers), PRECISIONS[self.dtype])
 
     def _expect(self, answer: Answer) -> None:
         """Raise `Unanswered` where an answer lacks what is needed, or everything."""

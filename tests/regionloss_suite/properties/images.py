@@ -88,11 +88,12 @@ def the_smallest_grid_is_computed_like_any_other(asker: Asker, data: st.DataObje
 def a_sum_of_many_small_terms_does_not_stop_growing(asker: Asker, data: st.DataObject) -> None:
     """Thousands of predictors on an empty picture: in a half format a running sum would no longer notice them.
 
-    No two are equal: the errors of adding equal numbers one by one do not cancel, and grow faster than their bound.
+    Often all are equal, whose roundings do not cancel when they are added one by one.
     """
     cells = data.draw(st.sampled_from((48, 64)))
     t = np.zeros((1, 6, cells, cells))
-    t[:, 4] = np.random.default_rng(data.draw(st.integers(0, 2**16))).normal(size=(cells, cells))
+    values = np.random.default_rng(data.draw(st.integers(0, 2**16))).normal(size=(cells, cells))
+    t[:, 4] = values[0, 0] if data.draw(st.booleans()) else values
     empty, tree = (np.zeros((0, 5)),), (-1,) if asker.profile.class_term == "tree" else None
     limit = 10 * asker.profile.prior_until
     asker.ask(Batch(quantised(t, asker.dtype), empty, np.ones((1, 2)), 1, limit, tree)).conforms(_TOTALS)
