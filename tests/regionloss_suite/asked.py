@@ -17,7 +17,7 @@ from regionloss_adapters import Answer
 from regionloss_spec import Batch, Case, Profile, load_clauses
 from regionloss_spec.clause import BLOCKS, STATES, TERMS, View
 from regionloss_suite.compare import Comparison, Difference
-from regionloss_suite.margins import unsettled
+from regionloss_suite.knife_edges import too_many, unsettled
 
 Array = NDArray[Any]
 
@@ -206,8 +206,8 @@ class Asked:
 
     @property
     def needs_skipping(self) -> bool:
-        """Whether decisions are open of which a comparison does not accept every outcome by itself."""
-        return len(self.edges) > 1 or not {"threshold", "cell border", "anchor"}.issuperset(self.edges)
+        """Whether decisions are open that can come out in more ways than a comparison tries."""
+        return bool(self.edges) and too_many(self.result, self.bounds, PRECISIONS[self.dtype])
 
 
 def _rank(view: View) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -17,7 +18,7 @@ from regionloss_adapters import Answer
 from regionloss_adapters.numpy_reference import indicators
 from regionloss_spec import Case
 from regionloss_spec.clause import TERMS, View
-from regionloss_suite.knife_edges import other_answers
+from regionloss_suite.accepted import Accepted
 
 Array = NDArray[Any]
 
@@ -99,8 +100,8 @@ class Comparison:
         self.result = reference_of(case)
         #: How far the answer may be from the reference; for a case that is no recording, the whole bound.
         self.bounds = _reference_bounds(case, dtype)
-        #: The rounding of the expected numbers themselves: a recording carries that of a float32 program.
-        self._recording = _reference_bounds(case, "float32") if case.recorded else None
+        recording = _reference_bounds(case, "float32") if case.recorded else None
+        self._accepted = Accepted(case, self.result, dtype, self.bounds, recording)
 
     def answers(self, view: View) -> bool:
         """Whether the answer says anything that the view looks at."""
@@ -111,7 +112,7 @@ class Comparison:
             "term": given.terms is not None,
             "indicator": given.responsible is not None or given.ignored is not None,
             "potential": given.potential is not None,
-            "printed cost": given.printed_cost is not None and self._expected_cost() is not None,
+            "printed cost": given.printed_cost is not None and self._accepted.cost is not None,
             "statistics": given.statistics is not None,
             "error": False,
             "everything": any(
@@ -134,15 +135,15 @@ class Comparison:
             case "indicator":
                 return self._indicator()
             case "potential":
-                others = [other.potential for other in self._other_answers]
                 return self._number(
-                    "potential", self.answer.potential, self._potential(), self.bounds.potential, others
+                    "potential",
+                    self.answer.potential,
+                    self.case.expected.potential,
+                    lambda result: result.potential,
+                    lambda limits: limits.potential,
                 )
             case "printed cost":
-                others = [other.printed_cost for other in self._other_answers]
-                return self._number(
-                    "printed cost", self.answer.printed_cost, self._expected_cost(), self._cost_bound(), others
-                )
+                return self._printed_cost()
             case "statistics":
                 return self._statistics()
             case _:
@@ -155,46 +156,16 @@ class Comparison:
         found = (self.difference(view) for view in views)
         return next((difference for difference in found if difference is not None), None)
 
-    @cached_property
-    def _other_answers(self) -> list[Result]:
-        precision = PRECISIONS["float32"] if self.case.recorded else PRECISIONS[self.dtype]
-        limits = self._recording or self.bounds
-        others = other_answers(self.case.batch, self.result, limits, precision)
-        return [self.result, *others] if others else []
-
-    @cached_property
-    def _expected_gradient(self) -> Array:
-        return self.result.gradient if self.case.expected.gradient is None else self.case.expected.gradient
-
-    @cached_property
+    @property
     def gradient_bound(self) -> Array:
         """How far each gradient element may be from what is expected, `[N, A*(5+C), H, W]`."""
-        return self.bounds.gradient + (0.0 if self._recording is None else self._recording.gradient)
-
-    @cached_property
-    def _on_edge(self) -> Array:
-        """The elements that some knife edge of the batch changes, bool `[N, A*(5+C), H, W]`."""
-        edge = np.zeros(self.result.gradient.shape, dtype=bool)
-        for other in self._other_answers:
-            edge |= other.gradient != self.result.gradient
-        return edge
-
-    def _bound_of(self, other: Result) -> Array:
-        """The bound of an answer on the other side of a knife edge, where other elements are structural zeros."""
-        limit = bounds(other, PRECISIONS[self.dtype]).gradient
-        return limit if self._recording is None else limit + bounds(other, PRECISIONS["float32"]).gradient
+        return self._accepted.gradient_bound
 
     @cached_property
     def wrong(self) -> Array:
-        """Elements of the gradient outside their bounds, bool `[N, A, 5+C, H, W]`."""
+        """Elements of the gradient that no conforming loss answers, bool `[N, A, 5+C, H, W]`."""
         got = np.asarray(self.answer.gradient, dtype=np.float64)
-        close = np.abs(got - self._expected_gradient) <= self.gradient_bound  # false where the answer is NaN
-        beyond = np.abs(self._expected_gradient) > PRECISIONS[self.dtype].largest
-        close |= beyond & (got == np.copysign(np.inf, self._expected_gradient))
-        if not close.all():
-            for other in self._other_answers:
-                close |= self._on_edge & (np.abs(got - other.gradient) <= self._bound_of(other))
-        return np.asarray(~close).reshape(self.result.t.shape)
+        return self._accepted.outside(got).reshape(self.result.t.shape)
 
     def _region(self, view: View) -> Array:
         """The elements that a gradient view looks at, bool `[N, A, 5+C, H, W]`."""
@@ -207,8 +178,8 @@ class Comparison:
     def _gradient(self, region: Array) -> Difference | None:
         """The first wrong element of a region, in the order image, row, column, anchor, channel."""
         got = np.asarray(self.answer.gradient)
-        if got.shape != self._expected_gradient.shape:
-            shapes = str(list(got.shape)), str(list(self._expected_gradient.shape))
+        if got.shape != self._accepted.gradient.shape:
+            shapes = str(list(got.shape)), str(list(self._accepted.gradient.shape))
             return self._say("shape of the gradient", *shapes)
         places = np.argwhere(np.moveaxis(self.wrong & region, (3, 4), (1, 2)))  # image, row, column, anchor, channel
         if not len(places):
@@ -222,7 +193,7 @@ class Comparison:
             dtype=self.dtype,
             quantity=f"{name} gradient",
             got=float(got.reshape(by_channel)[place]),
-            expected=float(self._expected_gradient.reshape(by_channel)[place]),
+            expected=float(self._accepted.gradient.reshape(by_channel)[place]),
             bound=float(self.gradient_bound.reshape(by_channel)[place]),
             image=image,
             row=row,
@@ -243,48 +214,43 @@ class Comparison:
         return where
 
     def _term(self, name: str) -> Difference | None:
-        terms = self.case.expected.terms or self.result.term_values
-        given = (self.answer.terms or {}).get(name, float("nan"))
-        others = [other.term_values[name] for other in self._other_answers]
-        return self._number(f"term {name}", given, terms[name], self.bounds.terms[name], others)
-
-    def _potential(self) -> float:
-        said = self.case.expected.potential
-        return self.result.potential if said is None else said
+        said = self.case.expected.terms
+        return self._number(
+            f"term {name}",
+            (self.answer.terms or {}).get(name, float("nan")),
+            said[name] if said else None,
+            lambda result: result.term_values[name],
+            lambda limits: limits.terms[name],
+        )
 
     def _number(
-        self, quantity: str, got: float | None, expected: float | None, bound: float, others: list[float]
+        self,
+        quantity: str,
+        got: float | None,
+        said: float | None,
+        of: Callable[[Result], float],
+        bound_of: Callable[[Bounds], float],
     ) -> Difference | None:
         assert got is not None
-        assert expected is not None
-        if math.isnan(got) and math.isnan(expected):
-            return None
-        if any(abs(got - accepted) <= bound for accepted in (expected, *others)):
-            return None
-        return self._say(quantity, float(got), float(expected), bound)
+        found = self._accepted.number(got, said, of, bound_of)
+        return None if found is None else self._say(quantity, float(got), *found)
 
-    def _expected_cost(self) -> float | None:
-        said = self.case.expected.printed_cost
-        return self.result.printed_cost if said is None else said
-
-    def _cost_bound(self) -> float:
-        limits = [self.bounds] if self._recording is None else [self.bounds, self._recording]
-        return sum(limit.printed_cost for limit in limits)
+    def _printed_cost(self) -> Difference | None:
+        got = self.answer.printed_cost
+        assert got is not None
+        found = self._accepted.printed_cost(got)
+        return None if found is None else self._say("printed cost", float(got), *found)
 
     def _statistics(self) -> Difference | None:
-        expected = self.case.expected.statistics or asdict(self.result.statistics)
         given = self.answer.statistics or {}
-        scale = PRECISIONS[self.dtype].unit * (64 + self.result.t.size)
-        for name, value in expected.items():
-            found = self._number(
-                f"statistics {name}", given.get(name, float("-inf")), value, scale * max(abs(value), 1e-3), []
-            )
-            if found is not None:
-                return found
-        return None
+        found = self._accepted.statistics(given)
+        if found is None:
+            return None
+        name, expected, bound = found
+        return self._say(f"statistics {name}", float(given.get(name, float("-inf"))), expected, bound)
 
     def _indicator(self) -> Difference | None:
-        accepted = [self._expected_indicators(), *(indicators(other.decisions) for other in self._other_answers)]
+        accepted = [self._expected_indicators(), *(indicators(other.decisions) for other in self._accepted.others)]
         for index, name in enumerate(("responsible", "ignored")):
             given = getattr(self.answer, name)
             if given is None or any(sorted(given) == sorted(answer[index]) for answer in accepted):

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regionloss import Result
-from regionloss.bounds import PRECISIONS, bounds
+from regionloss.bounds import PRECISIONS, statistics_bounds
 from regionloss.decisions import Match, anchor_fit
 from regionloss_spec import load_clauses
+from regionloss_suite.knife_edges import other_recalls
 
 Array = NDArray[Any]
 
@@ -143,7 +144,7 @@ def _shown(result: Result, images_seen: int) -> set[str]:
     at_match = np.array([above[match.predictor] for match in boxed], dtype=bool)
     predictors = [match.predictor for match in boxed]
     quiet_place = [tuple(place) for place in np.argwhere(decisions.ignored)]
-    sharp = iou_is_sharp(result, "float32")
+    sharp = _iou_is_sharp(result)
     alone = t.shape[2] == 6 and profile.class_term not in ("logistic", "squared-linear")  # softmax of one class is 1
     features = {
         "a predictor": t.size > 0,
@@ -209,17 +210,13 @@ def holds(dtype: str, values: Array) -> bool:
     return bool(exact.all())
 
 
-def iou_is_sharp(result: Result, dtype: str) -> bool:
-    """Whether the mean of the IoUs is not blurred by a tiny box, nor a recall by an IoU close to ½."""
-    precision = PRECISIONS[dtype]
-    matches = [match for match in result.decisions.matches if not result.decisions.boxless[match.image]]
-    if not matches:
+def _iou_is_sharp(result: Result) -> bool:
+    """Whether float32 knows the mean of the IoUs to a thousandth, or to a millionth, and which truths are recalled."""
+    mean, precision = result.statistics.avg_iou, PRECISIONS["float32"]
+    if np.isnan(mean):
         return True
-    errors = bounds(result, precision).max_iou
-    error = np.mean([errors[match.predictor] for match in matches])
-    close = any(abs(match.iou - 0.5) <= 64 * precision.unit for match in matches)
-    # As closely as the line is compared, whose numbers have no bounds of their own.
-    return bool(error <= (64 + result.t.size) * precision.unit * max(result.statistics.avg_iou, 1e-3)) and not close
+    known = statistics_bounds(result, precision)["avg_iou"] <= 1e-3 * max(mean, 1e-3)
+    return known and len(other_recalls(result, precision)) == 1
 
 
 def _collisions(matches: list[Match]) -> list[tuple[Match, Match]]:

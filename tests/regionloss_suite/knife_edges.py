@@ -1,123 +1,139 @@
-"""Decisions that the tested precision cannot settle, and the answers that are then accepted as well.
-
-A margin of exactly zero is no knife edge where the numbers compared are exact in the tested precision, or come from the
-very same numbers: such a tie is settled by its clause. A margin smaller than the rounding of what is compared may fall
-either way in a correct implementation.
-"""
+"""The answers that are accepted as well where the tested precision cannot settle a decision of a batch."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from itertools import combinations, islice, product
+from math import prod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from regionloss import Result
-from regionloss.bounds import ROUNDINGS, Bounds, Precision
-from regionloss.boxes import iou
-from regionloss.decisions import Match, anchor_fit, conclude
+from regionloss.bounds import Bounds, Precision
+from regionloss.bounds.elementary import Overlap, decoded_overlap
+from regionloss.bounds.statistics import iou_errors
+from regionloss.decisions import Match, conclude
 from regionloss.loss import pay_terms
+from regionloss.terms import object_term
 from regionloss_spec import Batch
+from regionloss_suite.margins import Change, Open, exact, open_decisions
+
+Array = NDArray[Any]
+
+#: So many ways for the open decisions of a batch to come out are tried.
+OUTCOMES = 64
 
 
 def other_answers(batch: Batch, result: Result, bounds: Bounds, precision: Precision) -> list[Result]:
-    """The reference on the other side of every knife edge of a batch; empty when it has none."""
-    return [*_over_the_threshold(batch, result, bounds, precision), *_with_other_predictors(batch, result, precision)]
+    """The reference with every open decision of a batch taken otherwise, alone and together; empty if it has none."""
+    found = open_decisions(result, bounds, precision)
+    return [_decided(batch, result, changes) for changes in islice(_combinations(found), OUTCOMES)]
 
 
-def _over_the_threshold(batch: Batch, result: Result, bounds: Bounds, precision: Precision) -> list[Result]:
-    decisions, thresh = result.decisions, result.profile.thresh
-    margin = np.abs(decisions.max_iou - thresh)
-    close = (margin > 0) & (margin <= bounds.max_iou + precision.unit * thresh)
-    if result.profile.ignore == "none" or not close.any():
+def unsettled(result: Result, bounds: Bounds, precision: Precision) -> tuple[str, ...]:
+    """The kinds of the open decisions of a batch, one by one, with those of `other_slopes`."""
+    kinks = ("kink of the IoU" for match in result.decisions.matches if _moved_truths(result, match, precision))
+    return (*(decision.kind for decision in open_decisions(result, bounds, precision)), *kinks)
+
+
+def too_many(result: Result, bounds: Bounds, precision: Precision) -> bool:
+    """Whether the open decisions can come out in more ways than `other_answers` tries."""
+    decisions = open_decisions(result, bounds, precision)
+    return prod(1 + len(decision.others) for decision in decisions) > 1 + OUTCOMES
+
+
+def other_slopes(result: Result, precision: Precision) -> list[Result]:
+    """The reference with every edge of a truth that nearly meets one of its predictor's box moved to either side of it.
+
+    There the IoU has a kink, and where it is differentiated any slope between those on both sides is right.
+    """
+    found = []
+    for match in result.decisions.matches:
+        n, truth = match.image, _target(result, match)
+        for row in _moved_truths(result, match, precision):
+            truths = [rows.copy() for rows in result.truths]
+            truths[n][truth, :4] = row
+            paid = object_term(result.t, truths, result.anchors, result.decisions, result.profile)
+            found.append(dataclasses.replace(result, truths=truths, terms={**result.terms, "object": paid}))
+    return found
+
+
+def other_recalls(result: Result, precision: Precision) -> list[float]:
+    """Every share of truths with an IoU above ½ that rounding allows."""
+    boxed = [match for match in result.decisions.matches if not result.decisions.boxless[match.image]]
+    if not boxed:
         return []
-    sides = (np.nextafter(thresh, -1.0), np.nextafter(thresh, 2.0))
-    return [
-        _decided(batch, result, list(decisions.matches), np.where(close, side, decisions.max_iou)) for side in sides
-    ]
+    overlaps, errors = np.array([match.iou for match in boxed]), iou_errors(result, precision)
+    settled = (overlaps == 0.5) & [exact(result, match.predictor) for match in boxed]
+    close = (np.abs(overlaps - 0.5) <= errors) & ~settled
+    sure = int(np.count_nonzero((overlaps > 0.5) & ~close))
+    return [(sure + more) / len(boxed) for more in range(int(np.count_nonzero(close)) + 1)]
 
 
-def _with_other_predictors(batch: Batch, result: Result, precision: Precision) -> list[Result]:
-    """Every truth on an edge with each predictor that it may choose, one at a time, and all on their second choice."""
-    matches = list(result.decisions.matches)
-    others = {at: _other_choices(result, match, precision) for at, match in enumerate(matches)}
-    changes = [{at: choice} for at, choices in others.items() for choice in choices]
-    together = {at: choices[0] for at, choices in others.items() if choices}
-    if len(together) > 1:
-        changes.append(together)
-    return [
-        _decided(batch, result, [change.get(at, match) for at, match in enumerate(matches)], result.decisions.max_iou)
-        for change in changes
-    ]
+def _combinations(found: list[Open]) -> Iterator[tuple[Change, ...]]:
+    """What may come out otherwise: first one decision, then all of them, then any two, three and so on."""
+    yield from ((other,) for decision in found for other in decision.others)
+    if len(found) > 1:
+        yield tuple(decision.others[0] for decision in found)
+    for count in range(2, len(found) + 1):
+        for chosen in combinations(found, count):
+            yield from product(*(decision.others for decision in chosen))
 
 
-def _decided(batch: Batch, result: Result, choices: list[Match], max_iou: NDArray[np.float64]) -> Result:
+def _decided(batch: Batch, result: Result, changes: tuple[Change, ...]) -> Result:
     """The result with other decisions."""
-    decisions = conclude(
-        max_iou, result.decisions.nearest, choices, result.decisions.boxless, batch.images_seen, result.profile
-    )
-    decisions = dataclasses.replace(decisions, max_iou=result.decisions.max_iou)  # the target stays what it is
+    before = result.decisions
+    max_iou, nearest = before.max_iou.copy(), before.nearest.copy()
+    # Who is paid is settled anew: a truth may get back the predictor that another one leaves.
+    choices = [
+        match if before.boxless[match.image] else dataclasses.replace(match, pays_box=True) for match in before.matches
+    ]
+    for change in changes:
+        if change.what == "match":
+            choices[change.where] = change.value
+        else:
+            max_iou[change.where], nearest[change.where] = change.value
+    decisions = conclude(max_iou, nearest, choices, before.boxless, batch.images_seen, result.profile)
     terms = pay_terms(result.t, result.truths, result.anchors, decisions, result.profile, result.tree)
     return dataclasses.replace(result, decisions=decisions, terms=terms)
 
 
-def _other_choices(result: Result, match: Match, precision: Precision) -> list[Match]:
-    """The other predictors that a truth may choose in the tested precision."""
-    if result.decisions.boxless[match.image]:
+def _target(result: Result, match: Match) -> int:
+    """The truth that the target of a match is made with, -1 for none."""
+    if not match.pays_box or result.profile.object_target_gradient == "constant":
+        return -1
+    if result.profile.object_target == "iou":
+        return match.truth
+    return int(result.decisions.nearest[match.predictor]) if result.profile.object_target == "max-iou" else -1
+
+
+def _moved_truths(result: Result, match: Match, precision: Precision) -> list[Array]:
+    """The truth of a target, `[4]`, with its edges on either side of those of the box that they nearly meet."""
+    n, k, j, i = match.predictor
+    truth = _target(result, match)
+    if truth < 0:
         return []
-    reach = ROUNDINGS * precision.unit
-    row = result.truths[match.image][match.truth]
-    _, _, _, height, width = result.t.shape
-    cells = [
-        (j, i)
-        for j in _cells(row[1] * height, match.row, height, reach)
-        for i in _cells(row[0] * width, match.column, width, reach)
+    box, row = result.boxes[n][:, k, j, i], result.truths[n][truth, :4]
+    met = decoded_overlap(box, result.t[n, k, 2:4, j, i], row, precision)
+    places = [_sides(met, axis) for axis in (0, 1)]
+    if max(len(found) for found in places) == 1:
+        return []
+    return [
+        np.array([(left + right) / 2, (top + bottom) / 2, right - left, bottom - top])
+        for (left, right), (top, bottom) in product(*places)
     ]
+
+
+def _sides(met: Overlap, axis: int) -> list[tuple[float, float]]:
+    """Left and right of the truth, each on both sides of an edge of the box that it is as close to as rounding."""
+    mine, theirs = (side[axis] + np.array([-0.5, 0.5]) * side[axis + 2] for side in (met.box, met.truth))
+    beside = 2.0**-50 * max(np.abs(mine).max(), np.abs(theirs).max())
     found = []
-    for j, i in cells:
-        for k in _anchors(result, match, (j, i), reach):
-            if (k, j, i) != (match.anchor, match.row, match.column):
-                target = float(iou(result.boxes[match.image][:, k, j, i], row[:4]))
-                found.append(dataclasses.replace(match, anchor=k, row=j, column=i, iou=target, pays_box=True))
-    return found
-
-
-def _cells(place: float, cell: int, cells: int, reach: float) -> list[int]:
-    """The cell of a place, and the one beyond a border that the place hardly misses."""
-    border = round(place)
-    if not 0 < abs(place - border) <= reach * place:
-        return [cell]
-    beyond = border - 1 if cell == border else border
-    return [cell, beyond] if 0 <= beyond < cells else [cell]
-
-
-def _anchors(result: Result, match: Match, cell: tuple[int, int], reach: float) -> list[int]:
-    """The anchors that fit a truth best, up to the rounding of the fits."""
-    boxes, row = result.boxes[match.image], result.truths[match.image][match.truth]
-    fit = anchor_fit(*cell, row, boxes, result.anchors, result.profile)
-    best = int(np.argmax(fit))
-    predicted = not result.profile.anchor_choice.startswith("anchor")
-    sizes = np.abs(result.t[match.image, :, 2:4, *cell]).max() if predicted else 0.0
-    close = [int(k) for k in np.flatnonzero(fit >= fit[best] - 4 * reach * (1 + sizes))]
-    return [best] + [k for k in close if k != best and not _same_numbers(result, match, cell, best, k)]
-
-
-def _same_numbers(result: Result, match: Match, cell: tuple[int, int], one: int, other: int) -> bool:
-    """Whether a tie of two anchors is one for every implementation, because it compares the very same numbers."""
-    shapes, choice = result.anchors[[one, other]], result.profile.anchor_choice
-    _, _, _, height, width = result.t.shape
-    row = result.truths[match.image][match.truth]
-    if choice.startswith("predicted"):
-        outputs = result.t[match.image, [one, other], :4, *cell]
-        return bool((outputs[0] == outputs[1]).all() and (shapes[0] == shapes[1]).all())
-    if (shapes[0] == shapes[1]).all():
-        return True
-    in_image = shapes / [width, height]
-    shared = np.minimum(in_image, row[2:4])
-    if choice == "anchor-shape" and all((np.sort(pair[0]) == np.sort(pair[1])).all() for pair in (in_image, shared)):
-        return True  # the same factors, at most in the other order
-    boxes = result.boxes[match.image]
-    fit = anchor_fit(*cell, row, boxes, result.anchors, result.profile)
-    numbers = np.array([*shapes.ravel(), *row[:4]]) * 2.0**8
-    exact = bool((numbers == np.floor(numbers)).all()) and not width & (width - 1) and not height & (height - 1)
-    return exact and bool(fit[one] == fit[other])
+    for edge in theirs:
+        gaps = np.abs(mine - edge)
+        nearest = mine[np.argmin(gaps)]
+        found.append([nearest - beside, nearest + beside] if gaps.min() <= met.side_errors[axis] else [edge])
+    return [(float(left), float(right)) for left, right in product(*found)]

@@ -1,106 +1,236 @@
-"""Decisions with a margin too small for a precision: a relation between two answers says nothing there.
+"""Decisions with a margin too small for a precision, and what else they may come out as.
 
-Unlike `knife_edges`, which finds the other answers that are then right as well, this only says that there is an edge.
+A margin of exactly zero is settled by its clause where the numbers compared are exact in the precision, or come from
+the very same numbers. Any other margin that is smaller than the rounding of what is compared may fall either way in a
+correct implementation.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from regionloss import Result
-from regionloss.bounds import ROUNDINGS, Bounds, Precision
-from regionloss.boxes import iou, sigmoid
+from regionloss.bounds import Bounds, Precision
+from regionloss.bounds.elementary import decoded_overlap, overlap, probability_error
+from regionloss.boxes import iou
 from regionloss.classes import path_to_root, probabilities
 from regionloss.decisions import Match, anchor_fit
 
 Array = NDArray[Any]
+Place = tuple[int, int, int, int]
 
 
-def unsettled(result: Result, bounds: Bounds, precision: Precision) -> tuple[str, ...]:
-    """Every decision whose margin is smaller than the rounding of what decides it, by its kind.
+@dataclass(frozen=True)
+class Change:
+    """What a decision may also come out as: the match of a truth, or MaxIOU and the truth that reaches it."""
 
-    A margin of exactly zero is settled by a clause, except where two products of rounded numbers are compared.
-    """
-    profile = result.profile
-    reach = ROUNDINGS * precision.unit
-    open_decisions = []
-    if profile.ignore != "none" and profile.no_object_target == "zero":
-        margin = np.abs(result.decisions.max_iou - profile.thresh)
-        close = (margin > 0) & (margin <= bounds.max_iou + precision.unit * profile.thresh)
-        open_decisions += ["threshold"] * int(np.count_nonzero(close))
-    for match in result.decisions.matches:
+    what: Literal["match", "max_iou"]
+    where: Any
+    value: Any
+
+
+@dataclass(frozen=True)
+class Open:
+    """A decision that the precision cannot settle, with its other outcomes; there may be none that differ."""
+
+    kind: str
+    others: tuple[Change, ...]
+
+
+def open_decisions(result: Result, bounds: Bounds, precision: Precision) -> list[Open]:
+    """Every decision of a batch whose margin is smaller than the rounding of what decides it."""
+    found = []
+    for at, match in enumerate(result.decisions.matches):
         if result.decisions.boxless[match.image]:
-            if _class_choice_is_close(result, match, reach, precision):
-                open_decisions.append("class-only image")
+            kind, choices = "class-only image", _surest(result, match, precision)
+        else:
+            kind, choices = _choices(result, match, precision)
+        if choices:
+            found.append(Open(kind, tuple(Change("match", at, choice) for choice in choices)))
+    return [*found, *_thresholds(result, bounds, precision), *_nearest(result, bounds, precision)]
+
+
+def _thresholds(result: Result, bounds: Bounds, precision: Precision) -> list[Open]:
+    """The predictors whose MaxIOU may be on the other side of the threshold."""
+    decisions, profile = result.decisions, result.profile
+    if (profile.ignore == "none" or profile.no_object_target != "zero") and profile.ignored_class == "none":
+        return []
+    margin = np.abs(decisions.max_iou - profile.thresh)
+    close = (margin <= bounds.max_iou + precision.unit * profile.thresh) & (bounds.max_iou > 0)
+    found = []
+    for place in _places(close):
+        if margin[place] == 0 and exact(result, place):
             continue
-        if _border_is_close(result, match, reach):
-            open_decisions.append("cell border")
-        if _anchor_is_close(result, match, reach):
-            open_decisions.append("anchor")
-        if profile.object_target_gradient == "flows" and match.pays_box and _edges_are_close(result, match, reach):
-            open_decisions.append("kink of the IoU")
-    return (*open_decisions, "nearest truth") if _nearest_is_close(result, bounds) else tuple(open_decisions)
+        nearest = int(decisions.nearest[place])
+        if nearest < 0:  # none overlaps, but one is as close as rounding
+            nearest = int(np.argmax([_met(result, place, truth, precision)[1] for truth in result.truths[place[0]]]))
+        others = [np.nextafter(profile.thresh, -1.0)] if decisions.max_iou[place] >= profile.thresh else []
+        others += [np.nextafter(profile.thresh, 2.0)] if decisions.max_iou[place] <= profile.thresh else []
+        found.append(Open("threshold", tuple(Change("max_iou", place, (side, nearest)) for side in others)))
+    return found
 
 
-def _border_is_close(result: Result, match: Match, reach: float) -> bool:
-    _, _, _, height, width = result.t.shape
-    x, y = result.truths[match.image][match.truth, :2]
-    return any(0 < abs(place - round(place)) <= reach * place for place in (x * width, y * height))
-
-
-def _anchor_is_close(result: Result, match: Match, reach: float) -> bool:
-    profile = result.profile
-    row, boxes = result.truths[match.image][match.truth], result.boxes[match.image]
-    fits = np.sort(anchor_fit(match.row, match.column, row, boxes, result.anchors, profile))[::-1]
-    predicted = profile.anchor_choice.startswith("predicted")
-    sizes = np.abs(result.t[match.image, :, 2:4, match.row, match.column]).max() if predicted else 0.0
-    gap = float(fits[0] - fits[1]) if len(fits) > 1 else np.inf
-    return bool((gap > 0 or (predicted and fits[0] > 0)) and gap <= 8 * reach * (1 + sizes))
-
-
-def _class_choice_is_close(result: Result, match: Match, reach: float, precision: Precision) -> bool:
-    t, tree = result.t[match.image], result.tree or ()
-    p = probabilities(np.moveaxis(t[:, 5:], 1, 0), tree)
-    path = path_to_root(int(result.truths[match.image][0, 4]), tree)
-    products = sigmoid(t[:, 4]) * np.prod([p[node] for node in path], axis=0)
-    # Equal outputs have equal products in every arithmetic, so only those of different outputs can be close.
-    outputs = np.moveaxis(t[:, 4:], 1, -1).reshape(products.size, -1)
-    _, places = np.unique(outputs, axis=0, return_index=True)
-    sure = np.sort(products.ravel()[places])[::-1]
-    if len(sure) == 1:
-        return False
-    return bool(sure[0] <= precision.tiny or sure[1] >= sure[0] * (1 - 8 * reach * (1 + np.abs(t[:, 4:]).max())))
-
-
-def _edges_are_close(result: Result, match: Match, reach: float) -> bool:
-    """Whether an edge of the box lies on one of the truth that its target is made with: the IoU has a kink there."""
-    n, k, j, i = match.predictor
-    truth = match.truth if result.profile.object_target == "iou" else int(result.decisions.nearest[match.predictor])
-    if truth < 0:
-        return False
-    box, row = result.boxes[n][:, k, j, i], result.truths[n][truth]
-    for axis in (0, 1):
-        mine, theirs = (side[axis] + np.array([-0.5, 0.5]) * side[axis + 2] for side in (box, row))
-        if (np.abs(mine[:, None] - theirs[None]) <= 16 * reach * (1 + np.abs(mine).max())).any():
-            return True
-    return False
-
-
-def _nearest_is_close(result: Result, bounds: Bounds) -> bool:
-    """Whether two truths, not twins, overlap best to within the rounding, where it matters which of them it is."""
+def _nearest(result: Result, bounds: Bounds, precision: Precision) -> list[Open]:
+    """The predictors that two truths, not twins, overlap best to within the rounding, where it matters which it is."""
     profile, decisions = result.profile, result.decisions
     matters = np.zeros(decisions.max_iou.shape, dtype=bool)
     if profile.ignored_class != "none":
-        matters |= decisions.ignored
+        matters |= decisions.max_iou + bounds.max_iou >= profile.thresh
     if profile.object_target == "max-iou" and profile.object_target_gradient == "flows":
         matters |= decisions.responsible
-    for n, k, j, i in np.argwhere(matters & (decisions.nearest >= 0)):
-        rows = result.truths[n]
-        best = rows[decisions.nearest[n, k, j, i]]
-        overlaps = [iou(result.boxes[n][:, k, j, i], row[:4]) for row in rows if (row[:4] != best[:4]).any()]
-        if overlaps and max(overlaps) >= decisions.max_iou[n, k, j, i] - 2 * bounds.max_iou[n, k, j, i]:
-            return True
-    return False
+    found = []
+    for place in _places(matters & (bounds.max_iou > 0)):
+        rows, best = result.truths[place[0]], int(decisions.nearest[place])
+        met = [_met(result, place, row, precision) for row in rows]
+        share, error = met[best] if best >= 0 else (0.0, 0.0)
+        others = [
+            truth
+            for truth, (other, other_error) in enumerate(met)
+            if other + other_error > 0
+            and other + other_error >= share - error
+            and not any((rows[truth, :4] == rows[twin, :4]).all() for twin in (best, *range(truth)) if twin >= 0)
+        ]
+        if best >= 0 and exact(result, place):  # of equals the first
+            others = [truth for truth in others if met[truth][0] != share]
+        if others:
+            value = decisions.max_iou[place]
+            changes = tuple(Change("max_iou", place, (value, truth)) for truth in others)
+            found.append(Open("nearest truth", changes))
+    return found
+
+
+def _met(result: Result, place: Place, row: Array, precision: Precision) -> tuple[float, float]:
+    """IoU of a predictor's box with a truth, and its error."""
+    n, k, j, i = place
+    box = result.boxes[n][:, k, j, i]
+    error = decoded_overlap(box, result.t[n, k, 2:4, j, i], row[:4], precision).iou_error
+    return float(iou(box, row[:4])), float(error)
+
+
+def _choices(result: Result, match: Match, precision: Precision) -> tuple[str, list[Match]]:
+    """The other predictors that a truth may choose, and whether for a border of cells or for its anchors."""
+    row = result.truths[match.image][match.truth]
+    _, _, _, height, width = result.t.shape
+    cells = [
+        (j, i)
+        for j in _cells(float(row[1]), match.row, height, precision)
+        for i in _cells(float(row[0]), match.column, width, precision)
+    ]
+    found = []
+    for j, i in cells:
+        for k in _anchors(result, match, (j, i), precision):
+            if (k, j, i) != (match.anchor, match.row, match.column):
+                target = float(iou(result.boxes[match.image][:, k, j, i], row[:4]))
+                found.append(dataclasses.replace(match, anchor=k, row=j, column=i, iou=target, pays_box=True))
+    return "cell border" if len(cells) > 1 else "anchor", found
+
+
+def _cells(centre: float, cell: int, cells: int, precision: Precision) -> list[int]:
+    """The cell of a centre, and the one beyond a border that it hardly misses."""
+    place = centre * cells
+    border = round(place)
+    held = precision.name == "float64" or float(np.float32(centre)) == centre
+    if abs(place - border) > precision.rounding * place or (place == border and held):
+        return [cell]
+    beyond = border - 1 if cell == border else border
+    return [cell, beyond] if 0 <= beyond < cells else [cell]
+
+
+def _anchors(result: Result, match: Match, cell: tuple[int, int], precision: Precision) -> list[int]:
+    """The anchors that fit a truth best, up to the rounding of the fits."""
+    boxes, row = result.boxes[match.image], result.truths[match.image][match.truth]
+    fit = anchor_fit(*cell, row, boxes, result.anchors, result.profile)
+    error = _fit_error(result, match, cell, fit, precision)
+    best = int(np.argmax(fit))
+    least = fit[best] - error[best]
+    close = [int(k) for k in np.flatnonzero((fit + error > 0) & (fit + error >= least))]
+    if least <= 0 and 0 not in close:  # where none overlaps
+        close.append(0)
+    return [best] + [k for k in close if k != best and not _same_numbers(result, match, cell, best, k)]
+
+
+def _fit_error(result: Result, match: Match, cell: tuple[int, int], fit: Array, precision: Precision) -> Array:
+    """Error of `anchor_fit`, `[A]`."""
+    choice, u = result.profile.anchor_choice, precision.rounding
+    row, (j, i) = result.truths[match.image][match.truth], cell
+    relative = np.full((2, len(fit)), u)
+    if choice.startswith("predicted"):
+        relative = u * (1 + np.abs(result.t[match.image, :, 2:4, j, i].T))
+    if choice.endswith("shape"):  # sides are the sizes themselves, and no edges are subtracted
+        return np.asarray(4 * fit * (relative.sum(axis=0) + u))
+    boxes = result.boxes[match.image][:, :, j, i]
+    if choice == "anchor-corner":
+        _, _, _, height, width = result.t.shape
+        corner = np.array([i / width, j / height])[:, None].repeat(len(fit), axis=1)
+        boxes = np.concatenate([corner, (result.anchors / [width, height]).T])
+    return overlap(boxes, relative, row[:4], precision).iou_error
+
+
+def _same_numbers(result: Result, match: Match, cell: tuple[int, int], one: int, other: int) -> bool:
+    """Whether a tie of two anchors is one for every implementation, because it compares the very same numbers."""
+    shapes, choice = result.anchors[[one, other]], result.profile.anchor_choice
+    _, _, _, height, width = result.t.shape
+    row = result.truths[match.image][match.truth]
+    if choice.startswith("predicted"):
+        outputs = result.t[match.image, [one, other], :4, *cell]
+        return bool((outputs[0] == outputs[1]).all() and (shapes[0] == shapes[1]).all())
+    if (shapes[0] == shapes[1]).all():
+        return True
+    in_image = shapes / [width, height]
+    shared = np.minimum(in_image, row[2:4])
+    if choice == "anchor-shape" and all((np.sort(pair[0]) == np.sort(pair[1])).all() for pair in (in_image, shared)):
+        return True  # the same factors, at most in the other order
+    fit = anchor_fit(*cell, row, result.boxes[match.image], result.anchors, result.profile)
+    return bool(_short(shapes) and _short(row[:4]) and _halves(result) and fit[one] == fit[other])
+
+
+def _surest(result: Result, match: Match, precision: Precision) -> list[Match]:
+    """The other predictors that may be the most sure of the class of an image without boxes."""
+    t, tree = result.t[match.image], result.tree or ()
+    z = np.moveaxis(t[:, 5:], 1, 0)
+    path = path_to_root(int(result.truths[match.image][match.truth, 4]), tree)
+    p, error = probabilities(z, tree)[path], probability_error(z, precision, tree)[path]
+    with np.errstate(divide="ignore"):
+        sure = np.log(p).sum(axis=0) - np.logaddexp(0.0, -t[:, 4])
+    # As a product each factor has its relative error; as a sum of logarithms the sum has one besides.
+    spread = precision.rounding * (1 + len(path) + np.abs(sure))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        spread = np.where(np.isfinite(sure), spread + (error / p).sum(axis=0), 0.0)
+    least = sure[match.anchor, match.row, match.column] - spread[match.anchor, match.row, match.column]
+    # A product that underflows ties with all others that do.
+    least = -np.inf if least <= np.log(precision.scalar_tiny) else least
+    met = {t[match.anchor, 4:, match.row, match.column].tobytes()}
+    found = []
+    for j, i, k in np.argwhere(np.moveaxis(sure + spread >= least, 0, -1)):
+        outputs = np.ascontiguousarray(t[k, 4:, j, i]).tobytes()
+        if outputs not in met:  # equal outputs are equally sure in every arithmetic, and the first is chosen
+            found.append(dataclasses.replace(match, anchor=int(k), row=int(j), column=int(i)))
+        met.add(outputs)
+    return found
+
+
+def exact(result: Result, place: Place) -> bool:
+    """Whether the box of a predictor and the truths of its image are numbers that every precision holds and divides."""
+    image, anchor, row, column = place
+    still = not result.t[image, anchor, :4, row, column].any()
+    return still and _short(result.anchors[anchor]) and _short(result.truths[image][:, :4]) and _halves(result)
+
+
+def _short(numbers: Array) -> bool:
+    scaled = numbers * 2.0**8
+    return bool((scaled == np.floor(scaled)).all())
+
+
+def _halves(result: Result) -> bool:
+    """Whether a division by the grid is exact."""
+    _, _, _, height, width = result.t.shape
+    return not width & (width - 1) and not height & (height - 1)
+
+
+def _places(where: Array) -> list[Place]:
+    return [(int(n), int(k), int(j), int(i)) for n, k, j, i in np.argwhere(where)]

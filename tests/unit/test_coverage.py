@@ -60,10 +60,11 @@ def test_the_statistics_show_what_they_count() -> None:
 
 
 def test_the_statistics_do_not_show_where_rounding_blurs_an_iou() -> None:
-    half_of_its_box = (0.25, 0.25, 0.5, 0.25, 0)
-    assert reached([half_of_its_box]) & STATISTICS == set()
-    tiny = (0.25, 0.25, 2.0**-11, 2.0**-11, 0)
-    assert reached([tiny], size=float(np.log(2.0**-10))) & STATISTICS == set()
+    half_of_its_box = (0.25, 0.25, 0.5 * np.exp(0.25), 0.25 * np.exp(0.25), 0)
+    assert reached([half_of_its_box], size=0.25) & STATISTICS == set()
+    assert "statistics.recall" in reached([(0.25, 0.25, 0.5, 0.25, 0)])  # of numbers that no precision rounds
+    tiny = (0.25, 0.25, 2.0**-13, 2.0**-13, 0)
+    assert reached([tiny], size=float(np.log(2.0**-12))) & STATISTICS == set()
     # Far from its own box, a tiny one has an IoU of 0 or nearly so, whatever is rounded.
     assert reached([tiny]) & STATISTICS == STATISTICS - {"statistics.count-zero"}
 

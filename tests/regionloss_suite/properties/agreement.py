@@ -15,7 +15,6 @@ from regionloss_spec import load_clauses
 from regionloss_spec.clause import View
 from regionloss_suite.asked import VIEWS, Asked, Departs
 from regionloss_suite.asker import Asker
-from regionloss_suite.coverage import iou_is_sharp
 from regionloss_suite.properties.property import EVERYTHING, Function
 from regionloss_suite.properties.registry import pins
 
@@ -56,9 +55,7 @@ def _agrees(chosen: Callable[[View], bool]) -> Function:
     def property_of_one_answer(asker: Asker, data: st.DataObject) -> None:
         """Within the bound of every number, and exactly where something is decided."""
         asked = asker.ask(asker.draw(data))
-        if views[0].answer == "statistics":
-            assume(iou_is_sharp(asked.result, asked.dtype))
-        elif not any(view.answer == "indicator" for view in views):
+        if views[0].answer != "statistics" and not any(view.answer == "indicator" for view in views):
             assume(asked.comparison.difference(View("indicator")) is None)
         try:
             asked.conforms(views)
