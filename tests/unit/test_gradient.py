@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,32 +12,12 @@ from numpy.typing import NDArray
 
 from regionloss import Result, evaluate
 from regionloss.loss import pay_terms
-from regionloss_spec import Profile, load_case, load_profile, profile_names
+from regionloss_spec import Profile, load_case
 from regionloss_spec.case import CASES
-from regionloss_spec.profile import AXES, axis_values
 from regionloss_suite.strategies import batches
+from unit.variants import DARKNET, variants
 
-DARKNET = load_profile("darknet")
-TREE = load_profile("yolo9000")
-
-
-def variants() -> list[Any]:
-    """Every shipped profile, and darknet with every value of every discrete axis."""
-    found = [pytest.param(load_profile(name), id=name) for name in profile_names()]
-    for axis in AXES:
-        for value in axis_values(axis):
-            base = TREE if value in ("tree", "accumulate") else DARKNET
-            if getattr(base, axis) != value:
-                found.append(pytest.param(base.replace(**{axis: value}), id=f"{axis}={value}"))
-    found += [
-        pytest.param(DARKNET.replace(class_term="logistic", class_collision="accumulate"), id="logistic-accumulate"),
-        pytest.param(DARKNET.replace(object_target="max-iou", object_target_gradient="flows"), id="max-iou-flows"),
-        pytest.param(DARKNET.replace(objectness="background", class_term="logistic"), id="background-logistic"),
-        pytest.param(
-            DARKNET.replace(coord_weight=0.3, object_weight=2.5, no_object_weight=0.7, class_weight=1.7), id="weights"
-        ),
-    ]
-    return found
+EVERY = [pytest.param(profile, id=name) for name, profile in variants().items()]
 
 
 def differences(result: Result, batch_profile: Profile) -> NDArray[np.float64]:
@@ -69,7 +48,7 @@ def differences(result: Result, batch_profile: Profile) -> NDArray[np.float64]:
     return result.scale * found
 
 
-@pytest.mark.parametrize("profile", variants())
+@pytest.mark.parametrize("profile", EVERY)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(data=st.data())
 def test_gradient_is_the_derivative_of_the_potential(profile: Profile, data: st.DataObject) -> None:
