@@ -25,8 +25,8 @@ help: ## list these targets
 setup: $(INSTALLED) ## create .venv and install the project with the pinned versions
 
 check: $(INSTALLED) ## judge the NumPy reference and the PyTorch loss against the golden cases
-	$(BIN)/regionloss check numpy
-	$(BIN)/regionloss check torch
+	$(BIN)/regionloss check numpy --golden
+	$(BIN)/regionloss check torch --golden
 
 test: $(INSTALLED) ## run every test on all cores (PYTEST_ARGS takes the place of "-n auto")
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

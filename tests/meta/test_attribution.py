@@ -57,8 +57,8 @@ class Reticent(MutantAdapter):
     ("answers", "exact", "family", "among_three"),
     [
         (ANSWERS, 0.70, 0.82, 0.83),
-        (("gradient", "potential"), 0.56, 0.70, 0.70),
-        (("potential",), 0.38, 0.47, 0.50),
+        (("gradient", "potential"), 0.54, 0.64, 0.66),
+        (("potential",), 0.36, 0.44, 0.46),
     ],
     ids=["everything", "gradient and potential", "potential alone"],
 )

@@ -79,6 +79,8 @@ def run(
     name = adapter if isinstance(adapter, str) else judge.description.name
     with tempfile.TemporaryDirectory() as folder:
         found = _stage(judge, "test_golden", "golden cases", [], show=show)
+        if len(found) != len(judge.clauses):
+            raise RuntimeError(f"the suite itself failed: {len(found)} of {len(judge.clauses)} clauses were judged")
         if not golden and cases is None:
             options = ["--regionloss-failures", folder]
             if jobs > 1 and isinstance(adapter, str) and importlib.util.find_spec("xdist") is not None:
