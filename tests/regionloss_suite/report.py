@@ -118,6 +118,7 @@ class Report:
         lines = []
         for verdict in self.verdicts:
             mark, paint = MARKS[verdict.verdict]
+            mark = "↳" if verdict.follows else mark
             text = f"{mark} {printable(verdict.clause):<{width}}  {verdict.level:<6}  {verdict.verdict}"
             answered = verdict.verdict != "not-answerable"
             said = [_count(verdict.cases, "case", "cases")] if verdict.cases else []

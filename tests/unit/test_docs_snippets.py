@@ -213,8 +213,11 @@ def test_the_other_commands_of_the_pages_are_understood(capsys: pytest.CaptureFi
 
 
 def test_the_report_of_the_page_blames_what_is_wrong() -> None:
-    shown = lines("regionloss check unweighted:adapter", "✗|not conforming").splitlines()
-    assert shown[1 if shown[0] == "…" else 0].startswith("✗ coord.small-box-weight")
+    (said,) = re.findall(r"<!-- lines: (.+) of (regionloss .+) -->", (DOCS / "read-a-report.md").read_text("utf-8"))
+    shown = lines(said[1], said[0]).splitlines()
+    assert shown[0].startswith("✗ coord.small-box-weight deviates · image ")
+    assert sum(line.startswith("✗") for line in shown) == 1
+    assert [line.split()[0] for line in shown[1:5]] == ["first", "reproduce:", "explain:", "39"]
     assert "not conforming" in shown[-1]
 
 

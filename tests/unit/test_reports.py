@@ -119,7 +119,7 @@ def test_verdicts_are_folded_under_what_they_follow_on_the_terminal() -> None:
     said = "image 0, cell (1, 1), anchor 0 · ty gradient 1.000, expected 1.820 ± 3e-7 · looks like profile darknet-2016"
     at = lines.index(f"✗ coord.small-box-weight deviates · {said}")
     assert lines[at + 1 : at + 3] == [f"  first seen: case {CASE}, in float32", "  1 clause follows from it"]
-    assert any(line.startswith("✗ assign.cell ") and line.endswith("follows coord.small-box-weight") for line in lines)
+    assert any(line.startswith("↳ assign.cell ") and line.endswith("follows coord.small-box-weight") for line in lines)
     assert not any(line.startswith("✗ assign.cell deviates") for line in lines)
     assert "note: Answers only its gradient." in lines
     assert lines[-1] == (
