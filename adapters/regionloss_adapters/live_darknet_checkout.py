@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import shlex
-import subprocess
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from regionloss.c_compiler import CompilerError, build
 from regionloss_adapters.protocol import AdapterError
 
 Family = Literal["pjreddie", "alexeyab"]
@@ -120,44 +117,14 @@ def compiled(checkout: Checkout) -> Path:
     Raises:
         AdapterError: there is no compiler, or with its words why it failed.
     """
-    compiler = shlex.split(os.environ.get("CC") or "cc")
-    command = [*compiler, *_FLAGS, f"-DREGIONLOSS_FAMILY={1 if checkout.family == 'pjreddie' else 2}"]
-    command += shlex.split(os.environ.get("CFLAGS", ""))
-    command += [f"-I{folder}" for folder in checkout.headers]
+    arguments = [*_FLAGS, f"-DREGIONLOSS_FAMILY={1 if checkout.family == 'pjreddie' else 2}"]
+    arguments += [f"-I{folder}" for folder in checkout.headers]
     if checkout.library is None:
-        command += [*_PRINTF, str(_SHIM), *map(str, checkout.sources)]
+        arguments += [*_PRINTF, str(_SHIM), *map(str, checkout.sources)]
     else:
-        command += [str(_SHIM), str(checkout.library), f"-Wl,-rpath,{checkout.library.parent}"]
-    command += ["-lm", "-lpthread"]
-    key = hashlib.sha256("\0".join([checkout.digest, _SHIM.read_text(), *command]).encode()).hexdigest()[:24]
-    folder = _cache_folder()
-    program = folder / f"darknet-{key}"
-    if program.is_file():
-        return program
-    with tempfile.TemporaryDirectory(dir=folder) as here:
-        fresh = Path(here) / program.name
-        try:
-            made = subprocess.run(
-                [*command, "-o", str(fresh)], stdin=subprocess.DEVNULL, capture_output=True, timeout=600, check=False
-            )
-        except FileNotFoundError:
-            raise AdapterError(
-                f"there is no C compiler {compiler[0]!r}: install one, or name it in the environment variable CC"
-            ) from None
-        except subprocess.TimeoutExpired:
-            raise AdapterError(f"{compiler[0]} did not finish within 600 s") from None
-        if made.returncode:
-            said = made.stderr.decode(errors="replace")[-2000:]
-            raise AdapterError(f"darknet's region layer cannot be compiled: {shlex.join(command)}\n{said}")
-        fresh.replace(program)
-    return program
-
-
-def _cache_folder() -> Path:
-    """A folder of the user's own for what is compiled, never inside the checkout."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "regionloss"
+        arguments += [str(_SHIM), str(checkout.library), f"-Wl,-rpath,{checkout.library.parent}"]
+    arguments += ["-lm", "-lpthread"]
     try:
-        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError:
-        return Path(tempfile.mkdtemp(prefix="regionloss-"))
-    return cache if os.access(cache, os.W_OK) else Path(tempfile.mkdtemp(prefix="regionloss-"))
+        return build("darknet", arguments, made_of=[checkout.digest, _SHIM.read_text()])
+    except CompilerError as error:
+        raise AdapterError(f"darknet's region layer cannot be compiled: {error}") from None

@@ -1,0 +1,74 @@
+"""C compiled when it is first needed, by the user's own compiler, and kept in a folder of the user."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class CompilerError(RuntimeError):
+    """There is no compiler, it did not finish, or it refused, which the message says in its words."""
+
+
+def build(name: str, arguments: Sequence[str], *, source: str = "", made_of: Sequence[str] = ()) -> Path:
+    """The file that the compiler makes, from the folder if it made the same before.
+
+    The compiler is what the environment variable CC names, `cc` if it names none; CFLAGS are handed to it.
+
+    Args:
+        name: what the file's name begins with.
+        arguments: for the compiler, without the output.
+        source: what it is given on its standard input.
+        made_of: what else the file depends on: whatever changes, makes another file.
+
+    Raises:
+        CompilerError: it was not made.
+    """
+    compiler = shlex.split(os.environ.get("CC") or "cc")
+    command = [*compiler, *arguments, *shlex.split(os.environ.get("CFLAGS", ""))]
+    key = hashlib.sha256("\0".join([source, *made_of, *command]).encode()).hexdigest()[:24]
+    folder = _folder()
+    kept = folder / f"{name}-{key}"
+    if kept.is_file():
+        return kept
+    with tempfile.TemporaryDirectory(dir=folder) as here:
+        fresh = Path(here) / kept.name
+        try:
+            made = subprocess.run(
+                [*command, "-o", str(fresh)], input=source.encode(), capture_output=True, timeout=600, check=False
+            )
+        except FileNotFoundError:
+            raise CompilerError(
+                f"there is no C compiler {compiler[0]!r}: install one, or name it in the environment variable CC"
+            ) from None
+        except subprocess.TimeoutExpired:
+            raise CompilerError(f"{compiler[0]} did not finish within 600 s") from None
+        if made.returncode:
+            said = made.stderr.decode(errors="replace")[-2000:]
+            raise CompilerError(f"this failed: {shlex.join(command)}\n{said}")
+        fresh.replace(kept)
+    return kept
+
+
+def processor() -> str:
+    """What tells processors apart, for code that only runs on those like the one that it was compiled for."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return " ".join(os.uname())
+    return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
+
+
+def _folder() -> Path:
+    """A folder of the user's own for what is compiled."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "regionloss"
+    try:
+        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:
+        return Path(tempfile.mkdtemp(prefix="regionloss-"))
+    return cache if os.access(cache, os.W_OK) else Path(tempfile.mkdtemp(prefix="regionloss-"))
