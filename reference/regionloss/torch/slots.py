@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -9,6 +10,9 @@ import torch
 from torch import Tensor
 
 from regionloss.torch.settings import Settings
+
+#: The smallest positive number of a type.
+_LEAST = {torch.float32: 2.0**-149, torch.float64: 2.0**-1074}
 
 
 class Grid(NamedTuple):
@@ -18,20 +22,22 @@ class Grid(NamedTuple):
         shape: A, H and W.
         size: W and H, `[2]`.
         anchors: cells, `[A, 2]`.
-        fractions: the anchors in fractions of the image, `[A, 2]`.
-        least, most: the limits of x, y, w, h and class inside the domain, both inside, `[5]`.
-        size_like: `size` in the type of the arithmetic.
-        half_anchors: half the `fractions` in the type of the arithmetic, `[A, 2]`.
-        corners: column and row of every cell in the type of the arithmetic, `[2, H, W]`.
+        widths, heights, areas: of the anchors, in fractions of the image, `[A, 1, 1]` each.
+        least, most: the limits of x, y, w, h and class inside the domain, both inside, `[5, 1, 1]`.
+        no_box: what stands for the box of a slot that holds no truth, see `Slots.boxes`, `[5, 1, 1]`.
+        half_anchors: half the `anchors` in the type of the arithmetic, `[2, 1, A, 1, 1]`.
+        corners: column and row of every cell in the type of the arithmetic, `[2, 1, 1, H, W]`.
     """
 
     shape: tuple[int, int, int]
     size: Tensor
     anchors: Tensor
-    fractions: Tensor
+    widths: Tensor
+    heights: Tensor
+    areas: Tensor
     least: Tensor
     most: Tensor
-    size_like: Tensor
+    no_box: Tensor
     half_anchors: Tensor
     corners: Tensor
 
@@ -44,24 +50,27 @@ def grid_of(
 
     `numbers` is the type of the arithmetic.
     """
-    size = torch.tensor([width, height], dtype=torch.float64, device=device)
-    cells = torch.tensor(anchors, dtype=torch.float64, device=device).view(-1, 2)
-    below_one, above_zero = 1 - 2.0**-53, 2.0**-1074
-    least = torch.tensor([0, 0, above_zero, above_zero, 0], dtype=torch.float64, device=device)
-    most = torch.tensor([below_one, below_one, 1, 1, classes - 1], dtype=torch.float64, device=device)
-    fractions = cells / size
+
+    def exactly(values: Sequence[float]) -> Tensor:
+        return torch.tensor(values, dtype=torch.float64, device=device)
+
+    size = exactly([width, height])
+    cells = exactly(anchors).view(-1, 2)
+    widths, heights = (cells / size).T[..., None, None]
     column = torch.arange(width, device=device, dtype=numbers).expand(height, width)
     row = torch.arange(height, device=device, dtype=numbers)[:, None].expand(height, width)
     return Grid(
         shape=(len(cells), height, width),
         size=size,
         anchors=cells,
-        fractions=fractions,
-        least=least,
-        most=most,
-        size_like=size.to(numbers),
-        half_anchors=(fractions / 2).to(numbers),
-        corners=torch.stack([column, row]),
+        widths=widths,
+        heights=heights,
+        areas=widths * heights,
+        least=exactly([0, 0, 2.0**-1074, 2.0**-1074, 0]).view(5, 1, 1),
+        most=exactly([1 - 2.0**-53, 1 - 2.0**-53, 1, 1, classes - 1]).view(5, 1, 1),
+        no_box=exactly([0, 0, 0, 0, 1]).view(5, 1, 1),
+        half_anchors=(cells / 2).T.to(numbers)[:, None, :, None, None],
+        corners=torch.stack([column, row])[:, None, None],
     )
 
 
@@ -69,70 +78,99 @@ class Slots(NamedTuple):
     """The truths of a batch in the slots of a padded tensor. What depends on truths alone is taken in float64.
 
     Attributes:
-        exact: x, y, w, h and class, float64 `[N, T, 5]`; an ordinary truth where the slot holds none that counts.
-        counts: whether a slot holds a truth that is read and inside the domain, bool `[N, T]`.
-        bad: whether it holds one that is read and outside the domain, bool `[N, T]`.
-        place: centre in cells, float64 `[N, T, 2]`.
-        cell: column and row, int64 `[N, T, 2]`.
-        anchor: int64 `[N, T]`.
-        owner: index in `[A*H*W]` of the predictor that answers for the truth, int64 `[N, T]`; -1 where a rival took it
-            (`assign.last-truth-wins`) and where the slot does not count.
+        boxes: left, top, right, bottom and area in cells, in the type of the arithmetic, `[5, N, T]`; of a slot that
+            does not count, a box that overlaps nothing.
+        bad: whether a slot holds a truth that is read and outside the domain, bool `[N, T]`.
+        owner: index in `[A*H*W]` of the predictor that answers for the truth, int32 `[N, T]`; -1 where a rival took it
+            (`assign.last-truth-wins`) and where the slot holds no truth that is read and inside the domain.
+        owned: whether a predictor answers for a truth, bool `[N, A, H, W]`.
     """
 
-    exact: Tensor
-    counts: Tensor
+    boxes: Tensor
     bad: Tensor
-    place: Tensor
-    cell: Tensor
-    anchor: Tensor
     owner: Tensor
+    owned: Tensor
 
 
 def read_slots(rows: Tensor, counts: Tensor | None, settings: Settings) -> Tensor:
-    """Whether each slot of `[N, T, 5]` holds a truth that is read, bool, cut behind the last that may be."""
+    """Whether each slot of `[N, T, 5]` holds a truth that is read, bool, on the host cut behind the last that may."""
+    return is_read(rows[:, : longest(rows, settings)], counts, settings)
+
+
+def longest(rows: Tensor, settings: Settings) -> int:
+    """How many slots of an image may be read: all that are not empty in every image, where the host can look."""
     capacity = int(settings.max_truths) or rows.shape[1]
-    x = rows[:, :capacity, 0]
+    if not settings.terminated or rows.device.type != "cpu":
+        return min(capacity, rows.shape[1])
+    return int(rows[:, :capacity, 0].any(dim=0).sum())
+
+
+def is_read(rows: Tensor, counts: Tensor | None, settings: Settings) -> Tensor:
+    """Whether each slot of `[N, T, 5]` holds a truth that is read, bool."""
+    x = rows[:, :, 0]
     read = (x != 0).cumprod(dim=1).bool() if settings.terminated else torch.ones_like(x, dtype=torch.bool)
     if counts is not None:
         read &= torch.arange(x.shape[1], device=rows.device) < counts[:, None]
-    if rows.device.type == "cpu":  # elsewhere to ask how many there are would be to wait for the device
-        read = read[:, : int(read.any(dim=0).sum())]
+    if 0 < settings.max_truths < x.shape[1]:
+        read[:, int(settings.max_truths) :] = False
     return read
 
 
 def fill_slots(rows: Tensor, read: Tensor, grid: Grid, settings: Settings) -> Slots:
-    """Assign every truth that is read (`assign.cell`, `assign.anchor-shape`, `assign.anchor-tie`).
+    """Assign every truth that is read.
 
     Args:
-        rows: x, y, w, h and class, `[N, T, 5]`.
+        rows: x, y, w, h (fractions of the image) and class, `[N, T, 5]`.
         read: whether a slot holds a truth that is read, bool `[N, T]`.
         grid: of `grid_of`.
         settings: the choices of the profile.
     """
-    given = rows.double()
-    sound = ((given >= grid.least) & (given <= grid.most)).all(dim=-1)  # false where one is not a number
-    sound &= given[..., 4] == given[..., 4].floor()
-    counted = read & sound
-    exact = torch.where(counted[..., None], given, grid.most)
-    place = exact[..., :2] * grid.size
-    cell = place.long()
-    sizes = exact[..., None, 2:4]  # [N, T, 1, 2]
-    shared = torch.minimum(sizes, grid.fractions).prod(dim=-1)
-    fit = shared / (sizes.prod(dim=-1) + grid.fractions.prod(dim=-1) - shared)  # [N, T, A]
-    anchor = fit.argmax(dim=-1)  # the first on a tie
-    anchors, height, width = grid.shape
-    index = (anchor * height + cell[..., 1]) * width + cell[..., 0]
-    owner = _settle(index, counted, anchors * height * width, settings)
-    return Slots(exact, counted, read & ~sound, place, cell, anchor, owner)
+    boxes, counts, index = choose(rows, read, grid)
+    owner, owned = _settle(index, counts, grid, settings)
+    return Slots(boxes, read ^ counts, owner, owned)
 
 
-def _settle(index: Tensor, counted: Tensor, predictors: int, settings: Settings) -> Tensor:
-    """The index where the truth of a slot is the last, or the first, to choose it, else -1."""
+def choose(rows: Tensor, read: Tensor, grid: Grid) -> tuple[Tensor, Tensor, Tensor]:
+    """The predictor that each truth chooses (`assign.cell`, `assign.anchor-shape`, `assign.anchor-tie`).
+
+    Returns:
+        `boxes` of `Slots`; whether a slot holds a truth that is read and inside the domain, bool `[N, T]`; and the
+        index of the predictor in `[A*H*W]`, int64 `[N, T]`, of any predictor for a slot that does not.
+    """
+    given = rows.permute(2, 0, 1).double()  # [5, N, T]
+    nearest = given.clamp(grid.least, grid.most)
+    nearest[4].floor_()
+    counts = read & (nearest == given).all(dim=0)  # false where one is not a number
+    exact = torch.where(counts, given, grid.most)  # an ordinary truth, where there is none that counts
+    x_y, w_h = exact[:2], exact[2:4]
+    w, h = w_h.unbind()
+    area = w * h
+    shared = torch.minimum(w, grid.widths) * torch.minimum(h, grid.heights)
+    anchor = (shared / (area + grid.areas - shared)).argmax(dim=0)  # of [A, N, T], the first on a tie
+    size = grid.size[:, None, None]
+    place, half = x_y * size, w_h * (size / 2)
+    column, row = place.long().unbind()
+    _, height, width = grid.shape
+    # An area that rounds to 0 would make an IoU 0/0, where that of a prediction underflows too (`iou.zero-area`).
+    area = (area * (height * width)).clamp_(min=_LEAST[grid.corners.dtype])
+    boxes = torch.where(counts, torch.cat([place - half, place + half, area[None]]), grid.no_box)
+    index = torch.add(column, torch.add(row, anchor, alpha=height), alpha=width)
+    return boxes.to(grid.corners.dtype), counts, index
+
+
+def _settle(index: Tensor, counts: Tensor, grid: Grid, settings: Settings) -> tuple[Tensor, Tensor]:
+    """`owner` and `owned` of `Slots`, of the predictors that the truths choose, `[N, T]`."""
     images, length = index.shape
-    rank = torch.arange(1, length + 1, device=index.device)
-    if settings.first_wins:
-        rank = rank.flip(0)
-    rank = rank * counted
+    anchors, height, width = grid.shape
+    rank = torch.where(counts, _ranks(length, bool(settings.first_wins), index.device), -1)
     # A maximum, unlike a write, does not depend on the order in which equal indices are met.
-    highest = rank.new_zeros(images, predictors).scatter_reduce_(1, index, rank, "amax")
-    return torch.where(counted & (highest.gather(1, index) == rank), index, -1)
+    highest = rank.new_zeros(images, anchors * height * width).scatter_reduce_(1, index, rank, "amax")
+    owned = (highest > 0).view(images, anchors, height, width)
+    return torch.where(highest.gather(1, index) == rank, index, -1).int(), owned
+
+
+@lru_cache(maxsize=64)
+def _ranks(length: int, first_wins: bool, device: torch.device) -> Tensor:
+    """Of several truths, that with the highest rank wins: int32 `[T]`, from 1."""
+    rank = torch.arange(1, length + 1, dtype=torch.int32, device=device)
+    return rank.flip(0) if first_wins else rank
