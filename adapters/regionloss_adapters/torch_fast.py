@@ -22,6 +22,7 @@ class TorchAdapter:
     """`regionloss.torch.RegionLoss` by one of its paths, or, with `auto`, by the one that it takes itself."""
 
     path: Path | Literal["auto"] = "auto"
+    devices: tuple[str, ...] = DEVICES
 
     def describe(self) -> Description:
         """It answers everything but what darknet prints, under the profiles that its path expresses."""
@@ -30,7 +31,7 @@ class TorchAdapter:
             profiles=("*",),
             answers=("potential", "terms", "gradient", "indicators", "errors", "repeated gradient"),
             dtypes=tuple(DTYPES),
-            devices=DEVICES,
+            devices=self.devices,
             notes=(f"PyTorch {torch.__version__}", f"path {self.path}"),
         )
 
@@ -90,9 +91,10 @@ class TorchAnalyticAdapter(TorchAdapter):
 
 
 class TorchCompiledAdapter(TorchAdapter):
-    """The compiled path, which compiles anew for every shape."""
+    """The compiled path."""
 
     path = "compiled"
+    devices = ("cpu",)
 
 
 def _responsible(found: Details) -> tuple[tuple[int, ...], ...]:

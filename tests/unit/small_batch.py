@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from typing import Any
 
 import numpy as np
@@ -20,8 +22,8 @@ LISTS: list[list[list[float]]] = [
     [[0.1, 0.8, 0.6, 0.3, 2]],
     [],
 ]
-#: The paths that run wherever PyTorch does: `compiled` takes a compiler and `triton` a GPU.
-HERE = ["eager", "analytic"]
+#: The paths that run on the host, `compiled` where there is a C compiler.
+HERE = ["eager", "analytic", *(["compiled"] if shutil.which(os.environ.get("CC") or "cc") else [])]
 
 
 def network(dtype: torch.dtype = torch.float32) -> Tensor:

@@ -14,7 +14,7 @@ from regionloss.torch.settings import refusal
 from regionloss_spec import Profile
 
 #: `eager` is every profile in plain, differentiable PyTorch; the others write the gradient down. `analytic` runs on any
-#: device, `compiled` is that with its dense part compiled by `torch.compile`, `triton` is fused for CUDA.
+#: device, `compiled` is fused in C for the host and needs a C compiler, `triton` is fused for CUDA.
 Path = Literal["eager", "analytic", "compiled", "triton"]
 
 PATHS: tuple[Path, ...] = get_args(Path)
@@ -59,6 +59,8 @@ def choose_path(wanted: Path | Literal["auto"], predictions: Tensor, profile: Pr
     check_path(wanted, profile)
     path = _quickest(predictions, profile) if wanted == "auto" else wanted
     load_path(path)
+    if path == "compiled" and predictions.device.type != "cpu":
+        raise PathError(f"the path 'compiled' runs on the host, and the predictions are on {predictions.device}")
     if path == "triton":
         if predictions.dtype not in _TRITON_DTYPES:
             raise PathError(f"the path 'triton' does not take {predictions.dtype}; path='analytic' does")

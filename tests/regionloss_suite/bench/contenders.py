@@ -18,7 +18,7 @@ COMPARATORS = {
 BASES = ("materialised", "torch-eager", "python-loop", "materialised-compiled")
 
 #: Contenders that compile anew for every shape.
-COMPILING = ("torch-compiled", "materialised-compiled")
+COMPILING = ("materialised-compiled",)
 
 
 @dataclass(frozen=True)
