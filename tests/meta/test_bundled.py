@@ -1,0 +1,26 @@
+"""The losses of this project pass the whole suite, as a user runs it: every golden case and every property."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+from regionloss_suite.cli import main
+
+COMPILER = shutil.which(os.environ.get("CC") or "cc")
+
+
+@pytest.mark.parametrize("name", ["numpy", "torch", "torch-eager", "torch-compiled"])
+def test_a_bundled_adapter_conforms_in_full(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    if name != "numpy":
+        pytest.importorskip("torch", reason="the losses in PyTorch need it: pip install 'regionloss[torch]'")
+    if name == "torch-compiled" and COMPILER is None:
+        pytest.skip("the path in C needs a C compiler, and there is none")
+    code = main(["check", name])
+    printed = capsys.readouterr().out.strip().splitlines()
+    assert code == 0, "\n".join(printed)
+    assert printed[-1].startswith(f"{name} (profile any): conforming · "), printed[-1]
+    assert " deviating" not in printed[-1]
+    assert " properties" in printed[-1]
