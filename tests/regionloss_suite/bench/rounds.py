@@ -22,12 +22,12 @@ class Effort:
 
     Attributes:
         rounds: how often each contender takes its turn.
-        turn: seconds that a turn takes at least, if a call takes less.
+        turn: seconds that a turn takes, if a call takes less.
         most: seconds that one contender may take over all rounds; a slow one takes part in fewer of them.
     """
 
     rounds: int = 15
-    turn: float = 0.004
+    turn: float = 0.02
     most: float = 6.0
 
 
@@ -63,8 +63,9 @@ def ratio(times: Mapping[int, float], base: Mapping[int, float]) -> Spread | Non
 def interleave(lanes: Mapping[Key, Once], effort: Effort) -> dict[Key, dict[int, float]]:
     """Let every lane take its turn in every round, and begin each round with another one.
 
-    A turn is as many calls as fill its time, and its result their median. Where a turn has several calls, one more goes
-    ahead of them uncounted, since it finds the cache as the contender before has left it.
+    A turn is as many calls as fill its time, and its result their median. One more goes ahead of them uncounted, since
+    it finds the cache and the memory as the contender before has left them; where a single call fills the turn twice
+    over, that matters too little to be worth its time.
 
     Args:
         lanes: makes one call each.
@@ -75,11 +76,14 @@ def interleave(lanes: Mapping[Key, Once], effort: Effort) -> dict[Key, dict[int,
     """
     calls: dict[Key, int] = {}
     share: dict[Key, int] = {}
+    light: set[Key] = set()
     for key, once in lanes.items():
         once()
         seconds = max(once(), 1e-9)
         calls[key] = min(max(int(effort.turn / seconds), 1), MOST_CALLS)
-        turns = int(effort.most / (seconds * calls[key]))
+        if seconds < 2 * effort.turn:
+            light.add(key)
+        turns = int(effort.most / (seconds * (calls[key] + (key in light))))
         share[key] = min(effort.rounds, max(turns, FEWEST_ROUNDS))
     found: dict[Key, dict[int, float]] = {key: {} for key in lanes}
     order = list(lanes)
@@ -87,7 +91,7 @@ def interleave(lanes: Mapping[Key, Once], effort: Effort) -> dict[Key, dict[int,
         first = number % max(len(order), 1)
         for key in order[first:] + order[:first]:
             if _takes_part(number, share[key], effort.rounds):
-                if calls[key] > 1:
+                if key in light:
                     lanes[key]()
                 found[key][number] = median(lanes[key]() for _ in range(calls[key]))
     return found
