@@ -6,6 +6,7 @@ import argparse
 import os
 from collections.abc import Callable
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -101,7 +102,11 @@ def _add_forms(parser: argparse.ArgumentParser) -> None:
         ("badge", "an endpoint badge for shields.io (JSON)"),
     ):
         parser.add_argument(f"--{name}", metavar="FILE", type=Path, help=f"write {form}")
-    parser.add_argument("--github", action="store_true", help="print annotations for GitHub Actions")
+    parser.add_argument(
+        "--github",
+        action="store_true",
+        help="print annotations for GitHub Actions, and add to the outputs and the page of the step",
+    )
 
 
 def _check(options: argparse.Namespace, colour: bool) -> int:
@@ -178,10 +183,12 @@ def _write_forms(options: argparse.Namespace, report: Report, failing: Callable[
 
 def _annotate(options: argparse.Namespace, report: Report) -> None:
     if options.github:
-        from regionloss_suite.reports import annotations
+        from regionloss_suite.reports import actions, annotations
 
         for line in annotations.render(report):
             print(line)
+        for path, text in actions.files(report, os.environ):
+            write(path, partial(actions.append, path, text))
 
 
 def _write_text(path: Path, text: str) -> None:

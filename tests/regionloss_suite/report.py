@@ -71,6 +71,19 @@ class Report:
         return {CONFORMING: "conforming", DEVIATING: "not conforming", CRASHED: "crashed"}[self.exit_code]
 
     @property
+    def level(self) -> str:
+        """How far the loss conforms: `full` where nothing deviates, `must` where no MUST does, else `none`.
+
+        It is `expected` where a MUST deviates, but is expected to.
+        """
+        if self.exit_code != CONFORMING:
+            return "none"
+        kept = [verdict for verdict in self.verdicts if verdict.verdict in ("deviating", "expected")]
+        if any(verdict.level == "MUST" for verdict in kept):
+            return "expected"
+        return "must" if kept else "full"
+
+    @property
     def counts(self) -> dict[str, int]:
         """How many clauses got each verdict; none that no clause got."""
         counted = Counter(verdict.verdict for verdict in self.verdicts)
@@ -102,6 +115,7 @@ class Report:
             "version": self.version,
             "cases": self.cases,
             "conforming": self.exit_code == CONFORMING,
+            "level": self.level,
             "verdicts": [verdict.to_json() for verdict in self.verdicts],
             "crashes": self.crashes,
             "notes": list(self.notes),
