@@ -64,6 +64,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(page)
     for place, source in vendor.files(NODE_MODULES).items():
         files.append(File.generated(config, f"assets/vendor/{place}", abs_src_path=str(source)))
+    sheet = ROOT / "tests/regionloss_suite/reports/pictures.css"
+    files.append(File.generated(config, f"assets/{sheet.name}", abs_src_path=str(sheet)))
     for clause in lock.unlocked(load_clauses(), lock.LOCK.read_text(encoding="utf-8")):
         log.warning("%s has changed since its cases were last looked at: see `make lock`", clause)
     return files

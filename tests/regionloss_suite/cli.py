@@ -13,7 +13,7 @@ from regionloss_spec import CaseError, ProfileError, load_clauses, load_profile
 from regionloss_suite.cli_bench import add_bench
 from regionloss_suite.cli_check import UsageError, add_check, add_report, write
 from regionloss_suite.cli_identify import add_identify
-from regionloss_suite.report import WRONG_USAGE
+from regionloss_suite.report import WRONG_USAGE, write_text
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,6 +56,9 @@ def _add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     explain.add_argument("--all", action="store_true", dest="every", help="show the predictors of every cell")
     explain.add_argument("--profile", metavar="P", help="explain the input under another profile")
+    explain.add_argument(
+        "--html", metavar="FILE", type=Path, help="write it with maps of indicators, terms and gradient to this file"
+    )
     explain.set_defaults(run=_explain)
 
 
@@ -82,8 +85,14 @@ def _explain(options: argparse.Namespace, colour: bool) -> int:
         case = dataclasses.replace(case, base=options.profile, profile=load_profile(options.profile))
     try:
         print("\n".join(explain(case, every=options.every, colour=colour)))
+        if options.html is not None:
+            from regionloss_suite.reports.maps import page_of
+
+            write(options.html, lambda: write_text(options.html, page_of(case)))
     except DomainError as error:
         print(f"{case.id} · {case.title}\nEvery conforming loss refuses this input: {error}")
+        if options.html is not None:
+            print(f"There is nothing to draw, and {options.html} is not written.")
     return 0
 
 

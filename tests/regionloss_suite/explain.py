@@ -12,7 +12,8 @@ from regionloss_spec import Case, Profile, load_profile
 from regionloss_spec.clause import TERMS
 from regionloss_suite.report import painted
 
-_WORDS = {
+#: The terms in words.
+WORDS = {
     "no_object": "no-object",
     "prior": "prior",
     "coord": "coordinates",
@@ -119,7 +120,7 @@ class _Explanation:
             for name, term in self.result.terms.items()
         }
         said = ", ".join(f"{count} {state}" for state, count in states.items())
-        shown = ", ".join(f"{_WORDS[name]} {_number(value)}" for name, value in paid.items() if value)
+        shown = ", ".join(f"{WORDS[name]} {_number(value)}" for name, value in paid.items() if value)
         which = "the other" if len(cells) < self.result.t[0, 0, 0].size else "all"
         return f"  {which} {_count(len(cells), 'cell')}: {said}; together {shown or 'nothing'} (--all shows each)"
 
@@ -137,7 +138,7 @@ class _Explanation:
         a_w, a_h = self.result.anchors[anchor]
         paid = {name: float(term.value[who]) for name, term in self.result.terms.items()}
         gradient = self.result.gradient.reshape(self.result.t.shape)[image, anchor, :, row, column]
-        pays = ", ".join(f"{_WORDS[name]} {_number(self.result.scale * paid[name])}" for name in TERMS if paid[name])
+        pays = ", ".join(f"{WORDS[name]} {_number(self.result.scale * paid[name])}" for name in TERMS if paid[name])
         shown = painted(state, _PAINT[state], colour=self.colour)
         return [
             f"    anchor {anchor} ({a_w:.4g} × {a_h:.4g}) {shown}: {self._why(state, who)}",
@@ -162,7 +163,7 @@ class _Explanation:
 
     def _totals(self) -> list[str]:
         result = self.result
-        terms = " + ".join(f"{_WORDS[name]} {_number(result.term_values[name])}" for name in TERMS)
+        terms = " + ".join(f"{WORDS[name]} {_number(result.term_values[name])}" for name in TERMS)
         line = result.statistics
         return [
             f"terms: {terms}",
@@ -206,7 +207,7 @@ class _Explanation:
             lines.append(f"  image {image}, cell (row {row}, column {column}):")
             for k in range(anchors):
                 paid = {name: term.value[image, k, row, column] for name, term in self.result.terms.items()}
-                said = " + ".join(f"{_WORDS[name]} {_number(value)}" for name, value in paid.items() if value)
+                said = " + ".join(f"{WORDS[name]} {_number(value)}" for name, value in paid.items() if value)
                 lines.append(f"    anchor {k}, {self._state(image, k, row, column)}, pays {said or 'nothing'}")
         if len(matched) > 3:
             lines.append(f"  and so in {_count(len(matched) - 3, 'more cell')}.")

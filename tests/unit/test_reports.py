@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 import sys
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -19,9 +20,9 @@ from regionloss_spec.case import CASES, load_case
 from regionloss_suite.cli import main
 from regionloss_suite.compare import Difference
 from regionloss_suite.report import CONFORMING, REGRESSED, Report
-from regionloss_suite.reports import badge, diff, html, junit, markdown
+from regionloss_suite.reports import badge, diff, html, junit, maps, markdown
 from regionloss_suite.reports.annotations import render as annotate
-from regionloss_suite.reports.pictures import exponent, shade
+from regionloss_suite.reports.pictures import DIFFERENCES, exponent, shade
 from regionloss_suite.reports.stored import StoredReportError, read_report
 from regionloss_suite.reports.wording import sentence, set_in_html
 from regionloss_suite.verdict import Verdict
@@ -338,25 +339,58 @@ def test_the_page_draws_the_failing_case_with_words_for_each_picture() -> None:
     case = load_case(CASES / f"{CASE}.json")
     anchors = len(case.batch.anchors)
     pictures = Page(html.render(small())).all("svg")
-    assert len(pictures) == anchors
     labels = [picture["aria-label"] or "" for picture in pictures]
+    assert [label.split(" ")[0] for label in labels].count("States") == anchors
     assert "1 responsible at (1, 1)" in labels[0]
     assert any("1 ignored at" in label for label in labels)
 
     answered = evaluate(case.batch, case.profile).gradient.copy()
     answered[0, 1, 1, 1] += 0.5
     drawn = html.render(small(), {CASE: (case, answered)})
-    symbols = re.findall(r'<g class="d-\d"><title>([^<]*)</title><rect[^>]*/><text[^>]*>([^<]*)<', drawn)
+    differences = drawn[drawn.index("<h4>Difference of the gradients") :]
+    symbols = re.findall(r'<g class="d-\d"><title>([^<]*)</title><rect[^>]*/><text[^>]*>([^<]*)<', differences)
     # A recording differs from the reference by the rounding of float32 everywhere, which is not worth a number.
     assert [(title, symbol) for title, symbol in symbols if symbol not in ("", "·")] == [("cell (1, 1): 0.5", "−1")]
     page = Page(drawn)
-    assert len([one for one in page.all("rect") if one.get("class") == "first"]) == 2, "one in each kind of picture"
-    pictures = page.all("svg")
-    assert len(pictures) == 2 * anchors
-    labels = [picture["aria-label"] or "" for picture in pictures]
-    assert "Gradient of anchor 0: largest difference 0.5 in cell (1, 1)" in labels
+    labels = [picture["aria-label"] or "" for picture in page.all("svg")]
+    kinds = Counter(label.split(" of anchor")[0] for label in labels)
+    assert set(kinds) >= {"States", "The no-object term", "The coordinates term", "Gradient"}
+    assert set(kinds.values()) == {anchors}
+    framed = [one for one in page.all("rect") if one.get("class") == "first"]
+    assert len(framed) == len(kinds), "one in each kind of picture"
+    assert "Difference of the gradients of anchor 0: largest 0.5 in cell (1, 1)" in labels
     assert "ty, anchor 0, cell (1, 1)" in page.text
     assert "anchor 0 wins" in page.text
+
+
+def test_the_maps_show_what_each_predictor_pays() -> None:
+    case = load_case(CASES / "hand-small-box-weight-1.json")  # one predictor is responsible, in cell (0, 0)
+    assert case.expected.terms is not None
+    drawn = maps.page_of(case)
+    labels = [picture["aria-label"] for picture in Page(drawn).all("svg")]
+    for name, said in (("coord", "coordinates"), ("object", "objectness"), ("class", "class")):
+        paid = case.expected.terms[name]
+        assert f"The {said} term of anchor 0: largest {paid:.2g} in cell (0, 0)" in labels
+    assert f"The no-object term of anchor 0: largest {case.expected.terms['no_object']:.2g} in cell (0, 1)" in labels
+    assert case.expected.gradient is not None
+    largest = np.abs(case.expected.gradient).max()
+    assert any(label.startswith(f"Gradient of anchor 0: largest {largest:.2g} in") for label in map(str, labels))
+    assert "<p>Nobody pays for: prior.</p>" in drawn
+
+
+def test_a_case_that_is_refused_has_no_maps(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "hand-error-centre-in-pixels", "--html", "x.html"]) == 0
+    assert "nothing to draw, and x.html is not written" in capsys.readouterr().out
+    assert not (folder / "x.html").exists()
+    assert main(["explain", "hand-cell-border", "--html", "y.html"]) == 0
+    text = (folder / "y.html").read_text(encoding="utf-8")
+    assert Page(text).all("svg")
+    assert "Derivation" in text
+    assert main(["explain", "hand-cell-border", "--html", "no/such/folder.html"]) == 2
+
+
+def test_an_empty_batch_has_no_maps() -> None:
+    assert "empty or too large" in maps.page_of(load_case(CASES / "hand-empty-batch.json"))
 
 
 def test_the_page_takes_a_gradient_that_is_no_number() -> None:
@@ -378,7 +412,7 @@ def test_the_page_is_drawn_for_every_kind_of_case(number: int) -> None:
     [(0.0, "", 0), (3e-12, "−12", 1), (1e-9, "−9", 2), (0.02, "−2", 5), (7.0, "0", 6), (np.inf, "∞", 6)],
 )
 def test_a_difference_has_a_power_of_ten_and_a_shade(value: float, shown: str, dark: int) -> None:
-    assert (exponent(value), shade(value)) == (shown, dark)
+    assert (exponent(value), shade(value, DIFFERENCES)) == (shown, dark)
 
 
 def test_formulas_are_set_without_a_script() -> None:
@@ -488,7 +522,9 @@ def test_check_writes_every_form(folder: Path, capsys: pytest.CaptureFixture[str
     assert json.loads((folder / "r.svg.json").read_text(encoding="utf-8"))["color"] == "red"
     page = Page((folder / "r.html").read_text(encoding="utf-8"))
     anchors = len(load_case(CASES / f"{CASE}.json").batch.anchors)
-    assert len(page.all("svg")) == 2 * anchors, "what was answered is drawn too"
+    labels = [one["aria-label"] or "" for one in page.all("svg")]
+    answered = [label for label in labels if label.startswith("Difference of the gradients")]
+    assert len(answered) == anchors, "what was answered is drawn too"
 
 
 def test_a_regression_has_an_exit_code_of_its_own(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -521,7 +557,8 @@ def test_a_stored_report_is_shown_as_it_was_and_in_other_forms(
     assert capsys.readouterr().out == shown
     assert {name: (folder / name).read_bytes() for name in first} == first
     anchors = len(load_case(CASES / f"{CASE}.json").batch.anchors)
-    assert len(Page((folder / "r.html").read_text(encoding="utf-8")).all("svg")) == anchors
+    labels = [one["aria-label"] or "" for one in Page((folder / "r.html").read_text(encoding="utf-8")).all("svg")]
+    assert [label.startswith("States") for label in labels].count(True) == anchors
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from regionloss import DomainError
 from regionloss_docs.chapters import titles
 from regionloss_docs.commands import output
 from regionloss_docs.places import case_url, clause_url, folded, link
 from regionloss_spec import Case, load_cases, load_clauses
+from regionloss_suite.reports.maps import maps_of
 
 
 def page(case: Case) -> str:
@@ -31,6 +33,7 @@ def page(case: Case) -> str:
             "",
             "</div>",
             "",
+            *_maps(case),
             f'<div class="named-list">Pins {folded(clauses, 12)}</div>',
             "",
             _origin(case),
@@ -39,6 +42,13 @@ def page(case: Case) -> str:
             "",
         ]
     )
+
+
+def _maps(case: Case) -> list[str]:
+    try:
+        return [f'<div class="maps" data-search-exclude>{"".join(maps_of(case))}</div>', ""]
+    except DomainError:  # every conforming loss refuses it, which its explanation says
+        return []
 
 
 def table() -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from html import escape
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,15 +14,8 @@ from regionloss_spec import Case
 from regionloss_suite.compare import Difference
 from regionloss_suite.explain import explain
 from regionloss_suite.report import printable
-from regionloss_suite.reports.pictures import (
-    MOST_CELLS,
-    SHADES,
-    STATES,
-    Place,
-    difference_pictures,
-    exponent,
-    indicator_pictures,
-)
+from regionloss_suite.reports.maps import drawable, maps, row, shades_legend
+from regionloss_suite.reports.pictures import DIFFERENCES, Place, value_pictures
 from regionloss_suite.verdict import Verdict
 
 Array = NDArray[Any]
@@ -62,17 +54,9 @@ def failing_section(verdicts: list[Verdict], known: tuple[Case, Array | None] | 
 
 def _pictures(case: Case, result: Result, gradient: Array | None, first: Difference) -> list[str]:
     place = Place.of(first)
-    images, _, _, height, width = result.t.shape
-    if place.image >= images or not 0 < height * width <= MOST_CELLS:
+    if not drawable(result, place.image):
         return ["<p>Its grid is empty or too large for a picture.</p>"]
-    t, until = case.batch.images_seen, case.profile.prior_until
-    prior = f"1{{t &lt; {until}}} is {'on' if t < until else 'off'}: t&nbsp;=&nbsp;{t}"
-    lines = [
-        f"<h4>Indicators, image {place.image}</h4>",
-        f"<p>What a conforming loss decides, for each anchor in each cell. {prior}.</p>",
-        _states_legend(result, place),
-        f'<div class="pictures">{"".join(indicator_pictures(result, place))}</div>',
-    ]
+    lines = maps(case, result, place)
     if gradient is not None and gradient.shape == result.gradient.shape:
         lines += [f"<h4>Difference of the gradients, image {place.image}</h4>"]
         lines += _differences(case, result, gradient, first)
@@ -88,36 +72,17 @@ def _differences(case: Case, result: Result, gradient: Array, first: Difference)
     apart = np.where(np.isfinite(apart), apart, np.inf)
     formats = [first.dtype, *(["float32"] if case.recorded else [])]  # a recording carries its own rounding
     whole = np.sum([bounds(result, PRECISIONS[dtype]).gradient for dtype in formats], axis=0)
-    pictures = difference_pictures(result, apart, whole.reshape(shape)[place.image], place)
+    outside: Array = np.any(apart > whole.reshape(shape)[place.image], axis=1)
+    pictures = value_pictures(
+        result, apart.max(axis=1), "Difference of the gradients", place, limits=DIFFERENCES, counts=outside
+    )
     return [
         "<p>|answered − expected|, the largest of each predictor's channels: "
         "its power of ten where it is more than rounding explains, · where it is not.</p>",
-        _shades_legend(),
-        f'<div class="pictures">{"".join(pictures)}</div>',
+        shades_legend(DIFFERENCES),
+        row(pictures),
         _largest(got, wanted, apart),
     ]
-
-
-def _states_legend(result: Result, place: Place) -> str:
-    silent = bool(result.decisions.boxless[place.image])
-    items = [
-        f'<li><span class="swatch s-{state}">{symbol}</span>{state}: {meaning}'
-        for state, (symbol, meaning) in STATES.items()
-        if (state == "silent") == silent
-    ]
-    items.append('<li><span class="swatch truth"></span>a truth')
-    if place.row is not None:
-        items.append('<li><span class="swatch first"></span>first departure')
-    return f'<ul class="legend">{"".join(items)}</ul>'
-
-
-def _shades_legend() -> str:
-    limits = [f"10<sup>{exponent(limit)}</sup>" if limit < 1 else "1" for limit in SHADES]
-    names = ["none", f"below {limits[0]}"]
-    names += [f"{low} to {high}" for low, high in pairwise(limits)]
-    names.append(f"{limits[-1]} or more")
-    items = [f'<li><span class="swatch d-{shade}"></span>{name}' for shade, name in enumerate(names)]
-    return f'<ul class="legend">{"".join(items)}</ul>'
 
 
 def _largest(got: Array, wanted: Array, apart: Array) -> str:

@@ -5,23 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from html import escape
 from itertools import groupby
-from pathlib import Path
 
 from regionloss_suite.report import MARKS, Report, printable
 from regionloss_suite.reports.failing import Failing, bundled, failing_verdicts
 from regionloss_suite.reports.failing_section import failing_section
+from regionloss_suite.reports.page import page, safe
 from regionloss_suite.reports.wording import chapter, sentence, set_in_html
 from regionloss_suite.verdict import Verdict
-
-_STYLE = Path(__file__).with_name("page.css")
 
 #: More than these would hide what comes after them.
 _SHOWN = 5
 
 _COLUMNS = "<tr><th>clause<th>level<th>verdict<th>first difference, or why"
-
-#: Even a word that escaped its escaping could neither run nor load anything.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 def render(report: Report, cases: Failing | None = None) -> str:
@@ -47,20 +42,7 @@ def render(report: Report, cases: Failing | None = None) -> str:
         "<h2>Clauses</h2>",
         *_chapters(report),
     ]
-    style = _STYLE.read_text(encoding="utf-8")
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{safe(report.adapter)}: {report.outcome}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
-        + "\n".join(body)
-        + "\n</body>\n</html>\n"
-    )
-
-
-def safe(text: str) -> str:
-    """Foreign text, ready to stand between tags or in a quoted attribute."""
-    return escape(printable(text))
+    return page(f"{report.adapter}: {report.outcome}", body)
 
 
 def _head(report: Report) -> list[str]:

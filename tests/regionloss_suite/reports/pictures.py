@@ -1,4 +1,4 @@
-"""Pictures of a case as inline SVG: which indicator is on at each predictor, and where two gradients differ.
+"""Pictures of a case as inline SVG: which indicator is on at each predictor, and how large a number there is.
 
 Every state and every size has a symbol of its own, so that nothing hangs on the colours; colours come from the page.
 """
@@ -6,6 +6,7 @@ Every state and every size has a symbol of its own, so that nothing hangs on the
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -30,8 +31,9 @@ STATES = {
     "no-object": ("·", "1{MaxIOU &lt; Thresh} is on: it pays the no-object term"),
     "silent": ("×", "its image gives a class and no box"),
 }
-#: Upper limits of |answered − expected| for the shades of the map; the last shade has none.
-SHADES = (1e-9, 1e-6, 1e-4, 1e-2, 1.0)
+#: Upper limits of the shades of a map; the last shade has none. One map is of differences, the other of amounts.
+DIFFERENCES = (1e-9, 1e-6, 1e-4, 1e-2, 1.0)
+AMOUNTS = (1e-6, 1e-4, 1e-2, 1.0, 100.0)
 
 
 @dataclass(frozen=True)
@@ -115,37 +117,39 @@ def indicator_pictures(result: Result, place: Place) -> list[str]:
     return pictures
 
 
-def difference_pictures(result: Result, apart: Array, bound: Array, place: Place) -> list[str]:
-    """For each anchor, the largest difference over the channels of its predictor, on a logarithmic scale.
+def value_pictures(
+    result: Result, values: Array, said: str, place: Place, *, limits: Sequence[float], counts: Array | None = None
+) -> list[str]:
+    """For each anchor, a number for each predictor, on a logarithmic scale.
 
     Args:
         result: what a conforming loss answers.
-        apart: |answered − expected| of the image, infinite where the answer is no number, `[A, 5+C, H, W]`.
-        bound: how far apart rounding may put them, of the same shape; larger differences show their power of ten.
-        place: the image, and the predictor that is framed.
+        values: not negative, infinite for what is no number, `[A, H, W]`.
+        said: what they are, in words, of which the largest is told to those who cannot see the map.
+        place: the predictor that is framed.
+        limits: of the shades.
+        counts: where the power of ten is shown and not a dot, bool `[A, H, W]`; everywhere, if not given.
     """
-    largest = apart.max(axis=1)
-    outside: Array = np.any(apart > bound, axis=1)
     pictures, drawn = [], _Grid.of(result)
-    for k, anchor in enumerate(largest):
+    for k, anchor in enumerate(values):
         cells = []
         for (j, i), value in np.ndenumerate(anchor):
-            symbol = exponent(value) if outside[k, j, i] else "·" if value else ""
-            cells.append(drawn.cell(j, i, f"d-{shade(value)}", symbol, f"cell ({j}, {i}): {value:.2g}"))
+            symbol = exponent(value) if counts is None or counts[k, j, i] else "·" if value else ""
+            cells.append(drawn.cell(j, i, f"d-{shade(value, limits)}", symbol, f"cell ({j}, {i}): {value:.2g}"))
         worst = np.unravel_index(int(np.argmax(anchor)), anchor.shape)
-        label = f"Gradient of anchor {k}: largest difference {anchor.max():.2g}"
+        label = f"{said} of anchor {k}: largest {anchor.max():.2g}"
         label += f" in cell ({worst[0]}, {worst[1]})" if anchor.max() > 0 else ""
         pictures.append(_figure(result, k, cells, label, place))
     return pictures
 
 
-def shade(value: float) -> int:
-    """Which shade of the map a difference gets: 0 for none at all."""
-    return 0 if value == 0 else 1 + sum(value >= limit for limit in SHADES)
+def shade(value: float, limits: Sequence[float]) -> int:
+    """Which shade of a map a number gets: 0 for none at all."""
+    return 0 if value == 0 else 1 + sum(value >= limit for limit in limits)
 
 
 def exponent(value: float) -> str:
-    """The power of ten of a difference, `∞` for what is no number, and nothing for no difference."""
+    """The power of ten of a number, `∞` for what is none, and nothing for zero."""
     if value == 0:
         return ""
     return str(math.floor(math.log10(value))).replace("-", "−") if math.isfinite(value) else "∞"
