@@ -14,7 +14,7 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
 
-from regionloss_docs import cases, chapters, citations, pictures, quotes, tables, vendor
+from regionloss_docs import cases, chapters, citations, measured, pictures, quotes, tables, vendor
 from regionloss_docs.commands import lines
 from regionloss_docs.markup import Formulas, linked
 from regionloss_spec import load_cases, load_clauses, lock
@@ -29,6 +29,7 @@ _PARTS: dict[str, Callable[[], str]] = {
     "five anchors": pictures.five_anchors,
     "formula": quotes.formula,
     "matrix": tables.matrix,
+    "measured": measured.measured,
     "modules": quotes.modules,
     "mutants": tables.mutants,
     "profiles": tables.profiles,
@@ -56,7 +57,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     pages |= {_module_page(name): quotes.module(name) for name in citations.modules()}
     pages["changelog.md"] = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     pages["contributing.md"] = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    for path, text in pages.items():
+    for path, text in (pages | measured.files()).items():
         files.append(File.generated(config, path, content=text))
     for case in load_cases():
         page = File.generated(config, f"cases/{case.id}.md", content=cases.page(case))
