@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import shlex
 import sys
+import traceback
 from pathlib import Path
 
 from regionloss_adapters.process import ProcessAdapter
@@ -52,12 +53,24 @@ def load_adapter(name: str) -> Adapter:
         raise AdapterError(f"adapter {name!r}: {error}") from error
     except AttributeError as error:
         raise AdapterError(f"adapter {name!r}: {error}") from error
+    except Exception as error:  # whatever the module of a user may raise
+        raise AdapterError(f"adapter {name!r}: {_where(error)}: {type(error).__name__}: {error}") from error
     adapter = found if hasattr(found, "answer") and not isinstance(found, type) else found()
     if not isinstance(adapter, Adapter):
         raise AdapterError(
             f"adapter {name!r}: {type(adapter).__name__} lacks describe() or answer(); see regionloss_adapters.Adapter"
         )
     return adapter
+
+
+def _where(error: Exception) -> str:
+    """The file and line at fault in a module that could not be imported, in the current folder if any of it is."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}, line {error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename.startswith(str(Path.cwd()))]
+    frame = (own or frames)[-1]
+    return f"{frame.filename}, line {frame.lineno}"
 
 
 def _process(name: str) -> Adapter:

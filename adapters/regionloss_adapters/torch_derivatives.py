@@ -39,7 +39,14 @@ def derivatives(scalar: Tensor, leaf: Tensor, question: Question) -> tuple[Tenso
 
     Returns:
         Both in the shape of the leaf; no second one without a direction.
+
+    Raises:
+        ValueError: the scalar does not depend on the leaf.
     """
+    if not scalar.requires_grad:
+        raise ValueError(
+            "the loss has no graph: it did not depend on the predictions, and backward() would fail as well"
+        )
     upstream = torch.full_like(scalar, question.upstream)
     second = question.direction is not None
     total = torch.zeros_like(leaf)

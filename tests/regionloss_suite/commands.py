@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,6 +38,14 @@ class Commands:
         file = self._file(case)
         explain = "" if file is None else shlex.join(["regionloss", "explain", str(file), *self._option("--profile")])
         return dataclasses.replace(verdict, reproduce=self._reproduce(case, file), explain=explain)
+
+    def advice(self, verdicts: Iterable[Verdict]) -> tuple[str, ...]:
+        """What a report notes where nothing known answers as the loss does; nothing elsewhere, or without a name."""
+        leading = [verdict for verdict in verdicts if verdict.verdict == "deviating" and not verdict.follows]
+        if self.adapter is None or not leading or all(verdict.looks_like for verdict in leading):
+            return ()
+        command = shlex.join(["regionloss", "identify", self.adapter, *self._option("--profile")])
+        return (f"Of several differences at once, each hides the others: `{command}` measures every choice by itself.",)
 
     def _file(self, case: str) -> Path | str | None:
         """What `--cases` and `explain` take: the file of a case, or the id of a bundled one."""

@@ -107,7 +107,7 @@ def run(
         [trial for trial, some in drawn.items() if any(seen.departs for seen in some)],
     )
     verdicts = [commands.added(verdict) for verdict in verdicts]
-    notes = judge.description.notes
+    notes = judge.description.notes + commands.advice(verdicts)
     report = Report(name, judge.profile, len(judge.cases), verdicts, judge.crashes, notes)
     return Run(report, judge, [seen for some in drawn.values() for seen in some])
 

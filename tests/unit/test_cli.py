@@ -104,6 +104,8 @@ class Thing:
 @pytest.fixture(autouse=True)
 def adapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine.py").write_text(ADAPTERS)
+    (tmp_path / "broken.py").write_text("anchors = 5\nratio = anchors / 0\n")
+    (tmp_path / "unread.py").write_text("adapter = from_torch(\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "mine", raising=False)
@@ -308,6 +310,8 @@ def test_a_folder_of_cases_is_judged_and_a_changed_entry_is_refused(tmp_path: Pa
     [
         (["check", "nobody"], "no adapter 'nobody'"),
         (["check", "absent:Loss"], "No module named 'absent'"),
+        (["check", "broken:adapter"], "broken.py, line 2: ZeroDivisionError: division by zero"),
+        (["check", "unread:adapter"], "unread.py, line 1: SyntaxError"),
         (["check", "mine:Absent"], "has no attribute 'Absent'"),
         (["check", "mine:Thing"], "lacks describe() or answer()"),
         (["check", "numpy", "--profile", "nobody"], "no profile 'nobody'"),

@@ -18,6 +18,7 @@ from regionloss import evaluate
 from regionloss_spec import load_cases
 from regionloss_spec.case import CASES, load_case
 from regionloss_suite.cli import main
+from regionloss_suite.commands import Commands
 from regionloss_suite.compare import Difference
 from regionloss_suite.report import CONFORMING, REGRESSED, Report
 from regionloss_suite.reports import badge, diff, html, junit, maps, markdown
@@ -575,3 +576,15 @@ def test_wrong_usage_is_one_sentence(
 ) -> None:
     assert main(arguments) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_loss_like_nothing_known_is_sent_to_identify() -> None:
+    commands = Commands("mine:adapter", "darknet")
+    unlike = Verdict(clause="coord.value", level="MUST", verdict="deviating", first=departure())
+    like = dataclasses.replace(unlike, looks_like="the weight of small boxes is left out")
+    follower = dataclasses.replace(unlike, clause="scale.sum", follows="coord.value")
+    assert commands.advice([like, follower]) == ()
+    assert commands.advice([dataclasses.replace(unlike, verdict="expected")]) == ()
+    (said,) = commands.advice([like, unlike, follower])
+    assert "`regionloss identify mine:adapter --profile darknet`" in said
+    assert Commands(None).advice([unlike]) == ()

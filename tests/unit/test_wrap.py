@@ -106,6 +106,13 @@ def test_a_numpy_loss_may_return_only_its_gradient_or_only_its_value() -> None:
     assert (value.gradient, value.potential) == (None, result.potential)
 
 
+def test_a_loss_that_forgets_its_predictions_is_told_so() -> None:
+    torch = pytest.importorskip("torch")
+    constant = from_torch(lambda outputs, rows, question: torch.zeros(()), name="constant")
+    with pytest.raises(ValueError, match="it did not depend on the predictions, and backward"):
+        constant.answer(ask())
+
+
 def test_what_is_not_declared_is_not_answered() -> None:
     answer = from_numpy(numpy_loss, name="modest").answer(ask())
     assert answer.gradient is not None

@@ -147,6 +147,16 @@ def _weight_on_sizes_only(terms: Terms, given: Given, decisions: Decisions) -> N
             terms["coord"].pay_squared(match.predictor, channel, q, -surplus, sigmoid(raw) - place, sigmoid_slope(raw))
 
 
+def _weight_of_one_side(terms: Terms, given: Given, decisions: Decisions) -> None:
+    exponent = given.profile.small_box_exponent
+    needs(exponent > 0, "a weight that depends on the size")
+    rescale = np.ones_like(terms["coord"].value)
+    for match in paying(decisions):
+        w = float(given.row(match)[2])
+        rescale[match.predictor] = (2 - w * w) ** exponent / _small_box_weight(given, match)
+    _rescaled(terms["coord"], rescale)
+
+
 def _weight_of_root(terms: Terms, given: Given, decisions: Decisions) -> None:
     exponent = given.profile.small_box_exponent
     needs(exponent > 0, "a weight that depends on the size")
@@ -293,6 +303,12 @@ MUTANTS: list[Mutant] = [
         title="the weight of small boxes acts as its root",
         after="marvis/pytorch-yolo2#164",
         answer=paid(_weight_of_root),
+    ),
+    Mutant(
+        id="small-box-weight-of-width",
+        clause="coord.small-box-weight",
+        title="the weight of small boxes is 2 - w² instead of 2 - w·h",
+        answer=paid(_weight_of_one_side),
     ),
     Mutant(
         id="small-box-weight-on-sizes-only",
