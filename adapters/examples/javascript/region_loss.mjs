@@ -14,7 +14,10 @@ const PROTOCOL = 1;
 
 const WHO = {
   name: "JavaScript example",
-  profiles: ["darknet", "darknet-2016", "formula"],
+  profiles: [
+    "darknet", "andy-yun", "darknet-2016", "formula", "leetenki", "lightnet", "marvis", "mxnet", "samylee", "uvipen",
+    "yad2k",
+  ],
   answers: ["potential", "terms", "gradient", "indicators", "errors"],
   dtypes: ["float64"],
 };

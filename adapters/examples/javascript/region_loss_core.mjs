@@ -1,14 +1,14 @@
 // The YOLOv2 ("region") loss, its terms, its gradient and its indicators.
 // No dependencies and nothing of Node, so that a page in a browser can import it too.
 
+import { CLASSES, T_H, T_O, T_W, T_X, T_Y, sigmoid, sigmoidSlope } from "./region_loss_boxes.mjs";
+import { decide } from "./region_loss_decisions.mjs";
 import { readInputs } from "./region_loss_domain.mjs";
 
 export { DomainError } from "./region_loss_domain.mjs";
 
 /** The profile asks for a choice that this program does not have. */
 export class UnsupportedError extends Error {}
-
-const [T_X, T_Y, T_W, T_H, T_O, CLASSES] = [0, 1, 2, 3, 4, 5];
 
 /** The axes of a profile that name a choice, with the choices that are here. The other axes are numbers. */
 const CHOICES = {
@@ -47,8 +47,9 @@ const WITHOUT_EFFECT = ["name", "title", "source", "printed_cost"];
  * @param {object} profile - the value of every axis, named as in the spec.
  * @returns {object} `gradient` (Float64Array in the shape of the predictions), `potential`, `terms` by name,
  *   `responsible` ([image, truth, anchor, row, column] of each truth whose box is paid), `ignored` ([image, anchor,
- *   row, column] of each predictor that MaxIOU silences), and for each predictor in the order [N, A, H, W] `maxIou`,
- *   `noObject` and `prior`.
+ *   row, column] of each predictor that MaxIOU silences); and what a picture of it needs: `inputs` as they were read,
+ *   `decisions` on every predictor and truth, `paid` (for each term what each predictor pays of it, in the order
+ *   [N, A, H, W]).
  * @throws {UnsupportedError} the profile has a choice that is not here.
  * @throws {DomainError} the batch lies outside the domain; `image` and `truth` say where.
  */
@@ -70,19 +71,20 @@ export function regionLoss(batch, profile) {
     ignored: [...inputs.places()]
       .filter((place) => decisions.ignored[inputs.predictor(place)])
       .map(({ image, anchor, row, column }) => [image, anchor, row, column]),
-    maxIou: decisions.maxIou,
-    noObject: decisions.noObject,
-    prior: decisions.prior,
+    inputs,
+    decisions,
+    paid: account.paid,
   };
 }
 
-/** What has been paid so far: the five terms and the gradient. */
+/** What has been paid so far: the five terms, whole and by predictor, and the gradient. */
 class Account {
   constructor(inputs, profile) {
     this.inputs = inputs;
     this.profile = profile;
     this.scale = profile.reduction === "sum" ? 1 : 1 / Math.max(inputs.images, 1);
     this.terms = { no_object: 0, prior: 0, coord: 0, object: 0, class: 0 };
+    this.paid = Object.fromEntries(Object.keys(this.terms).map((term) => [term, new Float64Array(inputs.predictors)]));
     this.gradient = new Float64Array(inputs.t.length);
   }
 
@@ -91,8 +93,13 @@ class Account {
     const at = this.inputs.index(place, channel);
     const [r, slope] = residual(this.inputs.t[at]);
     const whole = this.scale * this.profile.squared_factor * weight;
-    this.terms[term] += whole * r * r;
+    this.enter(term, place, whole * r * r);
     this.gradient[at] += 2 * whole * r * slope;
+  }
+
+  enter(term, place, value) {
+    this.terms[term] += value;
+    this.paid[term][this.inputs.predictor(place)] += value;
   }
 }
 
@@ -132,7 +139,7 @@ function payClass(account, place, labels) {
   const { inputs, profile, scale } = account;
   const z = Array.from({ length: inputs.classes }, (_, c) => inputs.t[inputs.index(place, CLASSES + c)]);
   const { value, slopes } = classTerm(z, labels, profile);
-  account.terms.class += scale * profile.class_weight * value;
+  account.enter("class", place, scale * profile.class_weight * value);
   slopes.forEach((slope, c) => {
     account.gradient[inputs.index(place, CLASSES + c)] += scale * profile.class_weight * slope;
   });
@@ -151,80 +158,6 @@ function checkProfile(profile) {
   for (const axis of [...Object.keys(CHOICES), ...NUMBERS]) {
     if (!Object.hasOwn(profile, axis)) throw new UnsupportedError(`${axis}: the profile does not state it`);
   }
-}
-
-/** Everything that is decided first and then held constant: MaxIOU, who is responsible, and the indicators. */
-function decide(inputs, profile) {
-  const maxIou = new Float64Array(inputs.predictors);
-  const [responsible, noObject, ignored, prior] = [0, 0, 0, 0].map(() => new Array(inputs.predictors).fill(false));
-  for (const place of inputs.places()) {
-    const box = decode(inputs, place);
-    const overlaps = inputs.truths[place.image].map((truth) => overlapOfBoxes(box, truth));
-    maxIou[inputs.predictor(place)] = Math.max(0, ...overlaps);
-  }
-  const matches = inputs.truths.flatMap((truths, image) =>
-    settle(inputs, profile, truths.map((truth, index) => match(inputs, profile, image, truth, index))),
-  );
-  for (const { place, paysBox } of matches) {
-    if (paysBox) responsible[inputs.predictor(place)] = true;
-  }
-  for (let here = 0; here < inputs.predictors; here++) {
-    noObject[here] =
-      !isQuiet(maxIou[here], profile) && (!responsible[here] || profile.no_object_applies === "every-predictor");
-    ignored[here] = !responsible[here] && !noObject[here];
-    prior[here] =
-      inputs.imagesSeen < profile.prior_until && (!responsible[here] || profile.prior_applies === "every-predictor");
-  }
-  return { maxIou, matches, noObject, ignored, prior };
-}
-
-function isQuiet(maxIou, profile) {
-  if (profile.ignore === "none" || profile.no_object_target === "max-iou") return false;
-  return profile.ignore === "above" ? maxIou > profile.thresh : maxIou >= profile.thresh;
-}
-
-/** A truth and the predictor of its cell that fits it best: the first on a tie. */
-function match(inputs, profile, image, truth, index) {
-  const [row, column] = [Math.floor(truth.y * inputs.height), Math.floor(truth.x * inputs.width)];
-  let place = { image, anchor: 0, row, column };
-  let best = 0;
-  for (let anchor = 0; anchor < inputs.anchors.length; anchor++) {
-    const fit = fitOf(inputs, profile, { ...place, anchor }, truth);
-    if (fit > best) {
-      best = fit;
-      place = { ...place, anchor };
-    }
-  }
-  return { place, truth, index, iou: overlapOfBoxes(decode(inputs, place), truth) };
-}
-
-function fitOf(inputs, profile, place, truth) {
-  const [width, height] = inputs.anchors[place.anchor];
-  const shape = { x: 0, y: 0, w: width / inputs.width, h: height / inputs.height };
-  const predicted = decode(inputs, place);
-  switch (profile.anchor_choice) {
-    case "anchor-shape":
-      return overlapOfBoxes(shape, { ...truth, x: 0, y: 0 });
-    case "anchor-corner":
-      return overlapOfBoxes({ ...shape, x: place.column / inputs.width, y: place.row / inputs.height }, truth);
-    case "predicted-shape":
-      return overlapOfBoxes({ ...predicted, x: 0, y: 0 }, { ...truth, x: 0, y: 0 });
-    default:
-      return overlapOfBoxes(predicted, truth);
-  }
-}
-
-/** Says which of the truths that chose one predictor are paid. */
-function settle(inputs, profile, matches) {
-  const chose = matches.map(({ place }) => inputs.predictor(place));
-  return matches.map((one, here) => {
-    const paysBox = {
-      last: chose.lastIndexOf(chose[here]) === here,
-      first: chose.indexOf(chose[here]) === here,
-      sum: true,
-    }[profile.collision];
-    return { ...one, paysBox, paysClass: paysBox || profile.class_collision === "accumulate" };
-  });
 }
 
 /** The predictors that pay the class term, each with its true classes. */
@@ -286,41 +219,4 @@ function sizeResidual(size, cells, anchor, profile) {
   }
   const root = (t) => Math.sqrt((anchor * Math.exp(t)) / cells);
   return (t) => [root(t) - Math.sqrt(size), root(t) / 2];
-}
-
-function sigmoid(t) {
-  const small = Math.exp(-Math.abs(t));
-  return (t >= 0 ? 1 : small) / (1 + small);
-}
-
-/** b(1 - b), without the cancellation near b = 1. */
-function sigmoidSlope(t) {
-  return sigmoid(t) * sigmoid(-t);
-}
-
-/** The box of a predictor: centre and size, fractions of the image. */
-function decode(inputs, place) {
-  const [t_x, t_y, t_w, t_h] = [T_X, T_Y, T_W, T_H].map((channel) => inputs.t[inputs.index(place, channel)]);
-  const [width, height] = inputs.anchors[place.anchor];
-  return {
-    x: (place.column + sigmoid(t_x)) / inputs.width,
-    y: (place.row + sigmoid(t_y)) / inputs.height,
-    w: (Math.exp(t_w) * width) / inputs.width,
-    h: (Math.exp(t_h) * height) / inputs.height,
-  };
-}
-
-/** Intersection over union. An infinite box overlaps nothing. */
-function overlapOfBoxes(box, other) {
-  const across = overlapOfSides(box.x, box.w, other.x, other.w);
-  const down = overlapOfSides(box.y, box.h, other.y, other.h);
-  const intersection = across < 0 || down < 0 ? 0 : across * down;
-  const union = box.w * box.h + other.w * other.h - intersection;
-  return union > 0 && Number.isFinite(union) ? intersection / union : 0;
-}
-
-function overlapOfSides(centre, size, otherCentre, otherSize) {
-  const right = Math.min(centre + size / 2, otherCentre + otherSize / 2);
-  const left = Math.max(centre - size / 2, otherCentre - otherSize / 2);
-  return right - left;
 }
