@@ -14,7 +14,7 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
 
-from regionloss_docs import cases, chapters, citations, measured, pictures, quotes, tables, vendor
+from regionloss_docs import cases, chapters, citations, explorer, measured, pictures, quotes, tables, vendor
 from regionloss_docs.commands import lines
 from regionloss_docs.markup import Formulas, linked
 from regionloss_spec import load_cases, load_clauses, lock
@@ -26,6 +26,7 @@ _PARTS: dict[str, Callable[[], str]] = {
     "chapters": chapters.contents,
     "cases": cases.table,
     "counts": tables.counts,
+    "explorer": explorer.skeleton,
     "five anchors": pictures.five_anchors,
     "formula": quotes.formula,
     "matrix": tables.matrix,
@@ -63,6 +64,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         page = File.generated(config, f"cases/{case.id}.md", content=cases.page(case))
         page.inclusion = InclusionLevel.NOT_IN_NAV
         files.append(page)
+    files.append(File.generated(config, "assets/explorer.js", content=explorer.script()))
     for place, source in vendor.files(NODE_MODULES).items():
         files.append(File.generated(config, f"assets/vendor/{place}", abs_src_path=str(source)))
     sheet = ROOT / "tests/regionloss_suite/reports/pictures.css"
