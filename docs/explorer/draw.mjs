@@ -13,12 +13,14 @@ const given = new WeakMap();
  * @returns {Description}
  */
 export function h(tag, attributes, ...children) {
-  const kept = children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false);
-  return { tag, attributes: attributes ?? {}, children: kept.map((one) => (typeof one === "object" ? one : String(one))) };
+  return { tag, attributes: attributes ?? {}, children: kept(children).map((one) => (typeof one === "object" ? one : String(one))) };
 }
 
-/** Makes `children` the content of an element. */
+const kept = (children) => children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false);
+
+/** Makes `children` the content of an element; those that are null or false are left out. */
 export function draw(parent, children) {
+  children = kept(children);
   children.forEach((child, at) => {
     const here = parent.childNodes[at];
     if (typeof child === "string") {

@@ -12,7 +12,7 @@ function withTruth(state, truth, change) {
 
 function withOutputs(state, place, outputs) {
   const predictions = Float64Array.from(state.predictions);
-  for (const [channel, value] of Object.entries(outputs)) predictions[indexOf(state, place, channel)] = value;
+  for (const [channel, value] of Object.entries(outputs)) predictions[indexOf(state, place, Number(channel))] = value;
   return { ...state, predictions };
 }
 

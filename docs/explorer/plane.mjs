@@ -49,6 +49,7 @@ export function plane(state, result, profile) {
     h("g", { class: "predicted-boxes" }, state.anchors.map((_, anchor) => predictedBox(state, anchor, result, profile))),
     h("g", { class: "marks" }, result && marks(state, result, profile)),
     h("g", { class: "arrows" }, result && arrows(state, result)),
+    h("g", { class: "tags", "aria-hidden": "true" }, tags(state, result, profile)),
     h("g", { class: "handles" }, handles(state)),
   );
 }
@@ -132,7 +133,6 @@ function truthBox(state, truth) {
     },
     h("rect", { class: "hit", ...at }),
     h("rect", { class: "line", ...at }),
-    h("text", { class: "tag", x: at.x + at.width - 4, y: at.y - 5, "text-anchor": "end" }, `truth ${truth}`),
   );
 }
 
@@ -157,8 +157,26 @@ function predictedBox(state, anchor, result, profile) {
     h("rect", { class: "hit", ...at }),
     h("rect", { class: "line", ...at }),
     h("circle", { class: "centre", ...centre, r: 5 }),
-    h("text", { class: "tag", x: at.x + 3, y: at.y + at.height + 17 }, `anchor ${anchor}${told ? ` ${LETTERS[told.state]}` : ""}`),
   );
+}
+
+/** The names of the boxes, which stand above all else: a truth's at its upper right, a prediction's at its lower left. */
+function tags(state, result, profile) {
+  const tag = (box, text, attributes) => drawable(box) && h("text", { class: "tag", ...attributes }, text);
+  const truths = state.truths.map((_, truth) => {
+    const box = boxOf(state, { truth });
+    const { x, y, width } = geometry(state, box);
+    return tag(box, `truth ${truth}`, { x: x + width - 4, y: y - 5, "text-anchor": "end" });
+  });
+  const predicted = state.anchors.map((_, anchor) => {
+    const box = boxOf(state, { anchor });
+    const { x, y, height } = geometry(state, box);
+    const told = result && about(result, profile, { ...state.selected, anchor });
+    const chosen = anchor === state.selected.anchor ? " chosen" : "";
+    const text = `anchor ${anchor}${told ? ` ${LETTERS[told.state]}` : ""}`;
+    return tag(box, text, { x: x + 3, y: y + height + 17, class: `tag of-anchor ${told?.state ?? ""}${chosen}` });
+  });
+  return [...truths, ...predicted];
 }
 
 /** Where a step against the gradient takes the selected box: its centre, its right side and its lower side. */

@@ -269,7 +269,7 @@ def test_first_and_second_derivatives_are_those_of_the_potential(profile: Profil
 
 
 def test_nothing_is_computed_by_the_numpy_reference() -> None:
-    shared = {"regionloss.domain"}
+    shared = {"regionloss.domain", "regionloss.c_compiler"}  # neither computes anything
     for path in sorted(Path(eager.__file__).parent.glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("regionloss."):

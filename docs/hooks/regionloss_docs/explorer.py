@@ -37,7 +37,8 @@ _LEGEND = " ".join(
         ("no-object", '<rect x="-7.5" y="-7.5" width="15" height="15"/>'),
     )
 ) + (
-    '<span class="underlined">pays the prior</span> <span><b class="step">→</b> where a step takes the selected box</span>'
+    '<span class="underlined">pays the prior</span> '
+    '<span><b class="step">→</b> where a step takes the selected box</span>'
 )
 
 
@@ -79,7 +80,8 @@ def skeleton() -> str:
     return (
         '<div id="explorer" data-search-exclude>'
         f'<nav aria-label="Examples"><ul class="presets">{links}</ul></nav>'
-        '<noscript><p>The explorer needs JavaScript; <a href="cases.html">the cases</a> show the same in words.</p></noscript>'
+        "<noscript><p>The explorer needs JavaScript; "
+        '<a href="cases.html">the cases</a> show the same in words.</p></noscript>'
         '<p data-part="question" class="question"></p>'
         '<div data-part="alert" class="alert" role="alert"></div>'
         '<div class="columns"><div><div data-part="plane" class="plane-part"></div>'
@@ -114,9 +116,7 @@ def script() -> str:
 def _data() -> dict[str, Any]:
     profiles = [load_profile(name) for name in profile_names() if name not in LEFT_OUT]
     return {
-        "profiles": {
-            one.name: {"title": one.title} | {axis: getattr(one, axis) for axis in AXES} for one in profiles
-        },
+        "profiles": {one.name: {"title": one.title} | {axis: getattr(one, axis) for axis in AXES} for one in profiles},
         "presets": {one.id: _preset(one) for one in presets()},
     }
 

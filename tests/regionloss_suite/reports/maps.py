@@ -97,7 +97,7 @@ def shades_legend(limits: Sequence[float]) -> str:
     names += [f"{low} to {high}" for low, high in pairwise(texts)]
     names.append(f"{texts[-1]} or more")
     items = [f'<li><span class="swatch d-{shade}"></span>{name}' for shade, name in enumerate(names)]
-    return f'<ul class="legend">{"".join(items)}</ul>'
+    return f'<ul class="map-legend">{"".join(items)}</ul>'
 
 
 def _terms(result: Result, place: Place) -> list[str]:
@@ -125,4 +125,4 @@ def _states_legend(result: Result, place: Place) -> str:
     items.append('<li><span class="swatch truth"></span>a truth')
     if place.row is not None:
         items.append('<li><span class="swatch first"></span>first departure')
-    return f'<ul class="legend">{"".join(items)}</ul>'
+    return f'<ul class="map-legend">{"".join(items)}</ul>'
