@@ -214,7 +214,8 @@ class Judge:
         if case.expected.error is not None:  # there is nothing to hold a number against
             return Refusal("answered", "an answer", dtype=dtype)
         paid = reference_of(case).decisions.matches
-        whole = multiplied_out(answer, self.description, len(case.batch.truths), sum(match.pays_box for match in paid))
+        pays, divided = sum(match.pays_box for match in paid), case.profile.reduction
+        whole = multiplied_out(answer, self.description, len(case.batch.truths), pays, divided=divided)
         return Comparison(case, whole, dtype)
 
 
