@@ -9,9 +9,7 @@ import numpy as np
 from regionloss_adapters import Answer, Description
 
 
-def multiplied_out(
-    answer: Answer, description: Description, images: int, paid: int, *, divided: str = "sum"
-) -> Answer:
+def multiplied_out(answer: Answer, description: Description, images: int, paid: int, *, divided: str = "sum") -> Answer:
     """An answer without the reduction and the factor that the adapter declares.
 
     Args:

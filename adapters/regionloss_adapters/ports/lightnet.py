@@ -26,6 +26,7 @@ class Version(tuple[int, ...]):
     """A version as distutils compared it, by its numbers."""
 
     def __new__(cls, text: str) -> Version:
+        """Of a text such as 2.1.0+cpu."""
         return super().__new__(cls, map(int, re.findall(r"\d+", text)[:3]))
 
 

@@ -1,7 +1,6 @@
-"""Idioms of PyTorch 0.1 that PyTorch no longer takes, answered while an old loss runs; each has a name and a sentence."""
+"""Idioms of PyTorch 0.1 and Python 2 that neither takes any more, answered while an old loss runs."""
 
 from __future__ import annotations
-
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
@@ -11,12 +10,6 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-CUDA_ON_CPU = "What it moves to CUDA stays on the CPU."
-BY_COUNT = "Tensors of as many elements are combined element by element whatever their shapes, as in PyTorch 0.1."
-ZERO_DIMENSIONS = "The first element of a tensor without dimensions is the tensor, as in PyTorch 0.1."
-PYTHON_2 = "xrange is range, and a number of anchors divides into a whole number, as in Python 2."
-QUIET = "What it prints is dropped."
-
 #: What the globals of a module of Python 2 must hold.
 NAMES_2 = {"xrange": range}
 
@@ -24,7 +17,7 @@ NAMES_2 = {"xrange": range}
 class Count(int):
     """A number of anchors by which a length divides as in Python 2."""
 
-    def __rtruediv__(self, other: int) -> int:  # type: ignore[override]  # a whole number, as it was
+    def __rtruediv__(self, other: int) -> int:  # type: ignore[misc]  # int has no such overload
         return other // int(self)
 
 
@@ -49,6 +42,7 @@ def old_torch() -> Iterator[None]:
         patches.enter_context(mock.patch.object(Tensor, "cuda", lambda self: self))
         for name in ("FloatTensor", "LongTensor"):
             patches.enter_context(mock.patch.object(torch.cuda, name, getattr(torch, name)))
+        patches.enter_context(mock.patch.object(torch, "FloatTensor", _of_numbers(torch.FloatTensor)))
         yield
 
 
@@ -59,6 +53,16 @@ def _by_count(plain: Callable[[Tensor, Any], Tensor]) -> Callable[[Tensor, Any],
         return plain(self, other)
 
     return combined
+
+
+def _of_numbers(plain: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Of numbers that are elements of a tensor too."""
+
+    def made(*given: Any) -> Tensor:
+        values = [[float(value) for value in one] if isinstance(one, list) else one for one in given]
+        return plain(*values)
+
+    return made
 
 
 def _key(self: Tensor, key: Any) -> Any:

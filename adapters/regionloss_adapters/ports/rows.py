@@ -13,15 +13,16 @@ from regionloss_adapters.truths import Padded, TruthFormat
 
 @dataclass(frozen=True, kw_only=True)
 class AtLeast(Padded):
-    """Rows padded with zeros to at least `rows` of them, all in one axis `[N, T*columns]`."""
+    """Rows padded with zeros to at least `rows_read` of them, all in one axis `[N, T*columns]`."""
 
     rows_read: int
 
     def __call__(self, question: Question) -> np.ndarray:
         """The truths in this format. Raises `CannotAnswer` for a truth that it cannot express."""
         padded = super().__call__(question)
-        missing = max(0, self.rows_read - padded.shape[1])
-        return np.pad(padded, ((0, 0), (0, missing), (0, 0))).reshape(len(padded), -1)
+        images, rows, columns = padded.shape
+        missing = max(0, self.rows_read - rows)
+        return np.pad(padded, ((0, 0), (0, missing), (0, 0))).reshape(images, (rows + missing) * columns)
 
 
 @dataclass(frozen=True)

@@ -32,14 +32,14 @@ VARIABLES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Port:
-    """One implementation at one commit.
+    r"""One implementation at one commit.
 
     Attributes:
         name: of its adapter.
         upstream: where it can be cloned from.
         commit: that the adapter was written for.
         licence: that it is published under.
-        files: those that the loss is read from, by path in the checkout, with their SHA-256; `\\r\\n` counts as `\\n`.
+        files: those that the loss is read from, by path in the checkout, with their SHA-256; `\r\n` counts as `\n`.
         package: name under which it can be installed; empty where it is no package.
         framework: module that it needs.
         shims: what the adapter does so that it runs today, one sentence each.

@@ -66,7 +66,8 @@ def adapter(port: Port = PORT) -> Adapter:
         size = (32 * height, 32 * width)
         boxes = np.array(boxes)
         assigned = [module.preprocess_true_boxes(Truths(rows), anchors, size) for rows in boxes]
-        mask, matching = (np.array(part, dtype=np.float32) for part in zip(*assigned, strict=True))
+        grid = (len(boxes), height, width, len(anchors), -1)
+        mask, matching = (np.reshape([pair[part] for pair in assigned], grid).astype(np.float32) for part in (0, 1))
         return module.yolo_loss((output, boxes.astype(np.float32), mask, matching), anchors, question.batch.classes)
 
     return from_keras(

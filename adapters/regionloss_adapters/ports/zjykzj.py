@@ -16,7 +16,7 @@ PORT = Port(
     upstream="https://github.com/zjykzj/YOLOv2",
     commit="b925c944e3b8f7d71bfb36b4e3bf9cdb40077396",
     licence="Apache-2.0",
-    files={FILE: "251534ce21949f5b6c1f4baa47da89673654675254cfb6c654c3a7db2dc67043"},
+    files={FILE: "1bd0f7b58d1b8d811ff01d1c08a9f5a57d9ddd44fff28dbeb0f8a4878da5f535"},
     shims=("A model that holds nothing but anchors and classes takes the place of the network.",),
 )
 
