@@ -47,7 +47,7 @@ def adapter(port: Port = PORT) -> Adapter:
     def loss(output: Any, boxes: Any, question: Question) -> Any:
         batch, profile = question.batch, question.profile
         images, height, width, anchors, _ = output.shape
-        longest = max(1, *map(len, boxes))
+        longest = max([1, *map(len, boxes)])
         grid, buffer = _filled(module.BatchGenerator, boxes, question, height, width, longest)
         model = SimpleNamespace(
             grid_h=height, grid_w=width, batch_size=images, nb_box=anchors, anchors=batch.anchors.reshape(-1).tolist(),

@@ -66,8 +66,9 @@ def adapter(port: Port = PORT) -> Adapter:
         size = (32 * height, 32 * width)
         boxes = np.array(boxes)
         assigned = [module.preprocess_true_boxes(Truths(rows), anchors, size) for rows in boxes]
-        grid = (len(boxes), height, width, len(anchors), -1)
-        mask, matching = (np.reshape([pair[part] for pair in assigned], grid).astype(np.float32) for part in (0, 1))
+        grid = (len(boxes), height, width, len(anchors))
+        mask = np.reshape([mask for mask, _ in assigned], (*grid, 1)).astype(np.float32)
+        matching = np.reshape([matching for _, matching in assigned], (*grid, 5)).astype(np.float32)
         return module.yolo_loss((output, boxes.astype(np.float32), mask, matching), anchors, question.batch.classes)
 
     return from_keras(
