@@ -124,6 +124,12 @@ class Judge:
             return Verdict(clause=clause.id, level=clause.level, verdict="conforming", cases=judged)
         return Verdict(clause=clause.id, level=clause.level, verdict="not-answerable", cases=0, reason=why_not)
 
+    def departures(self, clause: Clause) -> tuple[int, list[str]]:
+        """How many of the cases that pin a clause were answered, and the ids of those that depart in it."""
+        judged = {case.id: self._judge(clause, case) for case in self.cases if clause.id in case.clauses}
+        answered = sum(bool(answered) for answered, _, _ in judged.values())
+        return answered, [case for case, (_, difference, _) in judged.items() if difference is not None]
+
     def _judge(self, clause: Clause, case: Case) -> tuple[bool, Difference | None, str]:
         """Whether the case was answered, the first departure in the clause's views, and else the reason."""
         answered, reason = False, ""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from typing import Any
 from unittest import mock
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 #: What the globals of a module of Python 2 must hold.
 NAMES_2 = {"xrange": range}
@@ -34,57 +35,51 @@ def quiet() -> Iterator[None]:
 @contextmanager
 def old_torch() -> Iterator[None]:
     """Answer the idioms of PyTorch 0.1, on the CPU."""
-    with ExitStack() as patches:
-        for name in ("__add__", "__mul__"):
-            patches.enter_context(mock.patch.object(Tensor, name, _by_count(getattr(Tensor, name))))
-        patches.enter_context(mock.patch.object(Tensor, "__getitem__", _get(Tensor.__getitem__)))
-        patches.enter_context(mock.patch.object(Tensor, "__setitem__", _set(Tensor.__setitem__)))
-        patches.enter_context(mock.patch.object(Tensor, "cuda", lambda self: self))
+    with ExitStack() as stack:
         for name in ("FloatTensor", "LongTensor"):
-            patches.enter_context(mock.patch.object(torch.cuda, name, getattr(torch, name)))
-        patches.enter_context(mock.patch.object(torch, "FloatTensor", _of_numbers(torch.FloatTensor)))
+            stack.enter_context(mock.patch.object(torch.cuda, name, getattr(torch, name)))
+        stack.enter_context(_Idioms())
         yield
 
 
-def _by_count(plain: Callable[[Tensor, Any], Tensor]) -> Callable[[Tensor, Any], Tensor]:
-    def combined(self: Tensor, other: Any) -> Tensor:
-        if isinstance(other, Tensor) and self.shape != other.shape and self.numel() == other.numel():
-            return plain(self.reshape(-1), other.reshape(-1)).reshape(self.shape)
-        return plain(self, other)
+class _Idioms(TorchFunctionMode):
+    """Sees every call before PyTorch does; a method of `Tensor` put in its place would leave traces in the class."""
 
-    return combined
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        name = function.__name__
+        if name == "cuda":
+            return args[0]
+        if name in ("add", "mul", "__add__", "__mul__") and len(args) == 2:
+            return _by_count(function, *args)
+        if name == "__getitem__":
+            return args[0] if not args[0].dim() and args[1] == 0 else function(args[0], _key(*args))
+        if name == "__setitem__":
+            return function(args[0], _key(*args[:2]), _value(*args))
+        return function(*args, **(kwargs or {}))
 
 
-def _of_numbers(plain: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Of numbers that are elements of a tensor too."""
-
-    def made(*given: Any) -> Tensor:
-        values = [[float(value) for value in one] if isinstance(one, list) else one for one in given]
-        return plain(*values)
-
-    return made
+def _by_count(function: Callable[..., Any], one: Any, other: Any) -> Any:
+    """Element by element where there are as many, whatever the shapes."""
+    both = isinstance(one, Tensor) and isinstance(other, Tensor)
+    if both and one.shape != other.shape and one.numel() == other.numel():
+        return function(one.reshape(-1), other.reshape(-1)).reshape(one.shape)
+    return function(one, other)
 
 
-def _key(self: Tensor, key: Any) -> Any:
+def _key(tensor: Tensor, key: Any) -> Any:
     """A mask in the shape of what it masks."""
-    same = isinstance(key, Tensor) and key.dtype is torch.bool and key.numel() == self.numel()
-    return key.reshape(self.shape) if same else key
+    same = isinstance(key, Tensor) and key.dtype is torch.bool and key.numel() == tensor.numel()
+    return key.reshape(tensor.shape) if same else key
 
 
-def _get(plain: Callable[[Tensor, Any], Tensor]) -> Callable[[Tensor, Any], Tensor]:
-    def got(self: Tensor, key: Any) -> Tensor:
-        if not self.dim() and key == 0:
-            return self
-        return plain(self, _key(self, key))
-
-    return got
-
-
-def _set(plain: Callable[[Tensor, Any, Any], None]) -> Callable[[Tensor, Any, Any], None]:
-    def put(self: Tensor, key: Any, value: Any) -> None:
-        key = _key(self, key)
-        if isinstance(value, Tensor) and isinstance(key, int) and value.shape != self.shape[1:]:
-            value = value.reshape(self.shape[1:]) if value.numel() == self.shape[1:].numel() else value
-        plain(self, key, value)
-
-    return put
+def _value(tensor: Tensor, key: Any, value: Any) -> Any:
+    """What is put into a row, in the shape of the row."""
+    row = tensor.shape[1:]
+    fits = isinstance(value, Tensor) and isinstance(key, int) and value.numel() == row.numel()
+    return value.reshape(row) if fits else value
