@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.metadata
 import json
 import statistics
 import subprocess
@@ -83,7 +82,7 @@ def recorded(one: Implementation, source: Path, batches: int, *, speed: bool) ->
         "upstream": one.upstream,
         "commit": port.commit if port is not None else _commit(source),
         "licence": port.licence if port is not None else "public domain",
-        "framework": f"{one.framework} {importlib.metadata.version(one.framework)}" if one.framework else "C",
+        "framework": f"{one.framework} {importlib.import_module(one.framework).__version__}" if one.framework else "C",
         "date": date.today().isoformat(),
         "notes": list(adapter.describe().notes[bool(port) :]),
         "judged": {name: judged(adapter, name) for name in dict.fromkeys(("darknet", claimed))},
