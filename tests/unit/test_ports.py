@@ -17,7 +17,10 @@ from regionloss_adapters.load import BUNDLED
 from regionloss_adapters.ports.source import VARIABLES, Port, digest_of, load, name_source
 from regionloss_spec import load_cases, load_profile
 from regionloss_suite.cli import main
+from regionloss_suite.commands import Commands
+from regionloss_suite.compare import Difference
 from regionloss_suite.judge import Judge
+from regionloss_suite.verdict import Verdict
 from unit import stand_ins
 
 PORTS = [name for name in VARIABLES if name != "darknet"]
@@ -205,6 +208,16 @@ def test_the_command_line_takes_a_source(
     assert f"regionloss: adapter 'lightnet': {tmp_path} has no lightnet/" in capsys.readouterr().err
     assert main([command, "lightnet", "--source", str(tmp_path / "missing")]) == 2
     assert "there is no source at" in capsys.readouterr().err
+
+
+def test_the_commands_of_a_report_repeat_the_source(tmp_path: Path) -> None:
+    first = Difference(case="drawn", dtype="float32", quantity="to gradient", got=0.0, expected=1.0)
+    verdict = Verdict(clause="noobj.value", level="MUST", verdict="deviating", cases=1, first=first)
+    commands = Commands("lightnet", "lightnet", None, {"drawn": tmp_path / "drawn.json"}, ["drawn"], Path("a b"))
+    shown = f"--profile lightnet --cases {tmp_path / 'drawn.json'}"
+    assert commands.added(verdict).reproduce == f"regionloss check lightnet --source 'a b' {shown}"
+    several = dataclasses.replace(commands, alone=())
+    assert several.added(verdict).reproduce.startswith("REGIONLOSS_LIGHTNET='a b' python -m pytest ")
 
 
 @pytest.mark.parametrize("name", [*PROFILES, "yad2k"])
