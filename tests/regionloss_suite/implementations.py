@@ -9,29 +9,21 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-from regionloss_adapters import Adapter, AdapterError, Question, Timeable, load_adapter
+from regionloss_adapters import Adapter, AdapterError, Timeable, load_adapter
 from regionloss_adapters.load import BUNDLED
 from regionloss_adapters.ports.source import VARIABLES, Port, name_source
 from regionloss_spec import load_cases
 from regionloss_spec.clause import View
-from regionloss_suite.bench.setting import Setting
 from regionloss_suite.identify import formula, identify
-from regionloss_suite.identify.run import asked_as
 from regionloss_suite.identify.verify import verify
 from regionloss_suite.judge import Judge, Refusal
-
-#: How many times a loss and the eager path are timed in turn.
-ROUNDS = 15
 
 
 @dataclass(frozen=True)
@@ -89,6 +81,8 @@ def recorded(one: Implementation, source: Path, batches: int, *, speed: bool) ->
         "identified": identified(adapter, batches),
     }
     if speed and isinstance(adapter, Timeable):
+        from regionloss_suite.bench.torch_in_turn import ratio
+
         record["times as long as torch-eager"] = ratio(adapter)
     return record
 
@@ -125,38 +119,6 @@ def identified(adapter: Adapter, batches: int) -> dict[str, Any]:
     whole["differences"] = [one for one in whole["differences"] if one["axis"] not in whole["not identified"]]
     del whole["loss"]
     return whole
-
-
-def ratio(adapter: Timeable) -> dict[str, Any]:
-    """How many times as long as the eager path it takes, forward and backward; both in turn, on one thread."""
-    import torch
-
-    setting = Setting()
-    batch, losses = setting.draw(), (adapter, load_adapter("torch-eager"))
-    assert isinstance(adapter, Adapter)
-    profile = setting.profile(asked_as(adapter, None))
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        steps = [
-            one.prepare(Question(batch=batch, profile=profile)).both for one in losses if isinstance(one, Timeable)
-        ]
-        for step in steps:
-            step()
-        times = [[_seconds(step) for step in steps] for _ in range(ROUNDS)]
-    finally:
-        torch.set_num_threads(before)
-    return {
-        "ratio": float(f"{statistics.median(theirs / ours for theirs, ours in times):.3g}"),
-        "milliseconds": float(f"{1e3 * statistics.median(theirs for theirs, _ in times):.3g}"),
-        "setting": setting.title,
-    }
-
-
-def _seconds(step: Callable[[], Any]) -> float:
-    begin = time.perf_counter()
-    step()
-    return time.perf_counter() - begin
 
 
 def _commit(source: Path) -> str:

@@ -72,10 +72,12 @@ def test_another_version_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_ratio_is_of_two_times_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch")
-    times = iter([0.5, 0.25] * implementations.ROUNDS)
-    monkeypatch.setattr(implementations, "_seconds", lambda step: next(times))
+    from regionloss_suite.bench import torch_in_turn
+
+    times = iter([0.5, 0.25] * torch_in_turn.ROUNDS)
+    monkeypatch.setattr(torch_in_turn, "_seconds", lambda step: next(times))
     adapter: Any = load_adapter("torch-eager")
-    found = implementations.ratio(adapter)
+    found = torch_in_turn.ratio(adapter)
     assert (found["ratio"], found["milliseconds"]) == (2.0, 500.0)
 
 
