@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from regionloss import region_loss
 from regionloss_adapters import Adapter, AdapterError, CannotAnswer, Question, load_adapter
 from regionloss_adapters.load import BUNDLED
 from regionloss_adapters.ports.source import VARIABLES, Port, digest_of, load, name_source
@@ -59,6 +60,7 @@ def stand_in(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
 def test_a_right_loss_behind_the_interface_is_found_right(stand_in: Adapter, name: str) -> None:
     profile, least = PROFILES[name]
     assert stand_in.describe().profiles == (profile,)
+    assert stand_in.describe().reduction == load_profile(profile).reduction
     judge = Judge(stand_in, CASES, profile)
     asked = [seen for case in judge.cases for seen in judge.observe(case)]
     assert judge.crashes == {}
@@ -90,16 +92,20 @@ def test_a_port_without_a_profile_of_its_own_is_judged_as_darknet(stand_in: Adap
     indirect=["stand_in"],
 )  # fmt: skip
 def test_each_option_reaches_the_loss(stand_in: Adapter, axis: str, value: float) -> None:
-    profile = load_profile(stand_in.describe().profiles[0])
+    own = load_profile(stand_in.describe().profiles[0])
     case = next(case for case in load_cases() if case.id == "pj-ignored-same-cell")
-    batch = dataclasses.replace(case.batch, images_seen=5)
+    batch = dataclasses.replace(case.batch, images_seen=5 if own.name != "darknet" else 12800)
     plain, changed = (
-        stand_in.answer(Question(batch=batch, profile=asked)).gradient
-        for asked in (profile, profile.replace(**{axis: value}))
+        stand_in.answer(Question(batch=batch, profile=asked)).gradient for asked in (own, own.replace(**{axis: value}))
     )
     assert plain is not None
     assert changed is not None
     assert not np.array_equal(plain, changed)
+    wanted = region_loss(
+        batch.predictions, batch.truths, batch.anchors, batch.classes, images_seen=batch.images_seen,
+        profile=own.replace(**{axis: value}, reduction=stand_in.describe().reduction),
+    ).gradient  # fmt: skip
+    np.testing.assert_allclose(changed, wanted, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("stand_in", ["samylee"], indirect=True)
