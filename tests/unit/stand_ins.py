@@ -165,6 +165,115 @@ class YOLOv2Loss(torch.nn.Module):
         return loss, None
 """
 
+_OURS_IN_KERAS = """
+import numpy as np
+from regionloss import region_loss
+from regionloss_spec import load_profile
+
+def ours(tf, output, lists, anchors, classes, seen, profile, **axes):  # output [N, H, W, A, 5+C]
+    images, height, width, count, entries = output.shape
+    t = np.transpose(np.array(output, dtype=np.float64), (0, 3, 4, 1, 2))
+    t = t.reshape(images, count * entries, height, width)
+    said = region_loss(t, lists, anchors, classes=classes, images_seen=seen,
+                       profile=load_profile(profile).replace(**axes))
+    pull = said.gradient.reshape(images, count, entries, height, width).transpose(0, 3, 4, 1, 2)
+    return tf.reduce_sum(pull.astype(np.float32) * (output - tf.stop_gradient(output))) + np.float32(said.potential)
+"""
+
+YAD2K = """
+import tensorflow
+from keras import backend as K
+from keras.layers import Lambda
+from keras.layers.merge import concatenate
+from keras.models import Model
+from ..utils import compose
+from .keras_darknet19 import DarknetConv2D
+
+def preprocess_true_boxes(true_boxes, anchors, image_size):
+    height, width = image_size[0] // 32, image_size[1] // 32
+    mask = np.zeros((height, width, len(anchors), 1))
+    matching = np.zeros((height, width, len(anchors), true_boxes.shape[1]))
+    for box in true_boxes:
+        label = box[4:5]
+        box = box[0:4] * np.array([width, height, width, height])
+        i, j = np.floor(box[1]).astype("int"), np.floor(box[0]).astype("int")
+        mask[min(i, height - 1), min(j, width - 1), 0] = 1
+        matching[min(i, height - 1), min(j, width - 1), 0] = np.array([*box, label])
+    return mask, matching
+
+def yolo_loss(args, anchors, num_classes):
+    output, boxes, mask, matching = args
+    images, height, width, channels = output.shape
+    assert mask.shape == (images, height, width, len(anchors), 1) and mask.dtype == np.float32
+    assert matching.shape == (images, height, width, len(anchors), 5) and matching.dtype == np.float32
+    assert K.dtype(output) == "float32" and boxes.dtype == np.float32
+    lists = [[row for row in image.tolist() if row[2] > 0] for image in boxes]
+    output = tensorflow.reshape(output, (images, height, width, len(anchors), channels // len(anchors)))
+    return ours(tensorflow, output, lists, anchors, num_classes, 10**9, "yad2k")
+"""
+
+KERAS_YOLO2 = """
+import tensorflow as tf
+import cv2
+from keras.models import Model
+from keras.applications.mobilenet import MobileNet
+from preprocessing import BatchGenerator
+from utils import scale
+
+class YOLO:
+    def custom_loss(self, y_true, y_pred):
+        images, height, width, count, entries = y_pred.shape
+        assert (height, width, images, count) == (self.grid_h, self.grid_w, self.batch_size, self.nb_box)
+        assert y_true.shape == y_pred.shape and y_true.dtype == self.true_boxes.dtype == np.float32
+        pairs = np.reshape(self.anchors, (count, 2)).tolist()
+        boxes = np.concatenate([self.true_boxes[:, 0, 0, 0], np.zeros((images, self.true_boxes.shape[4], 1))], axis=2)
+        boxes[..., :4] /= [width, height, width, height]
+        for n, j, i, k in np.argwhere(y_true[..., 4] > 0):
+            same = np.abs(boxes[n, :, :4] - y_true[n, j, i, k, :4] / [width, height, width, height]).max(axis=1) < 1e-6
+            boxes[n, same, 4] = np.argmax(y_true[n, j, i, k, 5:])
+        lists = [[row for row in image.tolist() if row[2] > 0] for image in boxes]
+        early = tf.Variable(0.0) < self.warmup_batches
+        return scale * ours(tf, y_pred, lists, pairs, entries - 5, 0 if early else 10**9, "darknet", truth_end="none",
+                            coord_weight=self.coord_scale, object_weight=self.object_scale,
+                            no_object_weight=self.no_object_scale, class_weight=self.class_scale)
+"""
+
+_PREPROCESSING = """
+import cv2, copy
+import imgaug as ia
+from utils import shape_iou
+import numpy as np
+
+class BatchGenerator:
+    def __getitem__(self, at):
+        config = self.config
+        height, width = config["GRID_H"], config["GRID_W"]
+        assert (config["IMAGE_H"], config["IMAGE_W"]) == (height, width)
+        grid = np.zeros((config["BATCH_SIZE"], height, width, config["BOX"], 5 + len(config["LABELS"])))
+        boxes = np.zeros((config["BATCH_SIZE"], 1, 1, 1, config["TRUE_BOX_BUFFER"], 4))
+        for n, one in enumerate(self.images):
+            picture, objects = self.aug_image(one, jitter=self.jitter)
+            self.norm(picture)
+            for t, found in enumerate(objects):
+                box = [(found["xmin"] + found["xmax"]) / 2, (found["ymin"] + found["ymax"]) / 2,
+                       found["xmax"] - found["xmin"], found["ymax"] - found["ymin"]]
+                k = int(np.argmax([shape_iou(box[2:], anchor) for anchor in self.anchors]))
+                at = n, int(box[1]), int(box[0]), k
+                grid[at] = 0
+                grid[at][:4], grid[at][4], grid[at][5 + config["LABELS"].index(found["name"])] = box, 1, 1
+                boxes[n, 0, 0, 0, t] = box
+        return [None, boxes], grid
+"""
+
+_KERAS_UTILS = """
+scale = 1.0
+
+def shape_iou(size, anchor):
+    width, height = anchor.xmax - anchor.xmin, anchor.ymax - anchor.ymin
+    shared = min(size[0], width) * min(size[1], height)
+    return shared / (size[0] * size[1] + width * height - shared)
+"""
+
 #: By adapter: the files of its stand-in.
 FILES = {
     "lightnet": {"lightnet/network/loss/_regionloss.py": _OURS + LIGHTNET},
@@ -172,6 +281,12 @@ FILES = {
     "andy-yun": {"region_layer.py": _OURS + ANDY_YUN, "utils.py": _UTILS},
     "uvipen": {"src/loss.py": _OURS + UVIPEN},
     "samylee": {"utils/loss.py": _OURS + SAMYLEE, "utils/utils.py": "def helper(value):\n    return int(value)\n"},
+    "keras-yolo2": {
+        "frontend.py": _OURS_IN_KERAS + KERAS_YOLO2,
+        "preprocessing.py": _PREPROCESSING,
+        "utils.py": _KERAS_UTILS,
+    },
+    "yad2k": {"yad2k/models/keras_yolo.py": _OURS_IN_KERAS + YAD2K},
     "zjykzj": {"models/yolov2v3/yolov2loss.py": _OURS + ZJYKZJ},
 }
 
