@@ -20,6 +20,14 @@ BUNDLED = {
     "torch-triton": ("regionloss_adapters.torch_triton", "TorchTritonAdapter"),
     "torch-eager": ("regionloss_adapters.torch_eager", "TorchEagerAdapter"),
     "darknet": ("regionloss_adapters.live_darknet", "adapter"),
+    "lightnet": ("regionloss_adapters.ports.lightnet", "adapter"),
+    "marvis": ("regionloss_adapters.ports.marvis", "adapter"),
+    "andy-yun": ("regionloss_adapters.ports.andy_yun", "adapter"),
+    "uvipen": ("regionloss_adapters.ports.uvipen", "adapter"),
+    "samylee": ("regionloss_adapters.ports.samylee", "adapter"),
+    "zjykzj": ("regionloss_adapters.ports.zjykzj", "adapter"),
+    "keras-yolo2": ("regionloss_adapters.ports.keras_yolo2", "adapter"),
+    "yad2k": ("regionloss_adapters.ports.yad2k", "adapter"),
 }
 
 

@@ -29,6 +29,7 @@ class Description:
         devices: where it can be asked, in the words of its framework; each is asked in every format.
         reduction: what it divides its answers by, declared so that the suite can multiply it out in the open:
             `sum` for nothing, `per-image` for the number of images, `per-object` for that of the truths that are paid.
+            Where a profile divides so too, nothing is multiplied out.
         factor: a constant that its answers are multiplied by on top of that.
         notes: what a reader of the report should know, one sentence each: version, licence, what was worked around.
     """

@@ -14,7 +14,18 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
 
-from regionloss_docs import cases, chapters, citations, explorer, measured, pictures, quotes, tables, vendor
+from regionloss_docs import (
+    cases,
+    chapters,
+    citations,
+    explorer,
+    implementations,
+    measured,
+    pictures,
+    quotes,
+    tables,
+    vendor,
+)
 from regionloss_docs.commands import lines
 from regionloss_docs.markup import Formulas, linked
 from regionloss_spec import load_cases, load_clauses, lock
@@ -29,6 +40,10 @@ _PARTS: dict[str, Callable[[], str]] = {
     "explorer": explorer.skeleton,
     "five anchors": pictures.five_anchors,
     "formula": quotes.formula,
+    "implementations": implementations.summary,
+    "implementations by axis": implementations.axes,
+    "implementations by clause": implementations.clauses,
+    "implementations in formulas": implementations.formulas,
     "matrix": tables.matrix,
     "measured": measured.measured,
     "modules": quotes.modules,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from regionloss import region_loss
-from regionloss_adapters import Adapter, Answer, Description, Question
+from regionloss_adapters import Adapter, Answer, CannotAnswer, Description, Question
 from regionloss_adapters.layouts import Layout
 from regionloss_adapters.numpy_reference import NumpyAdapter
 from regionloss_adapters.wrap import from_numpy
@@ -160,6 +160,69 @@ def test_what_breaks_is_an_observation() -> None:
     assert found.findings["collision"].confidence == "unknown"
     assert {"collision", "max_truths"} <= set(found.unknown)
     assert found.profile.size_space == "log"
+
+
+@pytest.mark.parametrize("name", ["darknet", "samylee", "yad2k"])
+def test_a_loss_of_square_grids_is_recovered(name: str) -> None:
+    class Square(Hidden):
+        def answer(self, question: Question) -> Answer:
+            height, width = question.batch.predictions.shape[2:]
+            if height != width:
+                raise CannotAnswer("square grids alone")
+            return super().answer(question)
+
+    loss = Square(load_profile(name))
+    found = identify(loss)
+    assert canonical(found.profile).differences(canonical(loss.profile)) == {}
+    assert [finding.axis for finding in found.odd] == ["grids"]
+    assert found.findings["cell rule"].value == "floor"
+    verified = verify(loss, found, number=60)
+    assert verified.whole
+    assert verified.beyond == 60 - verified.asked > 0
+    assert f"{verified.beyond} more cannot be put to it" in str(verified)
+
+
+@pytest.mark.parametrize("name", ["darknet", "andy-yun", "lightnet"])
+def test_a_loss_that_breaks_on_an_empty_image_is_recovered(name: str) -> None:
+    class NeedsTruths(Hidden):
+        def answer(self, question: Question) -> Answer:
+            if not all(map(len, question.batch.truths)):
+                raise RuntimeError("nothing to stack")
+            return super().answer(question)
+
+    loss = NeedsTruths(load_profile(name))
+    found = identify(loss)
+    assert canonical(found.profile).differences(canonical(loss.profile)) == {}
+    assert [finding.axis for finding in found.odd] == ["empty image"]
+    assert found.findings["prior_until"].value == loss.profile.prior_until
+    assert found.unknown == []
+
+
+def test_equality_is_asked_at_a_threshold_that_single_precision_holds() -> None:
+    class Rounding(NumpyAdapter):
+        def describe(self) -> Description:
+            return dataclasses.replace(super().describe(), dtypes=("float32",))
+
+        def answer(self, question: Question) -> Answer:
+            thresh = question.profile.thresh
+            profile = question.profile.replace(thresh=thresh if thresh == 0.5 else thresh - 1e-8)
+            return super().answer(dataclasses.replace(question, profile=profile))
+
+    found = identify(Rounding(), "darknet")
+    assert (found.profile.thresh, found.profile.ignore) == (0.6, "above")
+    assert "at an IoU of exactly 0.5 it pays" in found.findings["ignore"].evidence
+
+
+def test_equality_that_rounding_decides_is_not_called_measured() -> None:
+    class Uneven(Hidden):
+        def answer(self, question: Question) -> Answer:
+            rule = "above" if question.batch.anchors[0, 0] == 0.75 else "at-or-above"
+            self.profile = self.profile.replace(ignore=rule)
+            return super().answer(question)
+
+    finding = identify(Uneven(load_profile("darknet"))).findings["ignore"]
+    assert (finding.value, finding.confidence) == ("above", "assumed")
+    assert "as its own rounding of the IoU has it" in finding.evidence
 
 
 def test_a_loss_that_remembers_is_told() -> None:

@@ -125,9 +125,9 @@ class Asker:
         paid = 0
         if self.description.reduction == "per-object":
             paid = sum(match.pays_box for match in evaluate(batch, case.profile).decisions.matches)
-        asked = Asked(
-            case, self.dtype, multiplied_out(raw, self.description, len(batch.truths), paid), raw, self.clauses
-        )
+        divided = case.profile.reduction
+        whole = multiplied_out(raw, self.description, len(batch.truths), paid, divided=divided)
+        asked = Asked(case, self.dtype, whole, raw, self.clauses)
         if self.notes:
             self.note(asked)
         return asked

@@ -34,8 +34,10 @@ def add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "adapter",
         nargs="?",
         default="numpy",
-        help="numpy, torch, darknet, your own as module:object, or cmd:command (default: numpy)",
+        help="numpy, torch, darknet, a port such as lightnet, your own as module:object, or cmd:command "
+        "(default: numpy)",
     )
+    add_source(check)
     check.add_argument(
         "--profile", metavar="P", help="judge it as this profile, a name or a .toml file (default: all that it claims)"
     )
@@ -73,6 +75,29 @@ def add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "--against", metavar="OLD", type=Path, help="show what changed since this report, written by --json"
     )
     check.set_defaults(run=_check)
+
+
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """Define `--source`, which `use_source` reads."""
+    parser.add_argument(
+        "--source",
+        metavar="PATH",
+        type=Path,
+        help="where the source of darknet or of a port lies: your own checkout of it (default: what the environment "
+        "names, such as REGIONLOSS_LIGHTNET)",
+    )
+
+
+def use_source(options: argparse.Namespace) -> None:
+    """Let the adapter, here and in processes started from here, find its source. Raises `UsageError` without one."""
+    from regionloss_adapters import AdapterError
+    from regionloss_adapters.ports.source import name_source
+
+    if options.source is not None:
+        try:
+            name_source(options.adapter, options.source)
+        except AdapterError as error:
+            raise UsageError(str(error)) from error
 
 
 def _cores() -> int:
@@ -119,6 +144,7 @@ def _check(options: argparse.Namespace, colour: bool) -> int:
     if options.profile is not None:
         load_profile(options.profile)
     old = _read(options.against) if options.against is not None else None
+    use_source(options)
     try:
         expectations = load_expectations(options.expect) if options.expect is not None else {}
         ran = run(
@@ -129,6 +155,7 @@ def _check(options: argparse.Namespace, colour: bool) -> int:
             failures=options.failures,
             jobs=options.jobs,
             show=True,
+            source=options.source,
         )
     except (AdapterError, ExpectationError, NothingToJudgeError) as error:
         raise UsageError(str(error)) from error

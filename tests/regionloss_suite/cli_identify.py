@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from regionloss_spec import load_profile
-from regionloss_suite.cli_check import UsageError, write
+from regionloss_suite.cli_check import UsageError, add_source, use_source, write
 
 _EXPLAINED, _PARTLY, _CRASHED = 0, 1, 3
 
@@ -22,7 +22,10 @@ def add_identify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog="Exit code: 0 the formula explains every random batch, 1 it explains a part or something is odd, "
         "2 wrong usage, 3 the loss answers nothing.",
     )
-    parser.add_argument("adapter", help="numpy, torch, or your own as module:object or cmd:command")
+    parser.add_argument(
+        "adapter", help="numpy, torch, a port such as lightnet, your own as module:object or cmd:command"
+    )
+    add_source(parser)
     parser.add_argument("--profile", metavar="P", help="what the questions say (default: the first that it claims)")
     parser.add_argument("--batches", metavar="N", type=_count, default=500, help="random batches (default: 500)")
     parser.add_argument("--seed", metavar="S", type=int, default=0, help="seed of the random batches (default: 0)")
@@ -50,6 +53,7 @@ def _identify(options: argparse.Namespace, colour: bool) -> int:
 
     if options.profile is not None:
         load_profile(options.profile)
+    use_source(options)
     try:
         adapter = load_adapter(options.adapter)
         found = identify(adapter, options.profile, _progress)

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from regionloss_adapters.ports.source import VARIABLES
 from regionloss_suite.finding import place_of
 from regionloss_suite.verdict import Verdict
 
@@ -22,6 +23,7 @@ class Commands:
         cases: the folder or file of cases that was asked for, or `None` for the bundled cases.
         drawn: by name, the files of drawn batches.
         alone: the names of those drawn batches that depart when they are put to the adapter alone.
+        source: where the source of the adapter was said to lie, or `None`.
     """
 
     adapter: str | None
@@ -29,6 +31,7 @@ class Commands:
     cases: Path | None = None
     drawn: Mapping[str, Path] = field(default_factory=dict)
     alone: Collection[str] = ()
+    source: Path | None = None
 
     def added(self, verdict: Verdict) -> Verdict:
         """A verdict that stands for itself, with its commands; any other as it is."""
@@ -60,10 +63,15 @@ class Commands:
         if self.adapter is None or file is None:
             return ""
         if case not in self.drawn or case in self.alone:
-            return shlex.join(["regionloss", "check", self.adapter, *self._option("--profile"), "--cases", str(file)])
+            source = [] if self.source is None else ["--source", str(self.source)]
+            asked = [self.adapter, *source, *self._option("--profile")]
+            return shlex.join(["regionloss", "check", *asked, "--cases", str(file)])
         # It takes several batches to see it, so the whole property is tried again.
         suite = ["python", "-m", "pytest", "--pyargs", "regionloss_suite.test_properties", "-k", case]
-        return shlex.join([*suite, "--regionloss-adapter", self.adapter, *self._option("--regionloss-profile")])
+        command = shlex.join([*suite, "--regionloss-adapter", self.adapter, *self._option("--regionloss-profile")])
+        return (
+            command if self.source is None else f"{VARIABLES[self.adapter]}={shlex.quote(str(self.source))} {command}"
+        )
 
     def _option(self, name: str) -> list[str]:
         return [] if self.profile is None else [name, self.profile]

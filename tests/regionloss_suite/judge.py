@@ -124,6 +124,12 @@ class Judge:
             return Verdict(clause=clause.id, level=clause.level, verdict="conforming", cases=judged)
         return Verdict(clause=clause.id, level=clause.level, verdict="not-answerable", cases=0, reason=why_not)
 
+    def departures(self, clause: Clause) -> tuple[int, list[str]]:
+        """How many of the cases that pin a clause were answered, and the ids of those that depart in it."""
+        judged = {case.id: self._judge(clause, case) for case in self.cases if clause.id in case.clauses}
+        answered = sum(bool(answered) for answered, _, _ in judged.values())
+        return answered, [case for case, (_, difference, _) in judged.items() if difference is not None]
+
     def _judge(self, clause: Clause, case: Case) -> tuple[bool, Difference | None, str]:
         """Whether the case was answered, the first departure in the clause's views, and else the reason."""
         answered, reason = False, ""
@@ -214,7 +220,8 @@ class Judge:
         if case.expected.error is not None:  # there is nothing to hold a number against
             return Refusal("answered", "an answer", dtype=dtype)
         paid = reference_of(case).decisions.matches
-        whole = multiplied_out(answer, self.description, len(case.batch.truths), sum(match.pays_box for match in paid))
+        pays, divided = sum(match.pays_box for match in paid), case.profile.reduction
+        whole = multiplied_out(answer, self.description, len(case.batch.truths), pays, divided=divided)
         return Comparison(case, whole, dtype)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from regionloss_adapters import Answer, Description
 
 
-def multiplied_out(answer: Answer, description: Description, images: int, paid: int) -> Answer:
+def multiplied_out(answer: Answer, description: Description, images: int, paid: int, *, divided: str = "sum") -> Answer:
     """An answer without the reduction and the factor that the adapter declares.
 
     Args:
@@ -17,8 +17,10 @@ def multiplied_out(answer: Answer, description: Description, images: int, paid: 
         description: `per-image` is multiplied by `images`, `per-object` by `paid`; `factor` is divided out.
         images: number of images of the batch.
         paid: number of its truths whose box is paid.
+        divided: how the profile that it is held against divides; where the adapter divides so too, that is left in.
     """
     divisor = {"sum": 1, "per-image": max(images, 1), "per-object": max(paid, 1)}[description.reduction]
+    divisor = 1 if description.reduction == divided else divisor
     scale = divisor / description.factor
     if scale == 1.0:
         return answer

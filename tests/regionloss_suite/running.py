@@ -56,6 +56,7 @@ def run(
     failures: Path | None = None,
     jobs: int = 1,
     show: bool = False,
+    source: Path | None = None,
 ) -> Run:
     """Judge an adapter through pytest, by the golden cases first and by the properties then.
 
@@ -68,6 +69,7 @@ def run(
         failures: the folder for the smallest batches on which properties depart; they are not written if left out.
         jobs: in how many processes to try the properties, where pytest-xdist is installed and the adapter has a name.
         show: whether to show progress on a terminal.
+        source: named already by `name_source`, for the commands of the report.
 
     Raises:
         AdapterError: there is no such adapter, or it broke its own contract.
@@ -105,6 +107,7 @@ def run(
         Path(cases) if isinstance(cases, str | Path) and Path(cases).exists() else None,
         kept,
         [trial for trial, some in drawn.items() if any(seen.departs for seen in some)],
+        source,
     )
     verdicts = [commands.added(verdict) for verdict in verdicts]
     notes = judge.description.notes + commands.advice(verdicts)

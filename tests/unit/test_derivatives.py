@@ -159,6 +159,16 @@ def test_a_reduction_is_multiplied_out_of_the_curvature_too() -> None:
     assert whole.curvature.tolist() == [4.0 * 3 / 2]
 
 
+def test_a_reduction_that_the_profile_has_too_stays_in() -> None:
+    adapter = from_torch(lambda t, *_: cube(t), name="port", reduction="per-image", factor=2.0)
+    answer = Answer(gradient=np.array([4.0]))
+    stays = multiplied_out(answer, adapter.describe(), images=3, paid=0, divided="per-image").gradient
+    goes = multiplied_out(answer, adapter.describe(), images=3, paid=0, divided="sum").gradient
+    assert stays is not None
+    assert goes is not None
+    assert (stays.tolist(), goes.tolist()) == ([4.0 / 2], [4.0 * 3 / 2])
+
+
 def test_promises_that_cannot_be_kept_are_refused() -> None:
     with pytest.raises(ValueError, match="answers has 'second derivative'; known are gradient, potential, terms"):
         from_numpy(lambda *_: 0.0, name="arrays", answers=PROMISED[2:])

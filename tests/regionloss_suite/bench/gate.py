@@ -129,7 +129,7 @@ class BatchCheck:
         if answer.gradient is None and not self.whole:
             raise RefusedToTime("it answers no gradient, and the batch is too large to judge it by its value alone")
         paid = self._paid(profile) if description.reduction == "per-object" else 0
-        answer = multiplied_out(answer, description, self.setting.images, paid)
+        answer = multiplied_out(answer, description, self.setting.images, paid, divided=profile.reduction)
         view, case = View("everything"), self._case(profile)
         comparison = Comparison(case, self._part_of(answer, profile), self.setting.dtype)
         if not comparison.answers(view):

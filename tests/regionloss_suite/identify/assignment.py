@@ -63,15 +63,16 @@ def end_of_list(book: Notebook) -> None:
 
 
 def cell(book: Notebook) -> None:
-    """The cell of a centre inside, near and exactly on a border, on a grid that is not square."""
+    """The cell of a centre inside, near and exactly on a border, on a grid that is not square if it can be."""
     wrong = []
+    height = 4 if book.box.square else 2
     places = [(0.25, 0.5), (0.74, 0.3), (0.76, 0.7), (0.5, 0.625), (0.375, 0.9)]
     for x, y in places:
-        found = responsible(book, scene([[x, y, 0.25, 0.5, 0]], grid=(2, 4), seen=book.late))
+        found = responsible(book, scene([[x, y, 0.25, 0.5, 0]], grid=(height, 4), seen=book.late))
         # The pull may be 0 by chance only where the target is met, which these places avoid in w and h or x and y.
-        if found != [(0, 0, int(y * 2), int(x * 4))]:
+        if found != [(0, 0, int(y * height), int(x * 4))]:
             wrong.append(f"({x}, {y}): {found}")
-    said = f"centres {places} on 2 rows of 4 cells"
+    said = f"centres {places} on {height} rows of 4 cells"
     if wrong:
         book.unknown("cell rule", f"{said}: another predictor than floor(y·H), floor(x·W) for {'; '.join(wrong)}",
                      odd=True)  # fmt: skip

@@ -28,6 +28,19 @@ def start(book: Notebook) -> None:
             truth = [[0.5, 0.5, 1.0, 1.0, 0]]
             book.box.gradient(scene(truth, seen=book.late))
             book.unknown("empty image", f"an image without objects: {refused}", odd=True)
+            book.box.wants_truth = True
+    _grids(book)
+
+
+def _grids(book: Notebook) -> None:
+    """See whether it takes a grid that is not square; what needs one is asked on a square one if not."""
+    truth = [0.25, 0.25, 0.5, 0.5, 0]
+    try:
+        book.box.gradient(scene([truth], grid=(1, 2), seen=book.late))
+    except Broke as refused:
+        book.box.gradient(scene([truth], grid=(2, 2), seen=book.late))
+        book.box.square = True
+        book.unknown("grids", f"a truth on 1 row of 2 cells: {refused}", odd=True)
 
 
 def prior(book: Notebook) -> None:
@@ -102,23 +115,24 @@ def no_object(book: Notebook) -> None:
 def reduction(book: Notebook) -> None:
     """What the gradient of one predictor is divided by, over batches of several sizes."""
 
-    def size(images: int, objects: int, columns: int) -> float:
-        # The objects lie in columns of their own; the last column, which is looked at, stays empty and apart.
-        rows = [[(k + 0.5) / columns, 0.5, 1.0 / columns, 1.0, 0] for k in range(objects)]
-        batch = scene(*[rows] * images, grid=(1, columns), seen=book.late)
-        return float(abs(book.box.gradient(batch)[0, 0, T_O, 0, -1]))
+    def size(images: int, objects: int, side: int) -> float:
+        # The objects lie in cells of their own; the last cell, which is looked at, stays empty and apart.
+        cells = [(k % side, k // side) for k in range(objects)]
+        rows = [[(i + 0.5) / side, (j + 0.5) / side, 1 / side, 1 / side, 0] for i, j in cells]
+        batch = scene(*[rows] * images, grid=(side, side), seen=book.late)
+        return float(abs(book.box.gradient(batch)[0, 0, T_O, -1, -1]))
 
-    one = size(1, 1, 4)
-    sizes = [size(2, 1, 4), size(1, 3, 4), size(1, 1, 8)]
+    one = size(1, 1, 2)
+    sizes = [size(2, 1, 2), size(1, 3, 2), size(1, 1, 4)]
     if not min(one, *sizes) > 0:
         raise Broke(f"t_o of a predictor without object is pulled by {listed(one, *sizes)}: nothing to compare")
     ratios = {"images": one / sizes[0], "objects": one / sizes[1], "cells": one / sizes[2]}
     said = "times smaller: " + ", ".join(f"{ratio:.6g} with {what}" for ratio, what in zip(
-        ratios.values(), ("2 images for 1", "3 objects for 1", "8 cells for 4"), strict=True
+        ratios.values(), ("2 images for 1", "3 objects for 1", "16 cells for 4"), strict=True
     ))  # fmt: skip
     said = f"t_o of a predictor without object is {said}"
     dividing = [round(ratio, 4) for ratio in ratios.values()]
-    kind = {(1, 1, 1): "sum", (2, 1, 1): "per-image", (2, 3, 1): "per-object", (2, 1, 2): "per-predictor"}.get(
+    kind = {(1, 1, 1): "sum", (2, 1, 1): "per-image", (2, 3, 1): "per-object", (2, 1, 4): "per-predictor"}.get(
         tuple(dividing)  # type: ignore[arg-type]
     )
     if kind in ("sum", "per-image"):

@@ -19,6 +19,10 @@ Array = NDArray[Any]
 T_X, T_Y, T_W, T_H, T_O, CLASSES = 0, 1, 2, 3, 4, 5
 
 
+#: A truth in the last cell of an enlarged grid: far from every cell that an experiment looks at.
+_FAR = 0.05
+
+
 class Broke(Exception):  # noqa: N818  # an observation, not an error of the experiment
     """The loss refused the question, cannot be asked it, crashed on it, or answered without numbers."""
 
@@ -76,6 +80,10 @@ class BlackBox:
         #: A tree in which all classes are siblings, for a loss that asks for one; else `None`.
         self.tree: tuple[int, ...] | None = None
         self.wants_tree = False
+        #: Whether it takes square grids alone.
+        self.square = False
+        #: Whether it breaks on an image without truths, and is asked with one truth in a cell that is cut off again.
+        self.wants_truth = False
 
     @property
     def tolerance(self) -> float:
@@ -86,6 +94,12 @@ class BlackBox:
         """The answer to a batch. Raises `Broke` where there is none."""
         if batch.tree is None and self.wants_tree:
             batch = dataclasses.replace(batch, tree=(-1,) * batch.classes)
+        if self.wants_truth and not any(map(len, batch.truths)):
+            answer = self._put(_beside_a_truth(batch))
+            return dataclasses.replace(answer, gradient=_cut(answer.gradient, batch))
+        return self._put(batch)
+
+    def _put(self, batch: Batch) -> Answer:
         batch = dataclasses.replace(  # copies, since a loss may spoil what it is given
             batch,
             predictions=quantised(batch.predictions, self.dtype).copy(),
@@ -125,3 +139,20 @@ class BlackBox:
         if said is None:
             raise Broke("answered without a scalar")
         return float(said)
+
+
+def _beside_a_truth(batch: Batch) -> Batch:
+    """The batch on a grid of one row and one column more, with a small truth in the last cell of each image."""
+    images, channels, height, width = np.shape(batch.predictions)
+    predictions = np.zeros((images, channels, height + 1, width + 1))
+    predictions[..., :height, :width] = batch.predictions
+    row = [1 - _FAR / (width + 1), 1 - _FAR / (height + 1), _FAR / (width + 1), _FAR / (height + 1), 0.0]
+    return dataclasses.replace(batch, predictions=predictions, truths=(np.array([row]),) * images)
+
+
+def _cut(gradient: Array | None, batch: Batch) -> Array | None:
+    """The gradient at the cells that a batch had before it was put beside a truth."""
+    if gradient is None:
+        return None
+    images, channels, height, width = np.shape(batch.predictions)
+    return np.reshape(gradient, (images, channels, height + 1, width + 1))[..., :height, :width]

@@ -89,7 +89,10 @@ def _size_of_weight(book: Notebook) -> None:
 def size(book: Notebook) -> None:
     """In which space widths and heights are compared, with which weight, and whether small truths are clamped."""
     values = (-0.5, 0.25, 1.0)
-    s = (2 - _LARGE[2] * _LARGE[3]) ** book.value("small_box_exponent", 0)
+    # On one row unless the loss takes square grids alone; the truth is as high as a cell in both.
+    rows = 2 if book.box.square else 1
+    large = (_LARGE[0], _LARGE[1] / rows, _LARGE[2], _LARGE[3] / rows, _LARGE[4])
+    s = (2 - large[2] * large[3]) ** book.value("small_box_exponent", 0)
     known = book.products.get("coord_weight")
     # Of t, the truth's side and the anchor, both in cells, and the number of cells.
     forms: dict[str, Callable[[Array, float, float, int], Array]] = {
@@ -101,14 +104,15 @@ def size(book: Notebook) -> None:
         ),
     }  # fmt: skip
     found = []
-    for channel, cells in ((T_W, 2), (T_H, 1)):
+    for channel, cells in ((T_W, 2), (T_H, rows)):
         got = []
         for t in values:
-            batch = scene([_LARGE], anchors=[_ANCHOR], grid=(1, 2), seen=book.late, raw={(0, 0, channel, 0, 0): t})
+            raw = {(0, 0, channel, 0, 0): t}
+            batch = scene([large], anchors=[_ANCHOR], grid=(rows, 2), seen=book.late, raw=raw)
             got.append(book.box.gradient(at_its_iou(batch))[0, 0, channel, 0, 0])
         said = f"gradient of {'t_w' if channel == T_W else 't_h'} at {listed(*values)} is {listed(*got)}"
         for name, form in forms.items():
-            expected = form(np.array(values), _LARGE[channel] * cells, _ANCHOR[channel - T_W], cells)
+            expected = form(np.array(values), large[channel] * cells, _ANCHOR[channel - T_W], cells)
             weight = float(np.array(got) @ expected / (expected @ expected))
             if np.allclose(got, weight * expected, rtol=1e-3, atol=1e-4 * abs(weight)) and weight:
                 found.append((name, weight / s, f"{said}: {name}, weight {weight / s:.9g}"))

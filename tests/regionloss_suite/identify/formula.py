@@ -138,7 +138,8 @@ def as_json(found: Identified, verified: Verified) -> dict[str, Any]:
             for f in found.findings.values()
         ],
         "verification": {
-            "batches": verified.asked, "explained": verified.explained, "left": dict(verified.left),
+            "batches": verified.asked, "explained": verified.explained, "beyond": verified.beyond,
+            "left": dict(verified.left),
             "first": verified.first,
         },
     }  # fmt: skip

@@ -66,17 +66,39 @@ def _threshold(book: Notebook) -> None:
         book.note("thresh", measured, said)
     else:
         book.note("thresh", below, said)
-    exact = _exactly(book, measured)
-    if exact is None:
+    asked, exact = _at_equality(book, measured)
+    if not exact:
         book.note("ignore", "above", f"{said}; no box has an IoU of exactly {measured:.9g}", "assumed")
         return
-    at_it = _pays(book, exact)
-    book.note("ignore", "above" if at_it else "at-or-above",
-              f"{said}; at an IoU of exactly {measured:.9g} it {'pays' if at_it else 'is silent'}")  # fmt: skip
+    told = f"{said}; at an IoU of exactly {asked:.9g} it {'pays' if exact[0] else 'is silent'}"
+    if len(set(exact)) > 1:
+        book.note("ignore", "above", f"{told} or not, as its own rounding of the IoU has it", "assumed")
+        return
+    book.note("ignore", "above" if exact[0] else "at-or-above", told)
 
 
-def _exactly(book: Notebook, wanted: float) -> Batch | None:
-    """A scene in which the IoU of anchor 1 with the truth is the threshold to the last bit."""
+def _at_equality(book: Notebook, measured: float) -> tuple[float, list[bool]]:
+    """At which threshold equality was asked, and in each scene that has exactly that IoU whether it pays.
+
+    A threshold such as 0.6 is no number of float32, and a loss may round an IoU of it to either side.
+    So a loss that takes its threshold from the question is asked with one half, whatever it was before.
+    """
+    plain = book.box.profile
+    if book.box.dtype != "float64" and float(np.float32(measured)) != measured:
+        book.box.profile = plain.replace(thresh=0.5)
+        try:
+            if _pays(book, overlapping(book, 0.46875)) and not _pays(book, overlapping(book, 0.53125)):
+                return 0.5, [_pays(book, batch) for batch in _exactly(book, 0.5)]
+        except Broke:
+            pass  # it has no such option
+        finally:
+            book.box.profile = plain
+    return measured, [_pays(book, batch) for batch in _exactly(book, measured)]
+
+
+def _exactly(book: Notebook, wanted: float) -> list[Batch]:
+    """Scenes in which the IoU of anchor 1 with the truth is the threshold to the last bit, one for each scale."""
+    found = []
     for scale in (1.0, 0.5, 0.75, 0.625, 0.875, 0.375):
         r = wanted * scale
         for step in range(-8, 9):
@@ -88,8 +110,9 @@ def _exactly(book: Notebook, wanted: float) -> Batch | None:
             batch = scene([truth], anchors=[(scale, scale), (width, scale)], seen=book.late, raw=raw)
             t = batch.predictions.reshape(2, -1, 1, 1)
             if float(iou(decode(t, batch.anchors)[:, 1, 0, 0], truth[:4])) == wanted:
-                return batch
-    return None
+                found.append(batch)
+                break
+    return found
 
 
 def _reach(book: Notebook) -> None:

@@ -22,19 +22,22 @@ def _scenes(book: Notebook) -> dict[str, Batch]:
     """One predictor that is responsible: its box is the truth, holds a small truth, and meets a second one more."""
     thresh = book.value("thresh", 0.6) if book.value("ignore", "none") != "none" else 1.0
     side = float(np.sqrt(min(0.25, thresh / 4)) / 2)
+    height = 2 if book.box.square else 1  # in cells; the same cells of the first row show in both
+
+    def on(*rows: list[float]) -> Batch:
+        truths = [[x, y / height, w, h / height, c] for x, y, w, h, c in rows]
+        return scene(truths, anchors=[(1.0, 0.5)], grid=(height, 2), seen=book.late)
+
     small = [0.25, 0.5, side, side, 1]
-    options = {"anchors": [(1.0, 0.5)], "grid": (1, 2), "seen": book.late}
     return {
-        "its box is the truth": scene([[0.25, 0.5, 0.5, 0.5, 1]], **options),  # type: ignore[arg-type]
-        "its box holds a small truth": scene([small], **options),  # type: ignore[arg-type]
-        _MORE: scene(
-            [small, [0.53125, 0.5, 0.9375, 0.5, 0]], **options  # type: ignore[arg-type]
-        ),
-    }  # fmt: skip
+        "its box is the truth": on([0.25, 0.5, 0.5, 0.5, 1]),
+        "its box holds a small truth": on(small),
+        _MORE: on(small, [0.53125, 0.5, 0.9375, 0.5, 0]),
+    }
 
 
 def _with(batch: Batch, t_o: float) -> Batch:
-    t = np.array(batch.predictions).reshape(1, 1, -1, 1, 2)
+    t = np.array(batch.predictions).reshape(1, 1, -1, *batch.predictions.shape[2:])
     t[0, 0, T_O, 0, 0] = t_o
     t[0, 0, 5:, 0, 0] = _LOGITS
     return dataclasses.replace(batch, predictions=t.reshape(batch.predictions.shape))
@@ -85,7 +88,7 @@ def responsible(book: Notebook) -> None:
 def _forms(book: Notebook, batch: Batch, target: str) -> tuple[Array, Array]:
     """What objectness pays per weight, and what no-object would pay on top, at each t_o."""
     t_o = np.array(_T_O)
-    boxes = decode(batch.predictions.reshape(1, -1, 1, 2), batch.anchors)[:, 0, 0, 0]
+    boxes = _box(batch)
     overlaps = [float(iou(boxes, row[:4])) for row in batch.truths[0]]
     best, own = max(overlaps), overlaps[0]
     ignore, thresh = book.value("ignore", "none"), book.value("thresh", 0.6)
@@ -102,11 +105,16 @@ def _forms(book: Notebook, batch: Batch, target: str) -> tuple[Array, Array]:
     return (s - {"iou": own, "one": 1.0, "max-iou": best}[target]) * slope, paid * (s - background) * slope
 
 
+def _box(batch: Batch) -> Array:
+    """The box of the first predictor, in fractions of the image."""
+    return decode(batch.predictions.reshape(1, -1, *batch.predictions.shape[2:]), batch.anchors)[:, 0, 0, 0]
+
+
 def _alone(book: Notebook, one: Batch, two: Batch) -> float:
     """Weight of objectness by what flows from it through the largest IoU, or by paying a repeated truth; else 0."""
     got = [book.box.gradient(_with(two, t_o))[0, 0, T_W, 0, 0] for t_o in _T_O]
     s = sigmoid(np.array(_T_O))
-    box = decode(two.predictions.reshape(1, -1, 1, 2), two.anchors)[:, 0, 0, 0]
+    box = _box(two)
     slope = float(iou_slope(box, two.truths[0][1, :4])[2] * box[2])
     flow = float(-(got[2] - got[0]) / (s[2] - s[0]) / slope)
     if abs(flow) > 1e-9:

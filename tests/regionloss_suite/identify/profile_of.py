@@ -93,7 +93,7 @@ def _with_a_known_factor(at_half: Profile) -> Profile:
 def printed_cost(book: Notebook) -> None:
     """Which quantity is printed as the cost, where it answers that at all."""
     raw = {(0, 0, c, 0, 0): 0.3 * c - 0.5 for c in range(8)}
-    batch = scene([[0.375, 0.625, 0.5, 0.75, 1]], grid=(1, 2), seen=book.late, raw=raw)
+    batch = scene([[0.375, 0.625, 0.5, 0.75, 1]], grid=(2, 2), seen=book.late, raw=raw)
     try:
         cost = book.box.answer(batch).printed_cost
     except Broke as refused:
@@ -109,7 +109,7 @@ def printed_cost(book: Notebook) -> None:
     try:
         for kind in ("residuals", "gradient", "potential"):
             tree = (-1,) * batch.classes if profile.class_term == "tree" else None
-            asked = scene([[0.375, 0.625, 0.5, 0.75, 1]], grid=(1, 2), seen=book.late, raw=raw, tree=tree)
+            asked = scene([[0.375, 0.625, 0.5, 0.75, 1]], grid=(2, 2), seen=book.late, raw=raw, tree=tree)
             wanted[kind] = evaluate(asked, profile.replace(printed_cost=kind)).printed_cost
     except DomainError as error:
         book.unknown("printed_cost", f"{said}; {error}")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from regionloss_adapters import Adapter, Answer
+from regionloss_adapters import Adapter, Answer, CannotAnswer
 from regionloss_spec import Batch, Profile
 from regionloss_suite.asker import case_of, quantised
 from regionloss_suite.compare import Comparison
@@ -26,6 +26,7 @@ class Verified:
     Attributes:
         asked: number of batches.
         explained: how many were answered as the profile says, within the rounding of float32.
+        beyond: how many more were drawn that its adapter has no way to ask, which say nothing.
         left: what the others depart in, with the number of batches: an output and the state of its predictor, or how
             the loss broke.
         first: the first departure in full, or an empty text.
@@ -33,6 +34,7 @@ class Verified:
 
     asked: int = 0
     explained: int = 0
+    beyond: int = 0
     left: Counter[str] = field(default_factory=Counter)
     first: str = ""
 
@@ -44,7 +46,8 @@ class Verified:
     def __str__(self) -> str:
         # Rounded down, so that 499 of 500 are never called all of them.
         percent = math.floor(1000 * self.explained / max(self.asked, 1)) / 10
-        return f"explains {percent:g} % of {self.asked} random batches within float32"
+        more = f"; {self.beyond} more cannot be put to it" if self.beyond else ""
+        return f"explains {percent:g} % of {self.asked} random batches within float32{more}"
 
 
 def verify(
@@ -94,10 +97,14 @@ def _hold(box: BlackBox, profile: Profile, batch: Batch, verified: Verified) -> 
         batch.tree,
     )  # fmt: skip
     verified.asked += 1
-    case = case_of(f"batch {verified.asked}", "drawn", batch, profile)
+    case = case_of(f"batch {verified.asked + verified.beyond}", "drawn", batch, profile)
     try:
         gradient = box.gradient(batch)
     except Broke as broke:
+        if isinstance(broke.__cause__, CannotAnswer):
+            verified.asked -= 1
+            verified.beyond += 1
+            return
         verified.left[f"it {str(broke).split(':')[0]}"] += 1
         verified.first = verified.first or f"{case.id}: {broke}"
         return

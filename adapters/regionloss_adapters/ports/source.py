@@ -1,0 +1,180 @@
+"""Where the source of a port lies, whether it is the one that its adapter was written for, and how it is imported."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import os
+import sys
+import types
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from regionloss_adapters.protocol import AdapterError
+
+#: The environment variable that names the source of every adapter that runs somebody else's loss.
+VARIABLES = {
+    "darknet": "REGIONLOSS_DARKNET",
+    "lightnet": "REGIONLOSS_LIGHTNET",
+    "marvis": "REGIONLOSS_MARVIS",
+    "andy-yun": "REGIONLOSS_ANDY_YUN",
+    "uvipen": "REGIONLOSS_UVIPEN",
+    "samylee": "REGIONLOSS_SAMYLEE",
+    "zjykzj": "REGIONLOSS_ZJYKZJ",
+    "keras-yolo2": "REGIONLOSS_KERAS_YOLO2",
+    "yad2k": "REGIONLOSS_YAD2K",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Port:
+    r"""One implementation at one commit.
+
+    Attributes:
+        name: of its adapter.
+        upstream: where it can be cloned from.
+        commit: that the adapter was written for.
+        licence: that it is published under.
+        files: those that the loss is read from, by path in the checkout, with their SHA-256; `\r\n` counts as `\n`.
+        package: name under which it can be installed; empty where it is no package.
+        framework: module that it needs.
+        shims: what the adapter does so that it runs today, one sentence each.
+    """
+
+    name: str
+    upstream: str
+    commit: str
+    licence: str
+    files: Mapping[str, str]
+    package: str = ""
+    framework: str = "torch"
+    shims: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the report should know."""
+        return (f"{self.upstream} at commit {self.commit[:7]}, licence {self.licence}.", *self.shims)
+
+    def root(self) -> Path:
+        """The folder of the source, which holds every file as it was when the adapter was written.
+
+        Raises:
+            AdapterError: nothing names a source, a file is missing or another version, or the framework is missing.
+        """
+        how = f"git clone {self.upstream} && git checkout {self.commit[:7]}"
+        if importlib.util.find_spec(self.framework) is None:
+            raise AdapterError(f"adapter {self.name!r} needs {self.framework}, which is not installed")
+        root = self._named()
+        if root is None:
+            raise AdapterError(
+                f"adapter {self.name!r} needs the source: {how}, and name the checkout with --source PATH or in "
+                f"{VARIABLES[self.name]}"
+            )
+        for file, digest in self.files.items():
+            if not (root / file).is_file():
+                raise AdapterError(f"adapter {self.name!r}: {root} has no {file}; {how}")
+            if digest_of(root / file) != digest:
+                raise AdapterError(
+                    f"adapter {self.name!r}: {root / file} is another version than that of commit {self.commit[:7]}, "
+                    f"which the adapter was written for; {how}"
+                )
+        return root
+
+    def _named(self) -> Path | None:
+        """The folder that the environment names, else the one in which the package is installed."""
+        if named := os.environ.get(VARIABLES[self.name]):
+            return Path(named).expanduser().resolve()
+        found = importlib.util.find_spec(self.package) if self.package else None
+        return Path(found.origin).parents[1] if found is not None and found.origin else None
+
+
+def digest_of(file: Path) -> str:
+    """SHA-256 of a file of text, the same whatever its line ends."""
+    return hashlib.sha256(file.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
+
+
+def name_source(adapter: str, path: Path) -> None:
+    """Set the environment variable by which an adapter finds its source, for this process and those it starts.
+
+    Raises:
+        AdapterError: the adapter takes no source, or there is no folder or file at the path.
+    """
+    if adapter not in VARIABLES:
+        raise AdapterError(f"adapter {adapter!r} takes no source; those that do are {', '.join(VARIABLES)}")
+    if not path.expanduser().exists():
+        raise AdapterError(f"adapter {adapter!r}: there is no source at {path}")
+    os.environ[VARIABLES[adapter]] = str(path.expanduser().resolve())
+
+
+def load(
+    root: Path,
+    file: str,
+    *,
+    beside: tuple[str, ...] = (),
+    stubs: Mapping[str, types.ModuleType] | None = None,
+    names: Mapping[str, Any] | None = None,
+) -> Any:
+    """Import one file of a checkout, and leave no trace in the checkout or in `sys`.
+
+    Args:
+        root: the folder that its imports start from.
+        file: its path in there.
+        beside: top-level modules of the checkout that it imports, whatever else has such a name.
+        stubs: modules that it is given in place of those it asks for, see `stub`.
+        names: globals that it finds defined.
+    """
+    parts = Path(file).with_suffix("").parts
+    spec = importlib.util.spec_from_file_location(".".join(parts), root / file)
+    if spec is None or spec.loader is None:
+        raise AdapterError(f"{root / file} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    module.__dict__.update(names or {})
+    with _imports_from(root, beside, dict(stubs or {})):
+        spec.loader.exec_module(module)
+    return module
+
+
+def stub(*names: str, **attributes: Any) -> dict[str, types.ModuleType]:
+    """Modules of these names, by name, in which any attribute that is not given is an empty class."""
+    return {name: _Stub(name, attributes) for name in names}
+
+
+class _Stub(types.ModuleType):
+    def __init__(self, name: str, attributes: Mapping[str, Any]) -> None:
+        super().__init__(name)
+        self.__dict__.update(attributes, __path__=[])
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return type(name, (), {})
+
+
+@contextmanager
+def _imports_from(root: Path, beside: tuple[str, ...], stubs: dict[str, types.ModuleType]) -> Iterator[None]:
+    """Let imports of some names find the checkout or the stubs, and forget afterwards what was imported by them."""
+
+    def theirs() -> dict[str, types.ModuleType]:
+        return {name: one for name, one in sys.modules.items() if name.split(".")[0] in beside or name in stubs}
+
+    def forget() -> None:
+        for name in theirs():
+            del sys.modules[name]
+
+    hidden, path, wrote = theirs(), list(sys.path), sys.dont_write_bytecode
+    forget()
+    sys.modules.update(stubs)
+    if beside:
+        sys.path.insert(0, str(root))
+    sys.dont_write_bytecode = True
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path[:], sys.dont_write_bytecode = path, wrote
+        forget()
+        sys.modules.update(hidden)
