@@ -174,7 +174,7 @@ function tags(state, result, profile) {
     const told = result && about(result, profile, { ...state.selected, anchor });
     const chosen = anchor === state.selected.anchor ? " chosen" : "";
     const text = `anchor ${anchor}${told ? ` ${LETTERS[told.state]}` : ""}`;
-    return tag(box, text, { x: x + 3, y: y + height + 17, class: `tag of-anchor ${told?.state ?? ""}${chosen}` });
+    return tag(box, text, { x: x + 4, y: y + height - 6, class: `tag of-anchor ${told?.state ?? ""}${chosen}` });
   });
   return [...truths, ...predicted];
 }
