@@ -99,3 +99,25 @@ def test_two_mistakes_are_both_named() -> None:
         one for one in fold(verdicts, diagnose(judge, deviating)) if one.verdict == "deviating" and not one.follows
     ]
     assert [verdict.clause for verdict in leading] == ["object.iou-target", "scale.class-weight"]
+
+
+class ApartMistakes(TwoMistakes):
+    """Weighs small boxes by 2 - w², and reads every truth where there are more than an image may have."""
+
+    def answer(self, question: Question) -> Answer:
+        crowded = any(len(rows) > question.profile.max_truths for rows in question.batch.truths)
+        mutant = catalogue()["truths-without-limit" if crowded else "small-box-weight-of-width"]
+        return mutant.answer(question)
+
+
+def test_of_two_known_mistakes_in_different_cases_each_is_recognised() -> None:
+    judge = Judge(ApartMistakes(), small_cases(), "darknet")
+    verdicts = [judge.verdict(clause) for clause in judge.clauses]
+    deviating = [verdict for verdict in verdicts if verdict.verdict == "deviating"]
+    folded = {one.clause: one for one in fold(verdicts, diagnose(judge, deviating))}
+    leading = {one.clause: one.looks_like for one in folded.values() if one.verdict == "deviating" and not one.follows}
+    assert leading.keys() == {"coord.small-box-weight", "truths.capacity"}
+    assert leading["coord.small-box-weight"].startswith("the weight of small boxes is 2 - w²")
+    assert leading["truths.capacity"].startswith("all truths are read, however many")
+    # What departs with the first follows from the first, and with the second from the second.
+    assert folded["coord.value"].follows == "coord.small-box-weight"

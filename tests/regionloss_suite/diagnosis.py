@@ -3,7 +3,7 @@
 A deviation rarely comes alone: one wrong IoU departs in indicators, targets and terms at once. So the clauses are
 ranked by how well each explains what departs and what does not (`suspects`). If a known loss or mistake answers just as
 the loss did (`likenesses`), its clause is the one to blame; else the first suspect is, and beside it the clauses that
-explain what it leaves unexplained.
+explain what it leaves unexplained. Where several known ones explain together what none does alone, each is blamed.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from regionloss_suite.compare import Comparison
 from regionloss_suite.judge import Judge, Observation, Refusal
 from regionloss_suite.likenesses import answers_so, likeness
+from regionloss_suite.several import Several, several
 from regionloss_suite.suspects import besides, suspects
 from regionloss_suite.symptoms import looks_so
 from regionloss_suite.verdict import Verdict
@@ -30,7 +31,8 @@ class Diagnosis:
         besides: ids of the clauses that seem to be broken as well, and do not follow from the first.
         others: ids of the clauses that might be broken instead, the likeliest first; none when something known answers
             the same.
-        apart: by name of a drawn batch that the first does not explain, which of `besides` does.
+        apart: by name of a case or drawn batch that the first does not explain, which of `besides` does.
+        alike: by clause out of `besides`, what it looks like, where that is known.
     """
 
     clause: str
@@ -38,6 +40,7 @@ class Diagnosis:
     besides: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
     apart: Mapping[str, str] = field(default_factory=dict)
+    alike: Mapping[str, str] = field(default_factory=dict)
 
 
 #: Drawn batches on which properties depart, by name: what comes back for each, put to the adapter alone.
@@ -84,6 +87,9 @@ def _blamed(
     known = likeness(observations, ranked, without=without)
     if known is not None:
         return Diagnosis(known.clause, known.words), lambda seen: answers_so(known, seen)
+    together = several(observations, ranked, without=without)
+    if together is not None:
+        return _of_several(together, observations, ids), together.explains
     if _sums_only(observations):
         ranked = [suspect for suspect in ranked if suspect.clause in ids]
     if not ranked:
@@ -96,13 +102,27 @@ def _blamed(
     return diagnosis, lambda seen: looks_so(seen, signs)
 
 
+def _of_several(together: Several, observations: list[Observation], ids: list[str]) -> Diagnosis:
+    """The diagnosis of known losses and mistakes at once, and of what they leave."""
+    first, *others = together.likenesses
+    clauses = [one.clause for one in together.likenesses]
+    if together.left:
+        agreeing = [seen for seen in observations if not seen.departs]
+        ranked = [suspect.clause for suspect in suspects([*agreeing, *together.left]) if suspect.clause in ids]
+        clauses += [clause for clause in ranked[:1] if clause not in clauses]
+    apart = dict(together.explained) | {seen.case.id: clauses[-1] for seen in together.left}
+    alike = {one.clause: one.words for one in others}
+    return Diagnosis(first.clause, first.words, besides=tuple(clauses[1:]), apart=apart, alike=alike)
+
+
 def _with(diagnosis: Diagnosis, judge: Judge, ids: list[str], left: Drawn) -> Diagnosis:
     """The diagnosis with another clause for the drawn batches that it leaves unexplained."""
     agreeing = [seen for seen in judge.observations if not seen.departs]
     ranked = suspects([*agreeing, *(seen for some in left.values() for seen in some)])
     clause = next((suspect.clause for suspect in ranked if suspect.clause in ids), diagnosis.clause)
     more = (clause,) if clause not in (diagnosis.clause, *diagnosis.besides) else ()
-    return dataclasses.replace(diagnosis, besides=diagnosis.besides + more, apart=dict.fromkeys(left, clause))
+    apart = {**diagnosis.apart, **dict.fromkeys(left, clause)}
+    return dataclasses.replace(diagnosis, besides=diagnosis.besides + more, apart=apart)
 
 
 def _sums_only(observations: list[Observation]) -> bool:
@@ -135,6 +155,8 @@ def fold(verdicts: list[Verdict], diagnosis: Diagnosis | None) -> list[Verdict]:
         elif verdict.verdict == "deviating" and verdict.clause not in diagnosis.besides:
             name = "" if verdict.first is None else verdict.first.case
             folded.append(dataclasses.replace(verdict, follows=diagnosis.apart.get(name, diagnosis.clause)))
+        elif verdict.verdict == "deviating" and verdict.clause in diagnosis.alike:
+            folded.append(dataclasses.replace(verdict, looks_like=diagnosis.alike[verdict.clause]))
         else:
             folded.append(verdict)
     return folded

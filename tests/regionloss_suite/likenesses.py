@@ -63,18 +63,23 @@ def likeness(observations: list[Observation], ranked: list[Suspect], without: st
     smallest = sorted(observations, key=lambda observation: np.size(observation.case.batch.predictions))
     departing = [observation for observation in smallest if observation.departs]
     agreeing = [observation for observation in smallest if not observation.departs]
-    candidates = _candidates(departing[0].case.profile, without) if departing else []
-    for one in sorted(candidates, key=lambda one: order.get(one.clause, len(order))):
-        if not all(answers_so(one, observation) for observation in departing):
-            continue
-        # What would depart elsewhere, where this loss does not, is another mistake.
-        silent = [seen for seen in agreeing if one.clause in seen.case.clauses][:_ENOUGH]
-        if all(answers_so(one, observation) for observation in silent):
+    known = candidates(departing[0].case.profile, without) if departing else []
+    for one in sorted(known, key=lambda one: order.get(one.clause, len(order))):
+        if all(answers_so(one, observation) for observation in departing) and is_right_elsewhere(one, agreeing):
             return one
     return None
 
 
-def _candidates(profile: Profile, without: str) -> Iterator[Likeness]:
+def is_right_elsewhere(one: Likeness, agreeing: list[Observation]) -> bool:
+    """Whether it answers rightly where the loss does: what would depart there is another mistake.
+
+    `agreeing` begins with the smallest batches, and of those that pin its clause some are looked at.
+    """
+    silent = [seen for seen in agreeing if one.clause in seen.case.clauses][:_ENOUGH]
+    return all(answers_so(one, observation) for observation in silent)
+
+
+def candidates(profile: Profile, without: str) -> Iterator[Likeness]:
     """Every other value of a discrete axis, every mutant, then every other shipped profile as a whole."""
     for axis in AXES:
         for value in axis_values(axis):
