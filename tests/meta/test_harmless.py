@@ -240,8 +240,9 @@ def listed(answer: Answer, question: Question) -> dict[str, Any]:
 
 
 def divided(answer: Answer, question: Question) -> dict[str, Any]:
-    """A mean over the images, as declared."""
-    return times(1 / max(len(question.batch.truths), 1))(answer, question)
+    """A mean over the images, as declared; under a profile that is one already, just that."""
+    images = 1 if question.profile.reduction == "per-image" else max(len(question.batch.truths), 1)
+    return times(1 / images)(answer, question)
 
 
 def times(factor: float) -> Callable[[Answer, Question], dict[str, Any]]:
