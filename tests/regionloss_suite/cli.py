@@ -12,6 +12,7 @@ from pathlib import Path
 from regionloss_spec import CaseError, ProfileError, load_clauses, load_profile
 from regionloss_suite.cli_bench import add_bench
 from regionloss_suite.cli_check import UsageError, add_check, add_report, write
+from regionloss_suite.cli_compare import add_compare
 from regionloss_suite.cli_identify import add_identify
 from regionloss_suite.report import WRONG_USAGE, write_text
 
@@ -41,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_clauses(commands)
     add_report(commands)
     add_identify(commands)
+    add_compare(commands)
     add_bench(commands)
     return parser
 

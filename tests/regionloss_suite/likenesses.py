@@ -85,7 +85,7 @@ def candidates(profile: Profile, without: str) -> Iterator[Likeness]:
         for value in axis_values(axis):
             if value == getattr(profile, axis):
                 continue
-            clause = _clause_of(axis, profile)
+            clause = clause_of(axis, profile)
             if clause and _possible(profile, {axis: value}):
                 yield Likeness(clause, _known_by(axis, value, profile), {axis: value})
     for mutant in catalogue().values():
@@ -96,12 +96,12 @@ def candidates(profile: Profile, without: str) -> Iterator[Likeness]:
         if (load_profile(name).class_term == "tree") != (profile.class_term == "tree"):
             continue
         pairs = profile.differences(load_profile(name))
-        clause = next((found for axis in pairs if (found := _clause_of(axis, profile))), "")
+        clause = next((found for axis in pairs if (found := clause_of(axis, profile))), "")
         if clause:
             yield Likeness(clause, f"profile {name}", {axis: here for axis, (_, here) in pairs.items()})
 
 
-def _clause_of(axis: str, profile: Profile) -> str:
+def clause_of(axis: str, profile: Profile) -> str:
     """The clause that states the profile's value of an axis."""
     value = getattr(profile, axis)
     bound = [clause for clause in load_clauses().values() if clause.axis == axis]
@@ -113,7 +113,7 @@ def _clause_of(axis: str, profile: Profile) -> str:
 def _known_by(axis: str, value: object, profile: Profile) -> str:
     """Another value of an axis in words: the shipped profiles that have it where darknet has not, and its clause."""
     having = [name for name in profile_names() if getattr(load_profile(name), axis) == value]
-    clause = _clause_of(axis, profile.replace(**{axis: value}))
+    clause = clause_of(axis, profile.replace(**{axis: value}))
     said = f"{axis} = {value}{f', {clause}' if clause else ''}"
     if not having or "darknet" in having:
         return f"{said}, instead of {getattr(profile, axis)}"
