@@ -1,4 +1,4 @@
-"""What a command of the project prints, run in this process in the folder of the site's examples."""
+"""What a command of the project prints, run in this process in a copy of the folder of the site's examples."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import contextlib
 import io
 import re
 import shlex
+import shutil
+import tempfile
 from pathlib import Path
 
 from regionloss_suite.cli import main
@@ -21,7 +23,12 @@ def output(command: str) -> str:
     if program != "regionloss":
         raise ValueError(f"{command!r}: only regionloss is run for the site")
     printed, said = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(said), contextlib.chdir(EXAMPLES):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        contextlib.redirect_stdout(printed),
+        contextlib.redirect_stderr(said),
+        contextlib.chdir(shutil.copytree(EXAMPLES, folder, dirs_exist_ok=True)),
+    ):
         code = main(arguments)
     if code == 2:
         raise ValueError(f"{command!r}: {said.getvalue().strip()}")
