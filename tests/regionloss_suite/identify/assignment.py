@@ -7,12 +7,13 @@ from functools import cache
 
 import numpy as np
 
-from regionloss.boxes import decode, sigmoid, sigmoid_slope
+from regionloss.boxes import decode, iou, sigmoid, sigmoid_slope
 from regionloss.decisions import anchor_fit
 from regionloss_spec import Batch, Profile
 from regionloss_spec.profile import axis_values
-from regionloss_suite.identify.black_box import CLASSES, T_H, T_W, T_X, T_Y, Array, Broke, scene
+from regionloss_suite.identify.black_box import CLASSES, T_H, T_O, T_W, T_X, T_Y, Array, Broke, scene
 from regionloss_suite.identify.notebook import Notebook, listed
+from regionloss_suite.identify.slopes import Slopes
 
 #: More truths than this are not asked for.
 CAPACITY = 256
@@ -20,15 +21,35 @@ CAPACITY = 256
 
 def responsible(book: Notebook, batch: Batch) -> list[tuple[int, ...]]:
     """The predictors (image, anchor, row, column) whose t_x, t_y, t_w or t_h is pulled, late in the training."""
-    gradient = np.abs(book.box.gradient(batch)[:, :, :4]).max(axis=2)
-    return [tuple(map(int, place)) for place in np.argwhere(gradient > 1e-12)]
+    if book.box.scalar_only:
+        batch = settled(batch)
+    gradient = book.box.gradient(batch)
+    pulled = np.abs(gradient[:, :, :T_O]).max(axis=2) > book.box.silence
+    if book.box.scalar_only:
+        # A box that moves may win an equal rival's truth; a class output moves no box.
+        pulled &= np.abs(gradient[:, :, CLASSES:]).max(axis=2) > book.box.silence
+    return [tuple(map(int, place)) for place in np.argwhere(pulled)]
+
+
+def settled(batch: Batch) -> Batch:
+    """The batch with each t_o such that σ(t_o) is the largest IoU with a truth.
+
+    A scalar also moves with the IoU that a gradient holds constant; where the residual is 0, that does not show.
+    """
+    t = np.array(batch.predictions).reshape(len(batch.truths), len(batch.anchors), -1, *batch.predictions.shape[2:])
+    for n, rows in enumerate(batch.truths):
+        boxes = decode(t[n], batch.anchors)
+        best = np.clip(np.max([iou(boxes, row[:4]) for row in rows], axis=0, initial=0.0), 1e-6, 1 - 1e-6)
+        t[n, :, T_O] = np.log(best / (1 - best))
+    return dataclasses.replace(batch, predictions=t.reshape(batch.predictions.shape))
 
 
 def capacity(book: Notebook) -> None:
     """How many truths of an image are read."""
     side = int(CAPACITY**0.5)
     rows = [[(i + 0.25) / side, (j + 0.25) / side, 1 / side, 1 / side, 0] for j in range(side) for i in range(side)]
-    found = responsible(book, scene(rows, grid=(side, side), classes=1, seen=book.late))
+    batch = scene(rows, grid=(side, side), classes=1, seen=book.late)
+    found = _first_pulled(book, batch) if book.box.scalar_only else responsible(book, batch)
     said = f"{CAPACITY} truths, each in a cell of its own: {len(found)} are answered for"
     first = {(0, 0, place // side, place % side) for place in range(len(found))}
     if len(found) == CAPACITY:
@@ -37,6 +58,28 @@ def capacity(book: Notebook) -> None:
         book.note("max_truths", len(found), f"{said}, the first ones")
     else:
         book.unknown("max_truths", f"{said}, not the first ones", odd=True)
+
+
+def _first_pulled(book: Notebook, batch: Batch) -> list[tuple[int, ...]]:
+    """The predictors up to the last that is pulled, if those that are looked at among them are pulled too.
+
+    A scalar is asked for many slopes at once, and every predictor by itself would be too many questions.
+    """
+    gradient = book.box.gradient(settled(batch))
+    side = batch.predictions.shape[-1]
+    assert isinstance(gradient, Slopes)
+
+    def pulled(begin: int, end: int) -> bool:
+        cells = np.arange(begin, end)
+        return gradient.any((0, 0, slice(T_X, T_O), cells // side, cells % side))
+
+    below, above = 0, CAPACITY  # a pull at or behind the first, none behind the other
+    while above - below > 1:
+        middle = (below + above) // 2
+        below, above = (middle, above) if pulled(middle, CAPACITY) else (below, middle)
+    looked_at = sorted({*np.linspace(0, above - 1, 8).astype(int).tolist()})
+    silent = {k for k in looked_at if not pulled(k, k + 1)}
+    return [(0, 0, k // side, k % side) for k in range(above) if k not in silent]
 
 
 def end_of_list(book: Notebook) -> None:

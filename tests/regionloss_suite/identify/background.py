@@ -48,10 +48,10 @@ def prior(book: Notebook) -> None:
     raw = {(0, 0, T_X, 0, 0): 1.0, (0, 0, T_W, 0, 0): 0.5, (0, 0, T_H, 0, 0): -0.25}
 
     def pulls(seen: int) -> bool:
-        return bool(np.abs(book.box.gradient(scene([], seen=seen, raw=raw))[0, 0, :4]).max() > 1e-12)
+        return bool(np.abs(book.box.gradient(scene([], seen=seen, raw=raw))[0, 0, :4]).max() > book.box.silence)
 
     at_zero = book.box.gradient(scene([], seen=0, raw=raw))[0, 0, :4, 0, 0]
-    if not np.abs(at_zero).max() > 1e-12:
+    if not np.abs(at_zero).max() > book.box.silence:
         book.note("prior_until", 0, "an empty image at t = 0: t_x to t_h have no gradient, there is no prior")
         book.note("prior_weight", 0.01, "no prior is paid, so its weight does not show", "assumed")
         book.note("prior_applies", "not-responsible", "no prior is paid", "assumed")
@@ -91,7 +91,7 @@ def no_object(book: Notebook) -> None:
         forms.append((s * s * (1 - s), p - 1, t_o - 1, s, t_o))
     names = ("λ·σ·σ'", "λ·(p_background - 1)", "λ·(t_o - 1)", "λ·σ (binary cross-entropy)", "λ·t_o")
     said = f"an empty image: gradient of t_o at {listed(*values)} is {listed(*got)}"
-    if not np.abs(got).max() > 1e-12:
+    if not np.abs(got).max() > book.box.silence:
         book.unknown("objectness", f"{said}; nothing is paid for no object", odd=True)
         return
     for name, form in zip(names, np.array(forms).T, strict=True):
@@ -144,9 +144,9 @@ def reduction(book: Notebook) -> None:
 def steady(book: Notebook) -> None:
     """The same question again, with others in between."""
     early = scene([[0.5, 0.5, 1.0, 1.0, 0]], seen=0, raw={(0, 0, c, 0, 0): 0.3 * c - 0.5 for c in range(8)})
-    answers = [book.box.gradient(early) for _ in range(2)]
+    answers = [book.box.gradient(early)[...] for _ in range(2)]
     book.box.gradient(scene([], [], seen=book.late))
-    answers.append(book.box.gradient(early))
+    answers.append(book.box.gradient(early)[...])
     same = all(np.array_equal(a, b, equal_nan=True) for a, b in itertools.pairwise(answers))
     book.note("hidden state", "none" if same else None, "the same question three times, another before the last: "
               + ("the same answer" if same else "answers differ"), odd=not same)  # fmt: skip

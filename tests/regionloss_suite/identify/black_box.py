@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from regionloss_adapters import Adapter, Answer, CannotAnswer, Question, Refused
 from regionloss_spec import Batch, Profile
 from regionloss_suite.asker import quantised
+from regionloss_suite.identify.slopes import Slopes
 
 Array = NDArray[Any]
 
@@ -85,10 +87,22 @@ class BlackBox:
         #: Whether it breaks on an image without truths, and is asked with one truth in a cell that is cut off again.
         self.wants_truth = False
 
+        #: Whether it answers no gradient, so that slopes are differences of its scalar.
+        self.scalar_only = False
+
     @property
     def tolerance(self) -> float:
         """How far a measured constant may be from the truth, relative to it."""
+        if self.scalar_only:
+            return 1e-7 if self.dtype == "float64" else 1e-2
         return 1e-9 if self.dtype == "float64" else 2e-5
+
+    @property
+    def silence(self) -> float:
+        """The largest slope that counts as none."""
+        if self.scalar_only:
+            return 1e-8 if self.dtype == "float64" else 1e-3
+        return 1e-12
 
     def answer(self, batch: Batch) -> Answer:
         """The answer to a batch. Raises `Broke` where there is none."""
@@ -122,23 +136,51 @@ class BlackBox:
                 self.spoilt = f"its {name} were changed in place"
         return answer
 
-    def gradient(self, batch: Batch) -> Array:
-        """The gradient at a batch, `[N, A, 5+C, H, W]`, float64. Raises `Broke`."""
+    def gradient(self, batch: Batch) -> Array | Slopes:
+        """The gradient at a batch, `[N, A, 5+C, H, W]`, float64; of a scalar measured where it is indexed.
+
+        Raises:
+            Broke: here, or on indexing.
+        """
         shape = (len(batch.truths), len(batch.anchors), 5 + batch.classes, *batch.predictions.shape[2:])
-        answered = self.answer(batch).gradient
-        if answered is None or np.size(answered) != np.prod(shape):
+        if not self.scalar_only:
+            answer = self.answer(batch)
+            self.scalar_only = answer.gradient is None and _total(answer) is not None
+        if self.scalar_only:
+            step = 2.0**-8 if self.dtype == "float64" else 2.0**-3
+            at = lambda point: self.scalar(dataclasses.replace(batch, predictions=point))  # noqa: E731
+            return Slopes(at, batch.predictions, shape, step, self.silence)
+        return self.gradient_of(answer, batch)
+
+    def gradient_of(self, answer: Answer, batch: Batch) -> Array:
+        """The gradient that an answer to a batch holds, `[N, A, 5+C, H, W]`, float64. Raises `Broke`."""
+        shape = (len(batch.truths), len(batch.anchors), 5 + batch.classes, *batch.predictions.shape[2:])
+        if answer.gradient is None or np.size(answer.gradient) != np.prod(shape):
             raise Broke("answered without a gradient in the shape of its predictions")
-        gradient = np.asarray(answered, dtype=np.float64)
+        gradient = np.asarray(answer.gradient, dtype=np.float64)
         if not np.isfinite(gradient).all():
             raise Broke("answered with a gradient that is not finite")
         return gradient.reshape(shape)
 
     def scalar(self, batch: Batch) -> float:
         """The scalar at a batch. Raises `Broke`."""
-        said = self.answer(batch).potential
+        return self.scalar_of(self.answer(batch))
+
+    def scalar_of(self, answer: Answer) -> float:
+        """The scalar that an answer holds: its potential, else the sum of its terms. Raises `Broke`."""
+        said = _total(answer)
         if said is None:
             raise Broke("answered without a scalar")
-        return float(said)
+        if not math.isfinite(said):
+            raise Broke("answered with a scalar that is not finite")
+        return said
+
+
+def _total(answer: Answer) -> float | None:
+    """The scalar of an answer: its potential, else the sum of its terms."""
+    if answer.potential is not None:
+        return float(answer.potential)
+    return None if answer.terms is None else float(sum(answer.terms.values()))
 
 
 def _beside_a_truth(batch: Batch) -> Batch:

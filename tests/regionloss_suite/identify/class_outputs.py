@@ -23,7 +23,7 @@ def form(book: Notebook) -> None:
     """Fit every known form of the class term to the gradient over the class outputs."""
     got = _pulled(book, _TREE if book.box.wants_tree else None)
     said = f"class outputs of a responsible predictor are pulled by {listed(*got[0])} at {listed(*_LOGITS[0][1])}"
-    if not np.abs(got).max() > 1e-12:
+    if not np.abs(got).max() > book.box.silence:
         book.unknown("class_term", f"{said}: nothing is paid", odd=True)
         return
     base = load_profile("darknet").replace(squared_factor=0.5)
@@ -64,6 +64,9 @@ def _pulled(book: Notebook, tree: tuple[int, ...] | None) -> Array:
 
 def scalar(book: Notebook) -> None:
     """Whether the scalar is the potential of the gradient: its change over small steps against the gradient."""
+    if book.box.scalar_only:
+        book.note("scalar", "potential", "it answers nothing else: all slopes are differences of it", "assumed")
+        return
     random = np.random.default_rng(5)
     t = random.normal(size=(1, 8, 2, 2)) / 2
     try:
@@ -79,10 +82,14 @@ def scalar(book: Notebook) -> None:
                 np.copyto(here.predictions, t + sign * step * along)
                 ends.append(book.box.scalar(here))
             np.copyto(here.predictions, t)
-            slope = float((book.box.gradient(here).reshape(t.shape) * along).sum())
+            slope = float((book.box.gradient(here)[...].reshape(t.shape) * along).sum())
             pairs.append(((ends[0] - ends[1]) / (2 * step), slope))
     except Broke as reason:
         book.unknown("scalar", str(reason))
+        return
+    if not all(slope for _, slope in pairs):
+        changes = listed(*(change for change, _ in pairs))
+        book.unknown("scalar", f"the scalar of empty images changes by {changes} where the gradient says 0", odd=True)
         return
     ratios = [change / slope for change, slope in pairs]
     said = f"the scalar changes by {listed(*ratios)} times what the gradient says, along three directions"

@@ -48,7 +48,7 @@ def centre(book: Notebook) -> None:
         got = np.array([_pulled(book, channel, t, _TRUTH, 3.0) for t in values])
         s, slope = sigmoid(np.array(values)), sigmoid_slope(np.array(values))
         said = f"gradient of {name} at {listed(*values)} is {listed(*got)}"
-        if not np.abs(got).max() > 1e-12:
+        if not np.abs(got).max() > book.box.silence:
             book.unknown("coord_weight", f"{said}: no predictor answers for the truth", odd=True)
             raise Broke(f"{said}: no predictor answers for the truth")
         weight, offset = np.polyfit(s, got / slope, 1)
@@ -109,7 +109,7 @@ def size(book: Notebook) -> None:
         for t in values:
             raw = {(0, 0, channel, 0, 0): t}
             batch = scene([large], anchors=[_ANCHOR], grid=(rows, 2), seen=book.late, raw=raw)
-            got.append(book.box.gradient(at_its_iou(batch))[0, 0, channel, 0, 0])
+            got.append(float(book.box.gradient(at_its_iou(batch))[0, 0, channel, 0, 0]))
         said = f"gradient of {'t_w' if channel == T_W else 't_h'} at {listed(*values)} is {listed(*got)}"
         for name, form in forms.items():
             expected = form(np.array(values), large[channel] * cells, _ANCHOR[channel - T_W], cells)
@@ -136,6 +136,9 @@ def _floor(book: Notebook) -> None:
         return
     small = (0.5, 0.5, 0.25, 0.25, 1)
     got = [_pulled(book, T_W, t, small) for t in (0.0, 1.0)]
+    if abs(got[1] - got[0]) <= book.box.silence:
+        book.unknown("size_target_floor", f"a truth of a quarter of a cell pulls t_w by {listed(*got)}", odd=True)
+        return
     target = -got[0] / (got[1] - got[0])
     said = f"a truth of a quarter of a cell pulls t_w towards {target:.6g}, its own logarithm is {math.log(0.25):.6g}"
     if abs(target - math.log(0.25)) < 1e-3:

@@ -139,7 +139,7 @@ def as_json(found: Identified, verified: Verified) -> dict[str, Any]:
         ],
         "verification": {
             "batches": verified.asked, "explained": verified.explained, "beyond": verified.beyond,
-            "left": dict(verified.left),
+            "left": dict(verified.left), "beside": dict(verified.beside),
             "first": verified.first,
         },
     }  # fmt: skip
@@ -164,6 +164,7 @@ def lines(found: Identified, verified: Verified) -> list[str]:
             out += [title, *(f"  {f.axis}: {f.evidence}" for f in findings)]
     out += ["", str(verified)]
     out += [f"  not explained: {part} (in {count} batches)" for part, count in verified.left.most_common()]
+    out += [f"  beside it, {part} departs (in {count} batches)" for part, count in verified.beside.most_common()]
     return out + ([f"  first: {verified.first}"] if verified.first else [])
 
 
@@ -190,4 +191,7 @@ def markdown(found: Identified, verified: Verified) -> str:
     if verified.left:
         out += ["", "Not explained:", ""]
         out += [f"- {part}, in {number} batches" for part, number in verified.left.most_common()]
+    if verified.beside:
+        out += ["", "Beside it, the loss departs in:", ""]
+        out += [f"- {part}, in {number} batches" for part, number in verified.beside.most_common()]
     return "\n".join(out) + "\n"

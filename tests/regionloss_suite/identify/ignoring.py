@@ -22,16 +22,16 @@ def overlapping(book: Notebook, r: float, t_o: float = _T_O, t_w: float = 0.0) -
 
 
 def _pays(book: Notebook, batch: Batch, image: int = 0) -> bool:
-    return bool(abs(book.box.gradient(batch)[image, 1, T_O, 0, 0]) > 1e-12)
+    return bool(abs(book.box.gradient(batch)[image, 1, T_O, 0, 0]) > book.box.silence)
 
 
 def rule(book: Notebook) -> None:
     """Whether an overlap silences the no-object term or becomes its target, the threshold, and equality."""
     if "no_object_weight" not in book.products:
         raise Broke("nothing is paid for no object, so that no ignoring shows")
-    gradients = [book.box.gradient(overlapping(book, r))[0, 1, T_O, 0, 0] for r in (0.03125, 0.96875)]
+    gradients = [float(book.box.gradient(overlapping(book, r))[0, 1, T_O, 0, 0]) for r in (0.03125, 0.96875)]
     said = f"IoU 1/32 and 31/32 with a truth: t_o is pulled by {listed(*gradients)}"
-    if all(abs(gradient) > 1e-12 for gradient in gradients):
+    if all(abs(gradient) > book.box.silence for gradient in gradients):
         # gradient = λ·(σ - target)·σ'
         s, slope = float(sigmoid(np.array(_T_O))), float(sigmoid_slope(np.array(_T_O)))
         targets = [s - gradient / slope / book.products["no_object_weight"] for gradient in gradients]
@@ -47,7 +47,7 @@ def rule(book: Notebook) -> None:
             return
         book.note("thresh", 0.6, "nothing is ignored, so that the threshold does not show", "assumed")
         return
-    if abs(gradients[0]) <= 1e-12 or abs(gradients[1]) > 1e-12:
+    if abs(gradients[0]) <= book.box.silence or abs(gradients[1]) > book.box.silence:
         book.unknown("ignore", f"{said}: a small overlap silences it", odd=True)
         return
     book.note("no_object_target", "zero", f"{said}: paid or not")
@@ -131,7 +131,7 @@ def _reach(book: Notebook) -> None:
     for rows in ([near, far], [far, near]):
         raw = {(0, k, T_O, 0, 0): _T_O for k in range(3)}
         gradient = book.box.gradient(scene(rows, anchors=anchors, seen=book.late, raw=raw))
-        silent.append(bool(abs(gradient[0, 2, T_O, 0, 0]) < 1e-12))
+        silent.append(bool(abs(gradient[0, 2, T_O, 0, 0]) < book.box.silence))
     words = ["silent" if one else "not silent" for one in silent]
     told = f"a predictor on the first of two truths is {words[0]}, one on the second is {words[1]}"
     book.note("truths of MaxIOU", "all" if all(silent) else None, told, odd=not all(silent))
@@ -153,7 +153,7 @@ def ignored_class(book: Notebook) -> None:
     pulls = [float(np.abs(gradient[1]).max()) for gradient in got]
     own = [float(np.abs(gradient[0]).max()) for gradient in got]
     said = f"class outputs of an ignored predictor at t_o = -1, 1: {listed(*pulls)}; of the responsible {listed(*own)}"
-    if max(pulls) < 1e-12:
+    if max(pulls) < book.box.silence:
         book.note("ignored_class", "none", said)
         return
     s = [float(sigmoid(np.array(t_o))) for t_o in values]

@@ -126,6 +126,10 @@ def _alone(book: Notebook, one: Batch, two: Batch) -> float:
 
 def _flow(book: Notebook, batch: Batch) -> None:
     """Whether the gradient of t_x to t_h depends on t_o."""
+    if book.box.scalar_only:
+        book.note("object_target_gradient", "constant", "a scalar does not say what its gradient holds constant",
+                  "assumed")  # fmt: skip
+        return
     got = [book.box.gradient(_with(batch, t_o))[0, 0, T_X:T_O, 0, 0] for t_o in (-2.0, 2.0)]
     move = float(np.abs(got[1] - got[0]).max())
     said = f"t_x to t_h of it are pulled by {listed(*got[0])} at t_o = -2 and {listed(*got[1])} at t_o = 2"

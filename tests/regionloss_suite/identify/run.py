@@ -46,6 +46,7 @@ class Identified:
         profile: the nearest that a profile comes to it.
         questions: how many were put.
         wants_tree: whether it wants a tree of classes.
+        scalar_only: whether it answers no gradient, so that slopes of its scalar were measured.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Identified:
     profile: Profile
     questions: int
     wants_tree: bool
+    scalar_only: bool = False
 
     @property
     def unknown(self) -> list[str]:
@@ -95,6 +97,12 @@ def identify(
             for axis in axes:
                 if axis not in book.findings:
                     book.unknown(axis, f"the experiment on {name}: {broke}", odd=True)
+        except (ArithmeticError, LookupError, ValueError) as failed:
+            # Answers that no experiment was designed for, such as a 0 where it divides: an observation as well.
+            for axis in axes or (name,):
+                if axis not in book.findings:
+                    said = f"the experiment on {name} makes nothing of its answers: {type(failed).__name__}: {failed}"
+                    book.unknown(axis, said, odd=True)
     found = profile_of(book, "identified")
     for axis in book.products:
         kept = book.findings[axis]
@@ -105,4 +113,5 @@ def identify(
     ordered = [axis for axis in AXES if axis in book.findings]
     ordered += [axis for axis in book.findings if axis not in AXES]
     findings = {axis: book.findings[axis] for axis in ordered}
-    return Identified(book.box.description.name, findings, found, book.box.questions, book.box.wants_tree)
+    return Identified(book.box.description.name, findings, found, book.box.questions, book.box.wants_tree,
+                      book.box.scalar_only)  # fmt: skip

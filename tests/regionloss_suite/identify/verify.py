@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import Counter
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from regionloss_adapters import Adapter, Answer, CannotAnswer
 from regionloss_spec import Batch, Profile
+from regionloss_spec.clause import TERMS, View
 from regionloss_suite.asker import case_of, quantised
 from regionloss_suite.compare import Comparison
 from regionloss_suite.identify.black_box import BlackBox, Broke
@@ -29,6 +31,8 @@ class Verified:
         beyond: how many more were drawn that its adapter has no way to ask, which say nothing.
         left: what the others depart in, with the number of batches: an output and the state of its predictor, or how
             the loss broke.
+        beside: what else it answers (scalar, terms, indicators, statistics) and the profile says otherwise, with the
+            number of batches; it takes nothing from what is explained, which is the gradient, or a scalar alone.
         first: the first departure in full, or an empty text.
     """
 
@@ -36,6 +40,7 @@ class Verified:
     explained: int = 0
     beyond: int = 0
     left: Counter[str] = field(default_factory=Counter)
+    beside: Counter[str] = field(default_factory=Counter)
     first: str = ""
 
     @property
@@ -70,7 +75,7 @@ def verify(
         progress: told how many batches are done.
     """
     box = BlackBox(adapter, asked_as(adapter, profile))
-    box.wants_tree = found.wants_tree
+    box.wants_tree, box.scalar_only = found.wants_tree, found.scalar_only
     verified = Verified()
 
     @seed(begin)
@@ -86,6 +91,19 @@ def verify(
     return verified
 
 
+def _beside(comparison: Comparison) -> dict[str, str]:
+    """What departs beside the gradient, and how."""
+    views = {f"the term {name}": View("term", term=name) for name in TERMS}
+    views |= {"who is responsible or ignored": View("indicator"), "the scalar": View("potential")}
+    views |= {"the printed cost": View("printed cost"), "the statistics": View("statistics")}
+    found = {}
+    for name, view in views.items():
+        difference = comparison.difference(view)
+        if difference is not None:
+            found[name] = str(difference)
+    return found
+
+
 def _hold(box: BlackBox, profile: Profile, batch: Batch, verified: Verified) -> None:
     predictions = np.array(quantised(batch.predictions, "float32")).reshape(
         len(batch.truths), len(batch.anchors), -1, *batch.predictions.shape[2:]
@@ -99,7 +117,13 @@ def _hold(box: BlackBox, profile: Profile, batch: Batch, verified: Verified) -> 
     verified.asked += 1
     case = case_of(f"batch {verified.asked + verified.beyond}", "drawn", batch, profile)
     try:
-        gradient = box.gradient(batch)
+        answer = box.answer(batch)
+        if box.scalar_only:
+            gradient = None
+            answer = Answer(potential=box.scalar_of(answer))
+        else:
+            gradient = box.gradient_of(answer, batch)
+            answer = dataclasses.replace(answer, gradient=gradient.reshape(batch.predictions.shape))
     except Broke as broke:
         if isinstance(broke.__cause__, CannotAnswer):
             verified.asked -= 1
@@ -108,10 +132,18 @@ def _hold(box: BlackBox, profile: Profile, batch: Batch, verified: Verified) -> 
         verified.left[f"it {str(broke).split(':')[0]}"] += 1
         verified.first = verified.first or f"{case.id}: {broke}"
         return
-    comparison = Comparison(case, Answer(gradient=gradient.reshape(batch.predictions.shape)), "float32")
+    comparison = Comparison(case, answer, "float32")
+    departures = _beside(comparison)
+    if gradient is None:
+        verified.explained += not departures
+        verified.left.update(departures.keys())
+        verified.first = verified.first or next(iter(departures.values()), "")
+        return
+    verified.beside.update(departures.keys())
     wrong = comparison.wrong
     if not wrong.any():
         verified.explained += 1
+        verified.first = verified.first or next(iter(departures.values()), "")
         return
     decisions = comparison.result.decisions
     parts = set()
