@@ -20,7 +20,6 @@ from regionloss_spec import AXES, Profile, ProfileError, load_profile, profile_n
 from regionloss_spec.profile import axis_values
 from regionloss_suite.cli import main
 from regionloss_suite.identify import Identified, identify
-from regionloss_suite.identify.black_box import Broke
 from regionloss_suite.identify.formula import differences, formula, lines, nearest, toml
 from regionloss_suite.identify.notebook import nice
 from regionloss_suite.identify.profile_of import canonical
@@ -105,13 +104,70 @@ def test_a_gradient_in_single_precision_is_enough() -> None:
     assert found.unknown == ["printed_cost"]
 
 
-def test_a_loss_without_gradient_is_not_identified() -> None:
-    class Silent(Hidden):
-        def answer(self, question: Question) -> Answer:
-            return Answer(potential=super().answer(question).potential)
+class ScalarOnly(Hidden):
+    """A loss that answers its potential and nothing else."""
 
-    with pytest.raises(Broke, match="without a gradient"):
-        identify(Silent(load_profile("darknet")))
+    def answer(self, question: Question) -> Answer:
+        return Answer(potential=super().answer(question).potential)
+
+
+@pytest.mark.parametrize("name", ["darknet", "formula", "yad2k", "andy-yun", "lightnet", "yolo9000"])
+def test_a_scalar_is_enough(name: str) -> None:
+    loss = ScalarOnly(load_profile(name))
+    found = identify(loss)
+    printed = found.profile.replace(printed_cost=loss.profile.printed_cost)  # it says nothing of what it prints
+    assert canonical(printed).differences(canonical(loss.profile)) == {}
+    assert [finding.axis for finding in found.odd] == []
+    assert found.unknown == ["printed_cost"]
+    assert found.findings["object_target_gradient"].confidence == "assumed"
+    assert verify(loss, found, number=5).whole
+
+
+def test_a_scalar_that_departs_is_not_verified() -> None:
+    loss = ScalarOnly(load_profile("darknet"))
+    found = dataclasses.replace(identify(loss), profile=load_profile("darknet").replace(coord_weight=2.0))
+    verified = verify(loss, found, number=20)
+    assert not verified.whole
+    assert "the scalar" in verified.left
+
+
+def test_terms_alone_are_enough() -> None:
+    class TermsOnly(Hidden):
+        def answer(self, question: Question) -> Answer:
+            return Answer(terms=super().answer(question).terms)
+
+    found = identify(TermsOnly(load_profile("samylee")))
+    assert canonical(found.profile).differences(canonical(load_profile("samylee"))) == {}
+
+
+def test_what_departs_beside_the_gradient_is_told() -> None:
+    class OtherTerm(Hidden):
+        def answer(self, question: Question) -> Answer:
+            answer = super().answer(question)
+            assert answer.terms is not None
+            return dataclasses.replace(answer, terms={**answer.terms, "object": answer.terms["object"] + 1.0})
+
+    loss = OtherTerm(load_profile("darknet"))
+    found = identify(loss)
+    verified = verify(loss, found, number=10)
+    assert verified.whole
+    assert verified.beside == {"the term object": 10}
+    assert "beside it, the term object departs" in "\n".join(lines(found, verified))
+
+
+def test_a_promise_to_refuse_is_put_to_the_test() -> None:
+    class Clamps(Hidden):
+        def answer(self, question: Question) -> Answer:
+            rows = tuple(np.clip(rows, 0.01, 0.99) if np.ndim(rows) == 2 else rows for rows in question.batch.truths)
+            if any(len(one) and one[:, :2].max() >= 0.99 for one in rows if np.shape(one)[-1] == 5):
+                rows = tuple(np.array([[0.5, 0.5, 0.5, 0.5, 0.0]]) for _ in rows)
+                question = dataclasses.replace(question, batch=dataclasses.replace(question.batch, truths=rows))
+            return super().answer(question)
+
+    assert identify(Hidden(load_profile("darknet"))).findings["outside the domain"].value == "refused"
+    finding = identify(Clamps(load_profile("darknet"))).findings["outside the domain"]
+    assert finding.odd
+    assert "hand-error-x-one" in finding.evidence
 
 
 def test_a_mean_over_objects_is_odd_and_not_explained() -> None:

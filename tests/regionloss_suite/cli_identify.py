@@ -73,7 +73,7 @@ def _identify(options: argparse.Namespace, colour: bool) -> int:
     if options.toml is not None:
         _write(options.toml, formula.toml(found, verified))
     print("\n".join(formula.lines(found, verified)))
-    return _EXPLAINED if verified.whole and not found.odd else _PARTLY
+    return _EXPLAINED if verified.whole and not verified.beside and not found.odd else _PARTLY
 
 
 def _write(path: Path, text: str) -> None:

@@ -53,7 +53,7 @@ def scene(
     for place, value in (raw or {}).items():
         t[place] = value
     return Batch(
-        predictions=t.reshape(len(truths), -1, *grid),
+        predictions=t.reshape(len(truths), len(anchors) * (5 + classes), *grid),
         truths=tuple(np.array(rows, dtype=np.float64).reshape(len(rows), 5) for rows in truths),
         anchors=np.array(anchors, dtype=np.float64),
         classes=classes,
@@ -109,11 +109,12 @@ class BlackBox:
         if batch.tree is None and self.wants_tree:
             batch = dataclasses.replace(batch, tree=(-1,) * batch.classes)
         if self.wants_truth and not any(map(len, batch.truths)):
-            answer = self._put(_beside_a_truth(batch))
+            answer = self.put(_beside_a_truth(batch))
             return dataclasses.replace(answer, gradient=_cut(answer.gradient, batch))
-        return self._put(batch)
+        return self.put(batch)
 
-    def _put(self, batch: Batch) -> Answer:
+    def put(self, batch: Batch) -> Answer:
+        """The answer to exactly this batch. Raises `Broke`."""
         batch = dataclasses.replace(  # copies, since a loss may spoil what it is given
             batch,
             predictions=quantised(batch.predictions, self.dtype).copy(),
@@ -132,7 +133,7 @@ class BlackBox:
         for name, before, after in zip(
             ["predictions", "anchors"] + ["truths"] * len(batch.truths), kept, given, strict=True
         ):
-            if not np.array_equal(before, after):
+            if not np.array_equal(before, after, equal_nan=True):
                 self.spoilt = f"its {name} were changed in place"
         return answer
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from regionloss_adapters import Adapter
 from regionloss_spec import AXES, Profile, load_profile
-from regionloss_suite.identify import assignment, background, class_outputs, coordinates, ignoring, objectness
+from regionloss_suite.identify import assignment, background, class_outputs, coordinates, ignoring, objectness, outside
 from regionloss_suite.identify.black_box import BlackBox, Broke
 from regionloss_suite.identify.notebook import Finding, Notebook
 from regionloss_suite.identify.profile_of import printed_cost, profile_of
@@ -32,6 +32,8 @@ _EXPERIMENTS: tuple[tuple[str, Callable[[Notebook], None], tuple[str, ...]], ...
     ("collisions", assignment.collision, ("collision", "class_collision")),
     ("the scalar", class_outputs.scalar, ()),
     ("the printed cost", printed_cost, ("printed_cost",)),
+    ("input outside the domain", outside.refusals, ()),
+    ("no images", outside.no_images, ()),
     ("the same question again", background.steady, ()),
 )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The gradient of a loss that answers a scalar alone: differences of it, at the elements that an experiment looks at."""
+"""The gradient of a loss that answers a scalar alone: differences of it, where an experiment looks."""
 
 from __future__ import annotations
 

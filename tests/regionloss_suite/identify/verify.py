@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
 
 from regionloss_adapters import Adapter, Answer, CannotAnswer
 from regionloss_spec import Batch, Profile
@@ -81,7 +82,7 @@ def verify(
     @seed(begin)
     @settings(max_examples=number, database=None, deadline=None, phases=[Phase.generate],
               suppress_health_check=list(HealthCheck))  # fmt: skip
-    @given(batches(found.profile, boxless=False))
+    @given(st.one_of(batches(found.profile), batches(found.profile, lattice=True)))
     def hold(batch: Batch) -> None:
         if progress is not None and verified.asked % 20 == 0:
             progress("random batches", verified.asked, number)
