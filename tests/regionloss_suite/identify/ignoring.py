@@ -8,7 +8,7 @@ import numpy as np
 
 from regionloss.boxes import decode, iou, sigmoid, sigmoid_slope
 from regionloss_spec import Batch
-from regionloss_suite.identify.black_box import CLASSES, T_O, T_W, Broke, scene
+from regionloss_suite.identify.black_box import CLASSES, T_O, T_W, T_X, Broke, scene
 from regionloss_suite.identify.notebook import Notebook, listed, nice
 
 _T_O = 0.5
@@ -140,6 +140,31 @@ def _reach(book: Notebook) -> None:
     leaks = not _pays(book, other)
     book.note("images of MaxIOU", None if leaks else "own", "a truth of another image "
               + ("silences as well" if leaks else "silences nothing"), odd=leaks)  # fmt: skip
+
+
+def of_other_cells(book: Notebook) -> None:
+    """Whether a truth of another cell silences a predictor, and what an ignored one pays for its box."""
+    if book.value("ignore", "none") == "none" or book.value("thresh") > 0.9:
+        return
+    rows = 2 if book.box.square else 1
+    truth = [0.49, 0.5 / rows, 1.0, 1.0 / rows, 1]
+    raw = {(0, 0, T_O, 0, 1): _T_O, (0, 0, T_X, 0, 1): -4.0}
+    batch = scene([truth], anchors=[(2.0, 1.0)], grid=(rows, 2), seen=book.late, raw=raw)
+    reaches = abs(book.box.gradient(batch)[0, 0, T_O, 0, 1]) <= book.box.silence
+    told = f"an IoU of 0.96 with the truth of another cell {'silences' if reaches else 'does not silence'} a predictor"
+    book.note("cells of MaxIOU", "all" if reaches else None, told, odd=not reaches)
+    r, t_w = (1 + book.value("thresh")) / 2, 0.5
+    pulls = []
+    for seen in (book.late, 0):
+        raw = {(0, 1, T_W, 0, 0): t_w}
+        anchors = [(1.0, 1.0), (r * math.exp(-t_w), 1.0)]
+        batch = scene([[0.5, 0.5, 1.0, 1.0, 1]], anchors=anchors, seen=seen, raw=raw)
+        pulls.append(float(book.box.gradient(batch)[0, 1, T_W, 0, 0]))
+    want = [0.0, book.products.get("prior_weight", 0.0) * t_w if book.value("prior_until") else 0.0]
+    said = f"t_w = {t_w} of an ignored predictor is pulled by {listed(*pulls)} late and at t = 0"
+    alike = np.allclose(pulls, want, rtol=1e-3, atol=10 * book.box.silence)
+    book.note("box of the ignored", "as of any other" if alike else None,
+              f"{said}, by the prior it would be {listed(*want)}", odd=not alike)  # fmt: skip
 
 
 def ignored_class(book: Notebook) -> None:

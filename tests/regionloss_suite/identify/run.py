@@ -24,6 +24,7 @@ _EXPERIMENTS: tuple[tuple[str, Callable[[Notebook], None], tuple[str, ...]], ...
     ("the cell", assignment.cell, ()),
     ("the anchor", assignment.anchor_choice, ("anchor_choice",)),
     ("the ignore rule", ignoring.rule, ("ignore", "thresh", "no_object_target")),
+    ("other cells, and the box of the ignored", ignoring.of_other_cells, ()),
     ("objectness", objectness.responsible,
      ("object_weight", "object_target", "object_target_gradient", "no_object_applies")),
     ("the prior of the responsible", objectness.prior_applies, ("prior_applies",)),
