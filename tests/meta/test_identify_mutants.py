@@ -22,8 +22,8 @@ from regionloss_suite.mutants import Mutant, MutantAdapter, catalogue
 _WEIGHTS = {"coord_weight": 2.0, "object_weight": 3.0, "no_object_weight": 0.5, "class_weight": 1.5}
 
 _FAR = "only numbers near the ends of the format, which no random batch has, tell"
-_TIE = "only an exact tie tells"
-_REST = "it needs rows of padding, which a batch of the random ones has not"
+_TIE = "only an exact tie tells, which random batches seldom have"
+_REST = "only rows of padding tell, and random batches have none"
 
 #: Mistakes that no question here shows, and why.
 HIDDEN = {
@@ -43,7 +43,6 @@ HIDDEN = {
     "recall-at-one-half": "only an IoU of exactly one half tells, and only in the statistics",
     "softmax-overflows": _FAR,
     "unread-rows-judged": "it needs a fault behind the end of the list",
-    "value-of-ignored": "the value alone is wrong, at ignored predictors, which random batches seldom have",
 }
 
 
@@ -61,7 +60,7 @@ class Hidden:
         return self.loss.answer(dataclasses.replace(question, profile=self.profile))
 
 
-def shown_by(mutant: Mutant, batches: int = 30) -> str:
+def shown_by(mutant: Mutant, batches: int = 100) -> str:
     """What gives a mutant away: an axis, something odd, or what random batches do not explain; else an empty text."""
     right = load_profile(mutant.profile).replace(**mutant.options)
     for profile in (right, right.replace(**_WEIGHTS)):

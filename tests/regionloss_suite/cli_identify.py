@@ -19,8 +19,8 @@ def add_identify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "identify",
         help="read the formula off a loss, with every constant",
         description="Ask a loss designed questions, write down the formula that it computes, and verify it.",
-        epilog="Exit code: 0 the formula explains every random batch, 1 it explains a part or something is odd, "
-        "2 wrong usage, 3 the loss answers nothing.",
+        epilog="Exit code: 0 the formula explains every random batch, 1 it explains a part, or something is odd "
+        "or departs beside it, 2 wrong usage, 3 the loss answers nothing.",
     )
     parser.add_argument(
         "adapter", help="numpy, torch, a port such as lightnet, your own as module:object or cmd:command"
