@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from regionloss_adapters.options import missing_option
 from regionloss_adapters.process_child import LINE_LIMIT, Child, ChildGoneError, printable
 from regionloss_adapters.process_folder import Folder
-from regionloss_adapters.process_messages import answer, decode, description, encode, hello, question
+from regionloss_adapters.process_messages import answer, decode, description, encode, hello, options_of, question
 from regionloss_adapters.protocol import AdapterError, Answer, CannotAnswer, Description, Question, Refused
 from regionloss_spec import Batch, ProfileError, load_profile
 
@@ -54,6 +55,7 @@ class ProcessAdapter:
         self._child: Child | None = None
         self._folder: Folder | None = None
         self._description: Description | None = None
+        self._options: tuple[str, ...] | None = None
         self._starts = 0
         self._number = 0
         self._last_failure = ""
@@ -83,10 +85,14 @@ class ProcessAdapter:
             LossError: it died, hung or reported an error.
             AdapterError: what it wrote is no answer, or it cannot be started again.
         """
-        known = self.describe()
-        if self._child is None and self._start() != known:
+        known, options = self.describe(), self._options
+        if self._child is None and (self._start() != known or self._options != options):
             self._stop(at_once=True)
             raise AdapterError("the adapter itself described itself otherwise when it was started again")
+        if options is not None:
+            missing = missing_option(asked.profile, known.profiles, options)
+            if missing is not None:
+                raise CannotAnswer(f"it has no option {missing}")
         return self._ask(asked, known)
 
     def close(self) -> None:
@@ -111,6 +117,7 @@ class ProcessAdapter:
         try:
             line = self._child.exchange(encode(hello(self._number, self._folder, LINE_LIMIT)), self._start_timeout)
             message = decode(line, self._number, "hello")
+            self._options = options_of(message)
         except ChildGoneError as gone:
             raise AdapterError(f"the adapter itself {self._failed(gone)}; it had not said hello") from gone
         except AdapterError as error:

@@ -82,9 +82,25 @@ def hello(number: int, folder: Folder, line_limit: int) -> dict[str, Any]:
 
 def description(message: dict[str, Any]) -> Description:
     """What the child's hello says about it."""
-    given = {name: value for name, value in message.items() if name not in ("type", "id", "protocol")}
+    given = {name: value for name, value in message.items() if name not in ("type", "id", "protocol", "options")}
     lists = {name: tuple(map(printable, value)) for name, value in given.items() if isinstance(value, list)}
     return Description(**(given | lists | {"name": printable(given["name"])}))
+
+
+def options_of(message: dict[str, Any]) -> tuple[str, ...] | None:
+    """The axes of a profile that the child reads, or `None` where its hello does not say and it skips by itself.
+
+    Raises:
+        AdapterError: there is no such axis.
+    """
+    said: list[str] | None = message.get("options")
+    for axis in said or ():
+        if axis not in AXES:
+            raise AdapterError(
+                f"the adapter itself wrote a wrong hello: $.options: there is no axis {printable(axis)!r}; "
+                f"the axes are {', '.join(AXES)}"
+            )
+    return None if said is None else tuple(said)
 
 
 def question(number: int, asked: Question, folder: Folder) -> dict[str, Any]:

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from regionloss_adapters.exchange import Ask, Loss
 from regionloss_adapters.layouts import NCHW, Layout
+from regionloss_adapters.options import missing_option
 from regionloss_adapters.protocol import Answer, CannotAnswer, Description, Question, Refused
 from regionloss_adapters.truths import Ragged, TruthFormat
-from regionloss_spec import AXES, Profile, ProfileError, load_profile
+from regionloss_spec import AXES, Profile
 from regionloss_spec.clause import TERMS
 
 Array = NDArray[Any]
@@ -132,14 +133,9 @@ class Wrapped:
 
     def _beyond(self, profile: Profile) -> str | None:
         """Why it cannot be asked under a profile."""
-        try:
-            changed = load_profile(profile.name).differences(profile)
-        except ProfileError:  # a profile of the user's own, which is all there is to compare with
-            changed = {}
-        if "*" not in self.description.profiles:
-            for axis in changed:
-                if axis not in self.options:
-                    return f"it has no option {axis}"
+        missing = missing_option(profile, self.description.profiles, self.options)
+        if missing is not None:
+            return f"it has no option {missing}"
         return self.supports(profile) if self.supports else None
 
     def gradient(self, gradient: Array | None, given: tuple[int, ...], question: Question) -> Array | None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
@@ -157,6 +158,29 @@ def test_a_child_is_told_the_batch_and_the_profile_and_nothing_that_is_expected(
         "upstream": 0.5,
     }
     assert len({message["id"] for message in (hello, smoke, told)}) == 3
+
+
+@pytest.mark.parametrize("profiles", [["darknet"], ["darknet", "*"]])
+@pytest.mark.parametrize("options", [None, [], ["ignore"], ["ignore", "thresh"]])
+def test_a_child_is_asked_what_the_options_of_its_hello_can_follow(
+    child: Child, profiles: list[str], options: list[str] | None
+) -> None:
+    said = "" if options is None else f", options={options}"
+    adapter = child(f"{BEGINNING}hello(profiles={profiles}{said})\nanswer(read())\nwhile True: answer(read())")
+    other = dataclasses.replace(asked(), profile=load_profile("darknet").replace(thresh=0.5))
+    assert adapter.answer(asked()).gradient is not None
+    if options is None or "thresh" in options or "*" in profiles:
+        assert adapter.answer(other).gradient is not None
+    else:
+        with pytest.raises(CannotAnswer, match="it has no option thresh"):
+            adapter.answer(other)
+
+
+def test_an_option_that_is_no_axis_is_the_adapters_mistake(child: Child) -> None:
+    with pytest.raises(
+        AdapterError, match=r"wrote a wrong hello: \$\.options: there is no axis 'treshold'; the axes are"
+    ):
+        child(f"{BEGINNING}hello(options=['treshold'])\nanswer(read())").describe()
 
 
 def test_rows_of_unequal_length_reach_the_child_as_they_are(child: Child, tmp_path: Path) -> None:
