@@ -43,9 +43,9 @@ class Slopes:
         return np.array([self._known[int(place)] for place in places.flat]).reshape(places.shape)[()]
 
     def any(self, key: Any) -> bool:
-        """Whether anything moves the scalar among the elements of an index, asked at once in a direction without order.
+        """Whether anything moves the scalar among the elements of an index, asked at once.
 
-        The direction has no two equal parts, so that slopes cancel only by a chance that is no chance for exact inputs.
+        The parts of the direction are random, so that slopes of different signs do not cancel.
         """
         places = self._places[key].ravel()
         along = np.zeros(self._point.size)
