@@ -202,19 +202,20 @@ def test_a_slot_without_an_owner_has_no_overlap() -> None:
     assert (found.overlap > 0).tolist() == [[False, True, True, False]]
 
 
-@pytest.mark.parametrize(
-    ("row", "clause"),
-    [
-        ([0.3, 1.0, 0.1, 0.1, 0], "domain.centre"),
-        ([-0.1, 0.5, 0.1, 0.1, 0], "domain.centre"),
-        ([0.3, 0.5, 0.0, 0.1, 0], "domain.size"),
-        ([0.3, 0.5, 0.1, 1.5, 0], "domain.size"),
-        ([0.3, 0.5, 0.1, 0.1, 4], "domain.class"),
-        ([0.3, 0.5, 0.1, 0.1, 0.5], "domain.class"),
-        ([0.3, float("nan"), 0.1, 0.1, 0], "domain.truths-finite"),
-        ([float("inf"), 0.5, 0.1, 0.1, 0], "domain.truths-finite"),
-    ],
-)
+#: Rows that are no truths, and the clauses that say so.
+BAD_TRUTHS = [
+    ([0.3, 1.0, 0.1, 0.1, 0], "domain.centre"),
+    ([-0.1, 0.5, 0.1, 0.1, 0], "domain.centre"),
+    ([0.3, 0.5, 0.0, 0.1, 0], "domain.size"),
+    ([0.3, 0.5, 0.1, 1.5, 0], "domain.size"),
+    ([0.3, 0.5, 0.1, 0.1, CLASSES], "domain.class"),
+    ([0.3, 0.5, 0.1, 0.1, 0.5], "domain.class"),
+    ([0.3, float("nan"), 0.1, 0.1, 0], "domain.truths-finite"),
+    ([float("inf"), 0.5, 0.1, 0.1, 0], "domain.truths-finite"),
+]
+
+
+@pytest.mark.parametrize(("row", "clause"), BAD_TRUTHS)
 def test_a_bad_truth_is_named_on_the_host_and_spoils_the_loss_elsewhere(
     monkeypatch: pytest.MonkeyPatch, row: list[float], clause: str
 ) -> None:

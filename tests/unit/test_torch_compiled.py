@@ -20,7 +20,7 @@ from regionloss.torch.settings import Settings, settings_of  # noqa: E402 - like
 from regionloss_adapters.torch_fast import TorchCompiledAdapter  # noqa: E402 - likewise
 from regionloss_spec import Profile, load_profile  # noqa: E402 - likewise
 from regionloss_suite.strategies import batches  # noqa: E402 - likewise
-from unit.test_torch_analytic import ANCHORS, CLASSES, FLAT, compare, network, truths, variants  # noqa: E402 - likewise
+from unit.test_torch_analytic import ANCHORS, BAD_TRUTHS, CLASSES, FLAT, compare, network, truths, variants  # noqa: E402 - likewise
 
 pytestmark = pytest.mark.skipif(
     shutil.which(os.environ.get("CC") or "cc") is None, reason="the path in C needs a C compiler, and there is none"
@@ -114,19 +114,7 @@ def test_no_more_rows_are_read_than_are_counted() -> None:
     assert torch.equal(module()(predictions, PaddedTruths(rows, counts), images_seen=0), expected)
 
 
-@pytest.mark.parametrize(
-    ("row", "clause"),
-    [
-        ([0.3, 1.0, 0.1, 0.1, 0], "domain.centre"),
-        ([-0.1, 0.5, 0.1, 0.1, 0], "domain.centre"),
-        ([0.3, 0.5, 0.0, 0.1, 0], "domain.size"),
-        ([0.3, 0.5, 0.1, 1.5, 0], "domain.size"),
-        ([0.3, 0.5, 0.1, 0.1, CLASSES], "domain.class"),
-        ([0.3, 0.5, 0.1, 0.1, 0.5], "domain.class"),
-        ([0.3, float("nan"), 0.1, 0.1, 0], "domain.truths-finite"),
-        ([float("inf"), 0.5, 0.1, 0.1, 0], "domain.truths-finite"),
-    ],
-)
+@pytest.mark.parametrize(("row", "clause"), BAD_TRUTHS)
 def test_a_bad_truth_is_named(row: list[float], clause: str) -> None:
     predictions, rows = network(3, 3, 4), truths(3)
     rows[1, 1] = torch.tensor(row)
