@@ -43,7 +43,7 @@ def test_a_record_holds_verdicts_formula_and_commit(sources: Path, tmp_path: Pat
     assert record["commit"] == lightnet.PORT.commit
     assert record["identified"]["nearest"] == {"profile": "lightnet", "differences": 0}
     assert record["identified"]["verification"] | {"first": ""} == {
-        "batches": 5, "explained": 5, "beyond": 0, "left": {}, "first": ""
+        "batches": 5, "explained": 5, "beyond": 0, "left": {}, "beside": {}, "first": ""
     }  # fmt: skip
     own, usual = record["judged"]["lightnet"], record["judged"]["darknet"]
     assert own["departing"] == {}
