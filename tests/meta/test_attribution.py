@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from functools import cache
 
+import numpy as np
 import pytest
 
 from regionloss_adapters import Answer, Question
@@ -15,6 +16,7 @@ from regionloss_suite.diagnosis import diagnose, fold
 from regionloss_suite.judge import Judge
 from regionloss_suite.matrix import caught
 from regionloss_suite.mutants import Mutant, MutantAdapter, catalogue
+from regionloss_suite.several import several
 from regionloss_suite.suspects import suspects
 
 MUTANTS = list(catalogue().values())
@@ -121,3 +123,26 @@ def test_of_two_known_mistakes_in_different_cases_each_is_recognised() -> None:
     assert leading["truths.capacity"].startswith("all truths are read, however many")
     # What departs with the first follows from the first, and with the second from the second.
     assert folded["coord.value"].follows == "coord.small-box-weight"
+
+
+class FragileMistake(TwoMistakes):
+    """Weighs small boxes by 2 - w², breaks on a batch without images, and is NaN for large predictions."""
+
+    def answer(self, question: Question) -> Answer:
+        if not question.batch.truths:
+            raise ZeroDivisionError("division by zero")
+        answer = catalogue()["small-box-weight-of-width"].answer(question)
+        if answer.gradient is None or np.abs(question.batch.predictions).max() <= 80:
+            return answer
+        return dataclasses.replace(answer, gradient=np.full_like(answer.gradient, np.nan))
+
+
+def test_a_known_mistake_is_recognised_beside_breaks_however_unlikely_they_make_its_clause() -> None:
+    judge = Judge(FragileMistake(), small_cases(), "darknet")
+    for clause in judge.clauses:
+        judge.verdict(clause)
+    ranked = suspects(judge.observations)[::-1]  # the breaks of a loss may put any clause last
+    assert judge.crashes
+    found = several(judge.observations, ranked, without="")
+    assert found is not None
+    assert [one.mutant for one in found.likenesses] == ["small-box-weight-of-width"]

@@ -42,13 +42,25 @@ class Commands:
         explain = "" if file is None else shlex.join(["regionloss", "explain", str(file), *self._option("--profile")])
         return dataclasses.replace(verdict, reproduce=self._reproduce(case, file), explain=explain)
 
-    def advice(self, verdicts: Iterable[Verdict]) -> tuple[str, ...]:
-        """What a report notes where nothing known answers as the loss does; nothing elsewhere, or without a name."""
+    def advice(self, verdicts: Iterable[Verdict], answers: Collection[str]) -> tuple[str, ...]:
+        """What a report notes where nothing known answers as the loss does; nothing elsewhere, or without a name.
+
+        Nor of a loss that does not answer its gradient, by which everything is measured.
+        """
         leading = [verdict for verdict in verdicts if verdict.verdict == "deviating" and not verdict.follows]
-        if self.adapter is None or not leading or all(verdict.looks_like for verdict in leading):
+        if self.adapter is None or "gradient" not in answers:
+            return ()
+        if not leading or all(verdict.looks_like for verdict in leading):
             return ()
         command = shlex.join(["regionloss", "identify", self.adapter, *self._option("--profile")])
         return (f"Of several differences at once, each hides the others: `{command}` measures every choice by itself.",)
+
+    def crashed(self, crashes: Iterable[str], verdicts: Iterable[Verdict]) -> tuple[str, ...]:
+        """What a report notes of the first crash that no command of its verdicts shows again."""
+        shown = {verdict.first.case for verdict in verdicts if verdict.first is not None and verdict.reproduce}
+        name = next((case for case in crashes if case not in shown), None)
+        command = "" if name is None else self._reproduce(name, self._file(name))
+        return (f"`{command}` shows the crash on {name} again.",) if command else ()
 
     def _file(self, case: str) -> Path | str | None:
         """What `--cases` and `explain` take: the file of a case, or the id of a bundled one."""

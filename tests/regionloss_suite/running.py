@@ -110,7 +110,8 @@ def run(
         source,
     )
     verdicts = [commands.added(verdict) for verdict in verdicts]
-    notes = judge.description.notes + commands.advice(verdicts)
+    notes = judge.description.notes + commands.crashed(judge.crashes, verdicts)
+    notes += commands.advice(verdicts, judge.description.answers)
     report = Report(name, judge.profile, len(judge.cases), verdicts, judge.crashes, notes)
     return Run(report, judge, [seen for some in drawn.values() for seen in some])
 

@@ -19,8 +19,8 @@ from regionloss_suite.judge import Observation
 from regionloss_suite.likenesses import Likeness, answers_so, candidates, is_right_elsewhere
 from regionloss_suite.suspects import Suspect
 
-#: Of the clauses that may be broken so many are thought of, and of the smallest cases so many are asked to choose.
-_LIKELY, _SAMPLE = 30, 12
+#: Of the smallest cases so many are asked to choose.
+_SAMPLE = 12
 #: The share of what is left that the next one has to explain, and how many there are at most.
 _SHARE, _MOST = 0.6, 3
 
@@ -49,7 +49,7 @@ def several(observations: list[Observation], ranked: list[Suspect], without: str
     smallest = sorted(observations, key=lambda observation: np.size(observation.case.batch.predictions))
     agreeing = [seen for seen in smallest if not seen.departs]
     left = [seen for seen in smallest if seen.departs]
-    order = {suspect.clause: place for place, suspect in enumerate(ranked[:_LIKELY])}
+    order = {suspect.clause: place for place, suspect in enumerate(ranked)}
     known = [one for one in candidates(left[0].case.profile, without) if one.clause in order] if left else []
     known.sort(key=lambda one: order[one.clause])
     found: list[Likeness] = []
@@ -68,14 +68,22 @@ def several(observations: list[Observation], ranked: list[Suspect], without: str
 def _best(known: list[Likeness], left: list[Observation], agreeing: list[Observation]) -> Likeness | None:
     """That which explains most of the smallest cases, if it explains enough of all."""
     sample = left[:_SAMPLE]
-    counts = [(sum(answers_so(one, seen) for seen in sample), one) for one in known]
-    for count, one in sorted(counts, key=lambda pair: -pair[0]):
-        if count < _SHARE * len(sample):
-            return None
+    counts = [(count, one) for one in known if (count := _explained(one, sample)) is not None]
+    for _, one in sorted(counts, key=lambda pair: -pair[0]):
         of_all = sum(answers_so(one, seen) for seen in left)
         if of_all >= _SHARE * len(left) and is_right_elsewhere(one, agreeing):
             return one
     return None
+
+
+def _explained(one: Likeness, sample: list[Observation]) -> int | None:
+    """How many of some cases it explains, or `None` as soon as those are too few."""
+    missed = 0
+    for seen in sample:
+        missed += not answers_so(one, seen)
+        if len(sample) - missed < _SHARE * len(sample):
+            return None
+    return len(sample) - missed
 
 
 def _touches(one: Likeness, seen: Observation) -> bool:

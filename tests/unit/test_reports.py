@@ -583,8 +583,21 @@ def test_a_loss_like_nothing_known_is_sent_to_identify() -> None:
     unlike = Verdict(clause="coord.value", level="MUST", verdict="deviating", first=departure())
     like = dataclasses.replace(unlike, looks_like="the weight of small boxes is left out")
     follower = dataclasses.replace(unlike, clause="scale.sum", follows="coord.value")
-    assert commands.advice([like, follower]) == ()
-    assert commands.advice([dataclasses.replace(unlike, verdict="expected")]) == ()
-    (said,) = commands.advice([like, unlike, follower])
+    assert commands.advice([like, follower], ["gradient"]) == ()
+    assert commands.advice([dataclasses.replace(unlike, verdict="expected")], ["gradient"]) == ()
+    (said,) = commands.advice([like, unlike, follower], ["potential", "gradient"])
     assert "`regionloss identify mine:adapter --profile darknet`" in said
-    assert Commands(None).advice([unlike]) == ()
+    assert commands.advice([unlike], ["potential"]) == ()  # nothing to measure by
+    assert Commands(None).advice([unlike], ["gradient"]) == ()
+
+
+def test_a_crash_that_no_verdict_leads_to_can_be_shown_again() -> None:
+    crash, other = "hand-empty-batch", "hand-overflowed-box"
+    error = Difference(case=crash, dtype="float32", quantity="error", got="crashed", expected="an answer")
+    leading = Verdict(clause="domain.empty-batch", level="MUST", verdict="deviating", first=error, reproduce="this")
+    commands = Commands("mine:adapter", "darknet")
+    again = f"`regionloss check mine:adapter --profile darknet --cases {other}` shows the crash on {other} again."
+    assert commands.crashed([crash, other], [leading]) == (again,)
+    assert commands.crashed([crash], [leading]) == ()
+    assert commands.crashed(["a drawn batch that was not kept"], []) == ()
+    assert Commands(None).crashed([other], []) == ()
