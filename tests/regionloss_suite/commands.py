@@ -45,10 +45,10 @@ class Commands:
     def advice(self, verdicts: Iterable[Verdict], answers: Collection[str]) -> tuple[str, ...]:
         """What a report notes where nothing known answers as the loss does; nothing elsewhere, or without a name.
 
-        Nor of a loss that does not answer its gradient, by which everything is measured.
+        Nor of a loss that answers neither its gradient nor its value, by which everything is measured.
         """
         leading = [verdict for verdict in verdicts if verdict.verdict == "deviating" and not verdict.follows]
-        if self.adapter is None or "gradient" not in answers:
+        if self.adapter is None or not {"gradient", "potential"} & set(answers):
             return ()
         if not leading or all(verdict.looks_like for verdict in leading):
             return ()

@@ -587,7 +587,8 @@ def test_a_loss_like_nothing_known_is_sent_to_identify() -> None:
     assert commands.advice([dataclasses.replace(unlike, verdict="expected")], ["gradient"]) == ()
     (said,) = commands.advice([like, unlike, follower], ["potential", "gradient"])
     assert "`regionloss identify mine:adapter --profile darknet`" in said
-    assert commands.advice([unlike], ["potential"]) == ()  # nothing to measure by
+    assert commands.advice([unlike], ["potential"]) == (said,)
+    assert commands.advice([unlike], ["indicators"]) == ()  # nothing to measure by
     assert Commands(None).advice([unlike], ["gradient"]) == ()
 
 
