@@ -30,6 +30,7 @@ if not INTERPRETED and not torch.cuda.is_available():
     )
 
 from regionloss.torch import analytic, triton_path  # noqa: E402 - only where the kernels run
+from regionloss.torch.ops import Forward  # noqa: E402 - likewise
 from regionloss.torch.settings import Settings, settings_of  # noqa: E402 - likewise
 from regionloss_adapters.torch_triton import TorchTritonAdapter  # noqa: E402 - likewise
 
@@ -93,20 +94,20 @@ def on_host(asked: Given) -> Given:
     return carried(asked, lambda tensor: tensor.cpu())
 
 
-def forward(asked: Given) -> analytic.Forward:
+def forward(asked: Given) -> Forward:
     """What the kernels answer."""
     return triton_path.forward(*asked)
 
 
-def backward(asked: Given, found: analytic.Forward, upstream: float = 1.0) -> Any:
+def backward(asked: Given, found: Forward, upstream: float = 1.0) -> Any:
     """The gradient that the kernels write."""
     up = torch.tensor(upstream, device=DEVICE)
     return triton_path.backward(
-        up, asked.predictions, asked.rows, found.state, found.owner, found.overlap, asked.anchors, asked.settings
+        up, asked.predictions, asked.rows, found.state, found.owner, found.kept, asked.anchors, asked.settings
     )
 
 
-def analytic_forward(asked: Given) -> analytic.Forward:
+def analytic_forward(asked: Given) -> Forward:
     """What the analytic path answers, on the host."""
     host = on_host(asked)
     t = host.seen if host.images_seen is None else int(host.images_seen)
@@ -114,7 +115,7 @@ def analytic_forward(asked: Given) -> analytic.Forward:
     return analytic.forward(host.predictions, host.rows, host.counts, early, host.anchors, host.settings)
 
 
-def same_decisions(asked: Given) -> analytic.Forward:
+def same_decisions(asked: Given) -> Forward:
     """What the kernels answer, whose state and owners are those of the analytic path."""
     found, expected = forward(asked), analytic_forward(asked)
     assert torch.equal(found.owner.cpu(), expected.owner)

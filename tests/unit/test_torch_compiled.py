@@ -129,7 +129,8 @@ def test_the_operators_are_what_they_say_they_are() -> None:
     arguments = (predictions, rows, None, None, 0, *choices, False)
     torch.library.opcheck(torch.ops.regionloss.compiled.default, arguments)
     found = torch.ops.regionloss.compiled(*arguments)
-    saved = (torch.ones(()), predictions.detach(), rows, *(tensor.detach() for tensor in found[2:]))
+    state, owner, *kept = (tensor.detach() for tensor in found[2:])
+    saved = (torch.ones(()), predictions.detach(), rows, state, owner, kept)
     torch.library.opcheck(torch.ops.regionloss.compiled_backward.default, (*saved, *choices))
 
 

@@ -136,6 +136,6 @@ def on_a_device(t: Any, rows: Any, seen: int) -> tuple[Any, Any]:
         t, rows = there(t), there(rows)
         early = torch.tensor(seen) < settings.prior_until
         found = analytic.forward(t, rows, None, early, anchors, settings)
-        saved = (found.state, found.owner, found.overlap)
+        saved = (found.state, found.owner, found.kept)
         gradient = analytic.backward(torch.tensor(1.0), t, rows, *saved, anchors, settings)
     return here(found.loss), here(gradient)

@@ -1,14 +1,13 @@
 """The fast path of any device: the gradient written down instead of found by autograd.
 
 The dense part looks at the five box and objectness channels of every predictor, the row part at all channels of the
-responsible ones; nothing else of the predictions is read. Backward recomputes what it needs from the predictions and
-from one byte for each predictor: to store the gradient would cost its memory, and a second backward its correctness.
+responsible ones; nothing else of the predictions is read. Forward keeps what the slopes of the dense part are made of
+and the slopes of the rows, a small part of the gradient; to store all of it would cost its memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,28 +17,11 @@ from regionloss.torch.dense import BAD as BAD
 from regionloss.torch.dense import NO_OBJECT as NO_OBJECT
 from regionloss.torch.dense import PRIOR as PRIOR
 from regionloss.torch.dense import RESPONSIBLE as RESPONSIBLE
-from regionloss.torch.dense import pay_dense, write_dense
-from regionloss.torch.owners import find_owners, pay_owners, write_owners
+from regionloss.torch.dense import activate, pay_dense, silence, write_dense
+from regionloss.torch.ops import Forward, define, is_early, slopes_kept
+from regionloss.torch.owners import pay_owners
 from regionloss.torch.settings import Settings
-from regionloss.torch.slots import fill_slots, grid_of, read_slots
-
-
-class Forward(NamedTuple):
-    """What forward answers, and what backward needs of it.
-
-    Attributes:
-        loss: the potential, 0-d; float32, or float64 for float64.
-        terms: no_object, prior, coord, object, class, `[5]`, whose sum the loss is.
-        state: the bits of every predictor, uint8 `[N, A, H, W]`.
-        owner: index in `[A*H*W]` of the predictor that pays for the truth of a slot, int32 `[N, T]`, -1 for none.
-        overlap: IoU of that predictor with the truth, `[N, T]`, of any value for none.
-    """
-
-    loss: Tensor
-    terms: Tensor
-    state: Tensor
-    owner: Tensor
-    overlap: Tensor
+from regionloss.torch.slots import choose, grid_of, is_read, settle
 
 
 def forward(
@@ -50,7 +32,7 @@ def forward(
     anchors: Sequence[float],
     settings: Settings,
 ) -> Forward:
-    """The loss of a batch.
+    """The loss of a batch; it keeps `slopes_kept`.
 
     Args:
         predictions: `[N, A*(5+C), H, W]`, of any strides.
@@ -65,32 +47,37 @@ def forward(
             gradient not a number, since to look would be to wait for the device.
     """
     t = by_anchor(predictions, anchors)
-    images, _, channels, height, width = t.shape
-    numbers = torch.promote_types(t.dtype, torch.float32)
-    grid = grid_of(tuple(anchors), channels - 5, height, width, t.device, numbers)
-    read = read_slots(rows, counts, settings)
-    length = read.shape[1]
-    slots = fill_slots(rows[:, :length], read, grid, settings)
-    if _on_host(rows) and slots.bad.any():
-        check_slots(rows, slots.bad, channels - 5)
-    state, found, no_object, prior = pay_dense(t, slots, early, grid, settings)
+    images, count, channels, height, width = t.shape
+    active, slopes = slopes_kept(predictions, rows, anchors)
+    grid = grid_of(tuple(anchors), channels - 5, height, width, t.device, active.dtype)
+    on_host = _on_host(rows)
+    read = is_read(rows, counts, settings)
+    truths, bad = choose(rows, read, grid, on_host=on_host)
+    if on_host and bad.any():
+        check_slots(rows, truths.slot[bad], channels - 5)
+    wins, chosen = settle(truths, active[0].numel(), settings)
+    owned = truths.predictor if on_host else (chosen > 0).view(active.shape[1:])
+    activate(active, t)
+    quiet = silence(active, truths, grid, settings, on_host=on_host)
+    state, no_object, prior = pay_dense(active, quiet, owned, early, settings)
+    found = pay_owners(t, truths, None if on_host and wins.all() else wins, grid, settings)
     owner = torch.full(rows.shape[:2], -1, dtype=torch.int32, device=t.device)
-    overlap = found.new_zeros(rows.shape[:2])
-    owner[:, :length] = slots.owner
-    overlap[:, :length] = found.masked_fill_(slots.owner < 0, 0)
-    owners = find_owners(t, rows, owner, grid, settings, on_host=_on_host(rows))
-    coord, objectness, classes = pay_owners(owners, overlap, settings)
+    local = torch.sub(truths.predictor, truths.image, alpha=count * height * width)
+    owner.view(-1).index_copy_(0, truths.slot, torch.where(wins, local, -1).int())
+    slopes.zero_().flatten(0, 1).index_copy_(0, truths.slot, found.slopes)
     terms = torch.stack(
-        [settings.no_object * no_object, settings.prior * prior, coord, objectness, settings.class_weight * classes]
-    )
+        [settings.no_object * no_object, settings.prior * prior, found.coord, found.object,
+         settings.class_weight * found.classes]
+    )  # fmt: skip
     if settings.per_image:
         terms = terms / max(images, 1)
     loss = terms.sum()
-    if not _on_host(rows):
-        bad = slots.bad
-        loss = torch.where(bad.any(), torch.nan, loss)
-        state |= (bad.any(dim=1) * BAD).to(torch.uint8)[:, None, None, None]
-    return Forward(loss, terms, state, owner, overlap)
+    if not on_host:
+        spoiled = bad.view(images, -1).any(dim=1) if len(bad) else bad.new_zeros(images)
+        loss = torch.where(spoiled.any(), torch.nan, loss)
+        state |= (spoiled * BAD).to(torch.uint8)[:, None, None, None]
+        active.masked_fill_(spoiled[:, None, None, None], torch.nan)
+    return Forward(loss, terms, state, owner, (active, slopes))
 
 
 def backward(
@@ -99,7 +86,7 @@ def backward(
     rows: Tensor,
     state: Tensor,
     owner: Tensor,
-    overlap: Tensor,
+    kept: Sequence[Tensor],
     anchors: Sequence[float],
     settings: Settings,
 ) -> Tensor:
@@ -107,17 +94,26 @@ def backward(
 
     The other arguments are those of `forward` and what it answered.
     """
-    gradient = torch.zeros_like(predictions)
-    t, g = by_anchor(predictions, anchors), by_anchor(gradient, anchors)
-    images, _, channels, height, width = t.shape
-    grid = grid_of(tuple(anchors), channels - 5, height, width, t.device, overlap.dtype)
-    factor = upstream.to(overlap.dtype)
+    active, slopes = kept
+    on_host = _on_host(owner)
+    factor = upstream.item() if on_host else upstream.to(active.dtype)
     if settings.per_image:
-        factor = factor / max(images, 1)
-    on_host = _on_host(rows)
-    write_dense(g, t, state, factor, settings, on_host=on_host)
-    owners = find_owners(t, rows, owner, grid, settings, on_host=on_host)
-    write_owners(g, owners, overlap, factor, settings)
+        factor = factor / max(len(active[0]), 1)
+    gradient = torch.zeros_like(predictions)
+    g = by_anchor(gradient, anchors)
+    write_dense(g, active, factor, settings)
+    _, _, _, height, width = g.shape
+    index, slopes = owner.flatten(), slopes.flatten(0, 1)
+    if on_host:
+        slot = (index >= 0).nonzero().squeeze(1)
+        index, slopes = index.index_select(0, slot), slopes.index_select(0, slot)
+    else:  # where to count them would be to wait: those that no predictor answers for add zeros to the first
+        slot = torch.arange(len(index), device=index.device)
+        index = index.clamp(min=0)
+    n, line = torch.floor_divide(slot, max(owner.shape[1], 1)), torch.floor_divide(index, width)
+    k = torch.floor_divide(line, height)
+    place = n, k.long(), torch.sub(line, k, alpha=height).long(), torch.sub(index, line, alpha=width).long()
+    g.movedim(2, -1).index_put_(place, (slopes * factor).to(g.dtype), accumulate=True)
     return gradient
 
 
@@ -131,3 +127,18 @@ def by_anchor(predictions: Tensor, anchors: Sequence[float]) -> Tensor:
 def _on_host(tensor: Tensor) -> bool:
     """Whether numbers can be looked at without waiting for them."""
     return tensor.device.type == "cpu"
+
+
+def _forward(
+    predictions: Tensor,
+    rows: Tensor,
+    counts: Tensor | None,
+    images_seen: Tensor | None,
+    seen: int,
+    anchors: Sequence[float],
+    settings: Settings,
+) -> Forward:
+    return forward(predictions, rows, counts, is_early(images_seen, seen, settings), anchors, settings)
+
+
+define("analytic", _forward, backward, slopes_kept)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from regionloss.domain import DomainError, check_images_seen, check_predictions_finite, check_truth
 from regionloss.torch.settings import Settings
-from regionloss.torch.slots import fill_slots, grid_of, read_slots
+from regionloss.torch.slots import choose, grid_of, is_read
 
 #: Types of a tensor that counts: a half-precision or float32 counter would stop growing before its run ends.
 _WHOLE = (torch.int64, torch.int32)
@@ -88,14 +88,28 @@ def check_counts(rows: Tensor, counts: Tensor) -> None:
             raise DomainError("domain.ranks", f"its count of truths is {count}, expected 0 to {rows.shape[1]}", image)
 
 
-def check_slots(rows: Tensor, bad: Tensor, classes: int) -> None:
-    """Refuse truths of `[N, T, 5]` that are `bad`, outside the domain. Waits for the device that they are on.
+def check_slots(rows: Tensor, slots: Tensor, classes: int) -> None:
+    """Refuse truths of `[N, T, 5]` by their slots, indices in `[N*T]`. Waits for the device that they are on.
 
     Raises:
         DomainError: the first of them, with its image and truth.
     """
-    for image, truth in bad.nonzero().tolist():
+    for slot in slots.tolist():
+        image, truth = divmod(slot, rows.shape[1])
         check_truth(image, truth, rows[image, truth].double().cpu().numpy(), classes)
+
+
+def check_truths(
+    rows: Tensor, counts: Tensor | None, anchors: Sequence[float], classes: int, settings: Settings
+) -> None:
+    """Refuse truths that are read and outside the domain. Waits for the device that they are on.
+
+    Raises:
+        DomainError: the first of them, with its image and truth.
+    """
+    grid = grid_of(tuple(anchors), classes, 1, 1, rows.device, torch.float64)
+    truths, bad = choose(rows, is_read(rows, counts, settings), grid, on_host=True)
+    check_slots(rows, truths.slot[bad], classes)
 
 
 def check_everything(
@@ -106,12 +120,8 @@ def check_everything(
     Raises:
         DomainError: the first of them, with its image.
     """
-    _, channels, height, width = predictions.shape
-    classes = 2 * channels // len(anchors) - 5
-    grid = grid_of(tuple(anchors), classes, height, width, rows.device, torch.float64)
     if counts is not None:
         check_counts(rows, counts)
     if not torch.isfinite(predictions).all():
         check_predictions_finite(predictions.detach().double().cpu().numpy())
-    read = read_slots(rows, counts, settings)
-    check_slots(rows, fill_slots(rows[:, : read.shape[1]], read, grid, settings).bad, classes)
+    check_truths(rows, counts, anchors, 2 * predictions.shape[1] // len(anchors) - 5, settings)

@@ -1,30 +1,37 @@
 /* The loss of a batch on the host, forward and backward, in one pass over the predictions each.
 
    Compiled with REAL, the type of the predictions, and after the declarations of Call and Settings, which compiled.py
-   writes, so that the two languages cannot disagree about them. Predictors are looked at in blocks of LANES, which stay
-   in the first cache and are as many lanes of vectors. Sums are over lanes, then planes, then images, in this order
-   however many threads there are, so that they are the same from run to run. */
+   writes, so that the two languages cannot disagree about them. The predictors of an anchor are looked at together, in
+   arrays that stay in the first cache and are whole vectors long. Forward keeps the slopes of what it has at hand, up
+   to the upstream factor, and backward has only to write them down. Sums are over lanes, then planes, then images, in
+   this order however many threads there are, so that they are the same from run to run. */
 
-enum { LANES = 64, NO_OBJECT = 1, PRIOR = 2, RESPONSIBLE = 4, TERMS = 5 };
+enum { LANES = 16, NO_OBJECT = 1, PRIOR = 2, RESPONSIBLE = 4, TERMS = 5 };
+enum { DONE = 0, NO_MEMORY = 1, BAD_TRUTH = 2 }; /* the worst of the images is answered */
 
-#define EACH_LANE for (int l = 0; l < LANES; l++)
+/* Lanes do not depend on each other, which the compiler cannot see. */
+#define EACH_LANE(from, to) _Pragma("omp simd") for (int64_t l = (from); l < (to); l++)
 
 /* What depends on the grid alone. */
 typedef struct {
-    int64_t cells;
-    REAL *column, *row;  /* of each cell, and of as many more as fill the last block */
-    int64_t *at, *to;    /* where each cell lies in a plane of the predictions and of the gradient */
-    int at_once, to_once; /* whether a plane lies in one piece there */
+    int64_t cells, lanes; /* of a plane, and as many as whole blocks have */
+    REAL *column, *row;   /* of each lane */
+    int64_t *at; /* where each cell lies in a plane of the predictions or of the gradient */
+    int at_once; /* whether a plane lies in one piece there */
 } Grid;
 
 /* A truth, cells. */
 typedef struct {
     REAL left, top, right, bottom, area;
+    int64_t from, to; /* blocks of the cells whose predictors may overlap it beyond the threshold */
 } Box;
 
+/* The predictors of one anchor, lane by lane; what lies behind the last cell pays nothing. */
 typedef struct {
-    REAL tx[LANES], ty[LANES], tw[LANES], th[LANES], to[LANES];
-} Block;
+    REAL *x, *y, *w, *h, *o; /* raw, and after decode() σ(tx), σ(ty), tw, th, σ(to) */
+    REAL *left, *top, *right, *bottom, *area, *best;
+    int32_t *state;
+} Plane;
 
 /* A responsible predictor with its truth. */
 typedef struct {
@@ -36,6 +43,12 @@ typedef struct {
 } Owner;
 
 #ifdef SINGLE
+#ifdef FP_FAST_FMAF
+static inline float fused(float a, float b, float c) { return fmaf(a, b, c); }
+#else
+static inline float fused(float a, float b, float c) { return a * b + c; }
+#endif
+
 /* e^x: 2^n·e^r with |r| ≤ ln 2 / 2, by Taylor's polynomial; 2^n in two factors, for either end of the range. */
 static inline float exponential(float x) {
     const float shift = 12582912.0f; /* 1.5·2^23: a sum with it is rounded to a whole number, in its lowest bits */
@@ -43,14 +56,14 @@ static inline float exponential(float x) {
     x = x < -104.0f ? -104.0f : x;
     float shifted = x * 1.44269504f + shift;
     float n = shifted - shift;
-    float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+    float r = fused(n, 2.12194440e-4f, fused(n, -0.693359375f, x));
     float p = 1.0f / 5040;
-    p = p * r + 1.0f / 720;
-    p = p * r + 1.0f / 120;
-    p = p * r + 1.0f / 24;
-    p = p * r + 1.0f / 6;
-    p = p * r + 0.5f;
-    p = p * r * r + r + 1.0f;
+    p = fused(p, r, 1.0f / 720);
+    p = fused(p, r, 1.0f / 120);
+    p = fused(p, r, 1.0f / 24);
+    p = fused(p, r, 1.0f / 6);
+    p = fused(p, r, 0.5f);
+    p = fused(p * r, r, r) + 1.0f;
     union { float number; int32_t bits; } whole = {shifted}, one, other;
     int32_t power = whole.bits - 0x4B400000;
     int32_t half = power >> 1;
@@ -71,29 +84,35 @@ static inline REAL larger(REAL a, REAL b) { return a > b ? a : b; }
 static int64_t min_64(int64_t a, int64_t b) { return a < b ? a : b; }
 
 static const REAL *plane_of(const Call *c, int64_t image, int64_t anchor, int64_t channel) {
-    return (const REAL *)c->predictions + image * c->p_image + (anchor * (5 + c->classes) + channel) * c->p_channel;
+    return (const REAL *)c->predictions + image * c->of_image + (anchor * (5 + c->classes) + channel) * c->of_channel;
 }
 
 static REAL *slope_of(const Call *c, int64_t image, int64_t anchor, int64_t channel) {
-    return (REAL *)c->gradient + image * c->g_image + (anchor * (5 + c->classes) + channel) * c->g_channel;
+    return (REAL *)c->gradient + image * c->of_image + (anchor * (5 + c->classes) + channel) * c->of_channel;
+}
+
+/* σ(tx), σ(ty), tw, th or σ(to) of all predictors, as settle() leaves them. */
+static REAL *active_of(const Call *c, const Grid *grid, int v) {
+    return (REAL *)c->active + v * c->images * c->anchors * grid->cells;
+}
+
+static REAL *row_of(const Call *c, int64_t image, int64_t slot) {
+    return (REAL *)c->slopes + (image * c->slots + slot) * (5 + c->classes);
 }
 
 static int lay_out(Grid *grid, const Call *c) {
-    int64_t room = c->height * c->width + LANES;
     grid->cells = c->height * c->width;
-    grid->column = calloc(2 * room, sizeof(REAL));
-    grid->at = calloc(2 * room, sizeof(int64_t));
+    grid->lanes = (grid->cells + LANES - 1) / LANES * LANES;
+    grid->column = calloc(2 * grid->lanes, sizeof(REAL));
+    grid->at = malloc(grid->cells * sizeof(int64_t));
     if (!grid->column || !grid->at) return 0;
-    grid->row = grid->column + room;
-    grid->to = grid->at + room;
-    grid->at_once = c->p_column == 1 && c->p_row == c->width;
-    grid->to_once = c->g_column == 1 && c->g_row == c->width;
+    grid->row = grid->column + grid->lanes;
+    grid->at_once = c->of_column == 1 && c->of_row == c->width;
     for (int64_t cell = 0; cell < grid->cells; cell++) {
         int64_t j = cell / c->width, i = cell % c->width;
         grid->column[cell] = i;
         grid->row[cell] = j;
-        grid->at[cell] = j * c->p_row + i * c->p_column;
-        grid->to[cell] = j * c->g_row + i * c->g_column;
+        grid->at[cell] = j * c->of_row + i * c->of_column;
     }
     return 1;
 }
@@ -103,22 +122,21 @@ static void clear(Grid *grid) {
     free(grid->at);
 }
 
-static void load_plane(REAL *into, const REAL *plane, const Grid *grid, int64_t from, int64_t count) {
-    if (grid->at_once && count == LANES)
-        memcpy(into, plane + from, LANES * sizeof(REAL));
-    else if (grid->at_once)
-        memcpy(into, plane + from, count * sizeof(REAL));
-    else
-        for (int64_t l = 0; l < count; l++) into[l] = plane[grid->at[from + l]];
-    for (int64_t l = count; l < LANES; l++) into[l] = 0;
+static REAL *reserve(Plane *p, const Grid *grid) {
+    REAL *room = malloc(grid->lanes * (11 * sizeof(REAL) + sizeof(int32_t))), *next = room;
+    REAL **arrays[11] = {&p->x, &p->y, &p->w, &p->h, &p->o, &p->left, &p->top, &p->right, &p->bottom, &p->area, &p->best};
+    if (!room) return room;
+    for (int v = 0; v < 11; v++, next += grid->lanes) *arrays[v] = next;
+    p->state = (int32_t *)next;
+    return room;
 }
 
-static void load(Block *b, const Call *c, const Grid *grid, int64_t image, int64_t anchor, int64_t from, int64_t count) {
-    load_plane(b->tx, plane_of(c, image, anchor, 0), grid, from, count);
-    load_plane(b->ty, plane_of(c, image, anchor, 1), grid, from, count);
-    load_plane(b->tw, plane_of(c, image, anchor, 2), grid, from, count);
-    load_plane(b->th, plane_of(c, image, anchor, 3), grid, from, count);
-    load_plane(b->to, plane_of(c, image, anchor, 4), grid, from, count);
+static void load(REAL *into, const REAL *plane, const Grid *grid) {
+    if (grid->at_once)
+        memcpy(into, plane, grid->cells * sizeof(REAL));
+    else
+        for (int64_t cell = 0; cell < grid->cells; cell++) into[cell] = plane[grid->at[cell]];
+    for (int64_t l = grid->cells; l < grid->lanes; l++) into[l] = 0;
 }
 
 /* The first anchor that a truth of this shape overlaps most (assign.anchor-shape, assign.anchor-tie). */
@@ -140,16 +158,27 @@ static int inside(const Call *c, const double *truth) {
            label < c->classes && label == floor(label);
 }
 
-static Box box_of(const Call *c, const double *truth) {
+/* How far the centre of a box may be from that of a truth, in sizes of the truth, if they overlap beyond thresh: along
+   one axis the IoU is at most 1/(1 + 2d), which a box has that ends where the truth does on the far side. */
+static double reach_of(const Settings *s) {
+    if (!s->ignores) return -INFINITY;
+    return s->thresh > 0 ? (1 / s->thresh - 1) / 2 : INFINITY;
+}
+
+static Box box_of(const Call *c, const Settings *s, const double *truth) {
+    const double slack = 1e-3; /* cells, far more than rounding moves a centre by */
     double x = truth[0] * c->width, y = truth[1] * c->height;
     double half_w = truth[2] * (c->width / 2.0), half_h = truth[3] * (c->height / 2.0);
+    double reach = 2 * half_h * reach_of(s) + slack;
     /* An area that rounds to 0 would make an IoU 0/0, where that of a prediction underflows too (iou.zero-area). */
     REAL area = larger(truth[2] * truth[3] * (double)(c->height * c->width), LEAST);
-    return (Box){x - half_w, y - half_h, x + half_w, y + half_h, area};
+    int64_t first = fmin(fmax(y - reach, 0), c->height), behind = fmin(fmax(y + reach + 1, 0), c->height);
+    int64_t from = first * c->width / LANES * LANES, to = behind * c->width;
+    return (Box){x - half_w, y - half_h, x + half_w, y + half_h, area, from, to};
 }
 
 /* Decide which predictor answers for which truth of an image; `who` is the truth of each predictor, or -1.
-   Returns how many truths are read and inside the domain; those are `boxes`. */
+   Returns how many truths are read, those are `boxes`; -1 if one of them is outside the domain. */
 static int64_t assign(const Call *c, const Settings *s, int64_t image, Box *boxes, int32_t *who) {
     const double *truth = c->rows + image * c->slots * 5;
     int32_t *owner = c->owner + image * c->slots;
@@ -160,11 +189,8 @@ static int64_t assign(const Call *c, const Settings *s, int64_t image, Box *boxe
     int64_t count = 0;
     for (int64_t t = 0; t < slots; t++, truth += 5) {
         if (s->terminated && truth[0] == 0) break;
-        if (!inside(c, truth)) {
-            c->bad[image * c->slots + t] = 1;
-            continue;
-        }
-        boxes[count++] = box_of(c, truth);
+        if (!inside(c, truth)) return -1;
+        boxes[count++] = box_of(c, s, truth);
         int64_t k = best_anchor(c, truth[2], truth[3]);
         int64_t j = truth[1] * c->height, i = truth[0] * c->width, place = (k * c->height + j) * c->width + i;
         if (who[place] >= 0) {
@@ -177,68 +203,81 @@ static int64_t assign(const Call *c, const Settings *s, int64_t image, Box *boxe
     return count;
 }
 
-/* MaxIOU of a block of predictors. */
-static void meet(REAL *best, const Block *b, const REAL *bx, const REAL *by, const Call *c, const Grid *grid,
-                 const Box *boxes, int64_t count, int64_t anchor, int64_t from) {
-    REAL left[LANES], top[LANES], right[LANES], bottom[LANES], area[LANES];
+/* Raw numbers of a plane into σ(tx), σ(ty), tw, th, σ(to) and boxes. */
+static void decode(Plane *p, const Call *c, const Grid *grid, int64_t anchor) {
     REAL half_w = c->sizes[2 * anchor] / 2, half_h = c->sizes[2 * anchor + 1] / 2;
-    EACH_LANE {
+    REAL *x = p->x, *y = p->y, *o = p->o;
+    EACH_LANE(0, grid->lanes) {
         /* A size beyond this overlaps nothing that a threshold could tell, and its area is a number. */
-        REAL w = smaller(exponential(b->tw[l]) * half_w, VAST), h = smaller(exponential(b->th[l]) * half_h, VAST);
-        REAL x = bx[l] + grid->column[from + l], y = by[l] + grid->row[from + l];
-        left[l] = x - w, right[l] = x + w;
-        top[l] = y - h, bottom[l] = y + h;
-        area[l] = 4 * w * h;
-        best[l] = 0;
+        REAL w = smaller(exponential(p->w[l]) * half_w, VAST), h = smaller(exponential(p->h[l]) * half_h, VAST);
+        x[l] = logistic(x[l]), y[l] = logistic(y[l]), o[l] = logistic(o[l]);
+        REAL across = x[l] + grid->column[l], down = y[l] + grid->row[l];
+        p->left[l] = across - w, p->right[l] = across + w;
+        p->top[l] = down - h, p->bottom[l] = down + h;
+        p->area[l] = 4 * w * h;
+        p->best[l] = 0;
     }
+}
+
+/* MaxIOU of the predictors of a plane, or any number below it where that is not above the threshold. */
+static void meet(Plane *p, const Box *boxes, int64_t count) {
     for (int64_t t = 0; t < count; t++) {
         const Box truth = boxes[t];
-        EACH_LANE {
-            REAL across = larger(smaller(right[l], truth.right) - larger(left[l], truth.left), 0);
-            REAL down = smaller(bottom[l], truth.bottom) - larger(top[l], truth.top);
+        EACH_LANE(truth.from, truth.to) {
+            REAL across = larger(smaller(p->right[l], truth.right) - larger(p->left[l], truth.left), 0);
+            REAL down = smaller(p->bottom[l], truth.bottom) - larger(p->top[l], truth.top);
             REAL shared = across * down; /* one side is enough to keep that of boxes apart from being positive */
-            REAL iou = shared / (area[l] + truth.area - shared);
-            best[l] = larger(best[l], iou);
+            REAL iou = shared / (p->area[l] + truth.area - shared);
+            p->best[l] = larger(p->best[l], iou);
         }
     }
 }
 
-/* The no-object and prior terms of an image, before their weights, and the state of its predictors. */
-static void pay_dense(const Call *c, const Settings *s, const Grid *grid, int64_t image, const Box *boxes,
-                      int64_t truths, const int32_t *who, double *sums) {
+/* The state of the predictors of a plane; who does not pay a term gets the numbers for which it has no slope. */
+static void settle(Plane *p, const Call *c, const Settings *s, const Grid *grid, const int32_t *who) {
     REAL thresh = s->ignores ? s->thresh : 2; /* an IoU is never above 1 */
+    int equal = s->ignores == 2, every_no_object = s->every_no_object != 0, every_prior = s->every_prior != 0;
+    int early = c->early != 0;
+    EACH_LANE(0, grid->cells) {
+        int owned = who[l] >= 0, quiet = equal ? !(p->best[l] < thresh) : !(p->best[l] <= thresh);
+        int pays = !quiet & (!owned | every_no_object), pulled = early & (!owned | every_prior);
+        p->state[l] = pays * NO_OBJECT | pulled * PRIOR | owned * RESPONSIBLE;
+        p->o[l] = pays ? p->o[l] : 0;
+        p->x[l] = pulled ? p->x[l] : (REAL)0.5;
+        p->y[l] = pulled ? p->y[l] : (REAL)0.5;
+        p->w[l] = pulled ? p->w[l] : 0;
+        p->h[l] = pulled ? p->h[l] : 0;
+    }
+    for (int64_t l = grid->cells; l < grid->lanes; l++) p->o[l] = 0, p->x[l] = p->y[l] = (REAL)0.5;
+}
+
+/* Σ of the squares of a plane of numbers less `middle`. */
+static double squares(const REAL *values, REAL middle, const Grid *grid) {
+    REAL sums[LANES] = {0};
+    double total = 0;
+    for (int64_t from = 0; from < grid->lanes; from += LANES)
+        EACH_LANE(0, LANES) sums[l] += (values[from + l] - middle) * (values[from + l] - middle);
+    for (int l = 0; l < LANES; l++) total += sums[l];
+    return total;
+}
+
+/* The no-object and prior terms of an image, before their weights, the state of its predictors, and what their slopes
+   are made of. */
+static void pay_dense(const Call *c, const Settings *s, const Grid *grid, int64_t image, const Box *boxes,
+                      int64_t truths, const int32_t *who, Plane *p, double *sums) {
+    REAL *arrays[5] = {p->x, p->y, p->w, p->h, p->o};
     for (int64_t k = 0; k < c->anchors; k++) {
-        REAL no_object[LANES] = {0}, prior[LANES] = {0};
-        for (int64_t from = 0; from < grid->cells; from += LANES) {
-            int64_t count = min_64(grid->cells - from, LANES), place = k * grid->cells + from;
-            uint8_t *state = c->state + image * c->anchors * grid->cells + place;
-            Block b;
-            REAL x[LANES], y[LANES], o[LANES], best[LANES], owned[LANES], pays[LANES];
-            load(&b, c, grid, image, k, from, count);
-            EACH_LANE x[l] = logistic(b.tx[l]), y[l] = logistic(b.ty[l]), o[l] = logistic(b.to[l]);
-            meet(best, &b, x, y, c, grid, boxes, truths, k, from);
-            EACH_LANE owned[l] = 1; /* what lies behind the last predictor pays nothing */
-            for (int64_t l = 0; l < count; l++) owned[l] = who[place + l] >= 0;
-            if (s->ignores == 2)
-                EACH_LANE pays[l] = best[l] < thresh;
-            else
-                EACH_LANE pays[l] = best[l] <= thresh;
-            if (!s->every_no_object) EACH_LANE pays[l] = owned[l] ? 0 : pays[l];
-            for (int64_t l = count; l < LANES; l++) pays[l] = 0;
-            EACH_LANE no_object[l] += pays[l] * (o[l] * o[l]);
-            int pulled = c->early ? PRIOR : 0;
-            for (int64_t l = 0; l < count; l++)
-                state[l] = (pays[l] ? NO_OBJECT : 0) | (who[place + l] >= 0 ? RESPONSIBLE : 0) |
-                           (who[place + l] < 0 || s->every_prior ? pulled : 0);
-            if (!pulled) continue;
-            REAL every = s->every_prior; /* lanes behind the last predictor pay nothing: σ(0) = ½ and t = 0 */
-            EACH_LANE {
-                REAL away = (x[l] - (REAL)0.5) * (x[l] - (REAL)0.5) + (y[l] - (REAL)0.5) * (y[l] - (REAL)0.5) +
-                            b.tw[l] * b.tw[l] + b.th[l] * b.th[l];
-                prior[l] += (owned[l] ? every : 1) * away;
-            }
-        }
-        EACH_LANE sums[0] += no_object[l], sums[1] += prior[l];
+        int64_t place = (image * c->anchors + k) * grid->cells;
+        for (int v = 0; v < 5; v++) load(arrays[v], plane_of(c, image, k, v), grid);
+        decode(p, c, grid, k);
+        meet(p, boxes, truths);
+        settle(p, c, s, grid, who + k * grid->cells);
+        uint8_t *state = c->state + place;
+        EACH_LANE(0, grid->cells) state[l] = p->state[l];
+        for (int v = 0; v < 5; v++) memcpy(active_of(c, grid, v) + place, arrays[v], grid->cells * sizeof(REAL));
+        sums[0] += squares(p->o, 0, grid);
+        if (!c->early) continue;
+        sums[1] += squares(p->x, 0.5, grid) + squares(p->y, 0.5, grid) + squares(p->w, 0, grid) + squares(p->h, 0, grid);
     }
 }
 
@@ -259,13 +298,11 @@ static Owner owner_of(const Call *c, const Settings *s, const Grid *grid, int64_
     return one;
 }
 
-static void aim(Owner *one, const Settings *s, REAL overlap) { one->away[4] = one->o - (s->target_one ? 1 : overlap); }
-
-static REAL overlap_of(const Call *c, const Grid *grid, const Owner *one, const double *truth) {
+static REAL overlap_of(const Call *c, const Settings *s, const Grid *grid, const Owner *one, const double *truth) {
     REAL w = smaller(exponential(one->raw[2]) * (REAL)(c->sizes[2 * one->anchor] / 2), VAST);
     REAL h = smaller(exponential(one->raw[3]) * (REAL)(c->sizes[2 * one->anchor + 1] / 2), VAST);
     REAL x = one->x + grid->column[one->cell], y = one->y + grid->row[one->cell];
-    Box t = box_of(c, truth);
+    Box t = box_of(c, s, truth);
     REAL across = smaller(x + w, t.right) - larger(x - w, t.left);
     REAL down = smaller(y + h, t.bottom) - larger(y - h, t.top);
     REAL shared = larger(across, 0) * larger(down, 0);
@@ -277,7 +314,7 @@ static double classify(REAL *p, const Call *c, const Settings *s, const Grid *gr
     const REAL *z = plane_of(c, image, one->anchor, 5) + grid->at[one->cell];
     REAL most = z[0];
     double total = 0, squares = 0;
-    for (int64_t v = 0; v < c->classes; v++) p[v] = z[v * c->p_channel];
+    for (int64_t v = 0; v < c->classes; v++) p[v] = z[v * c->of_channel];
     for (int64_t v = 0; v < c->classes; v++) most = larger(most, p[v]);
     double entropy = -(double)(p[one->label] - most);
     for (int64_t v = 0; v < c->classes; v++) p[v] = exponential(p[v] - most);
@@ -288,130 +325,127 @@ static double classify(REAL *p, const Call *c, const Settings *s, const Grid *gr
     return squares;
 }
 
-static int pay_image(const Call *c, const Settings *s, const Grid *grid, int64_t image) {
-    int64_t predictors = c->anchors * grid->cells;
-    double *sums = c->sums + image * TERMS;
+/* The other terms of a responsible predictor, before their weights, and their slopes up to the upstream factor. */
+static void pay_owner(const Call *c, const Settings *s, const Grid *grid, int64_t image, int64_t slot, double *sums) {
+    Owner one = owner_of(c, s, grid, image, slot);
+    REAL *slope = row_of(c, image, slot), *p = slope + 5;
+    one.away[4] = one.o - (s->target_one ? 1 : overlap_of(c, s, grid, &one, c->rows + (image * c->slots + slot) * 5));
+    for (int v = 0; v < 4; v++) sums[2] += one.weight * one.away[v] * one.away[v];
+    sums[3] += (double)one.away[4] * one.away[4];
+    sums[4] += classify(p, c, s, grid, image, &one);
+    REAL coord = 2 * one.weight, object = 2 * s->object, weight = s->class_weight;
+    slope[0] = coord * one.away[0] * one.x * (1 - one.x);
+    slope[1] = coord * one.away[1] * one.y * (1 - one.y);
+    slope[2] = coord * one.away[2];
+    slope[3] = coord * one.away[3];
+    slope[4] = object * one.away[4] * one.o * (1 - one.o);
+    double mean = 0;
+    for (int64_t v = 0; v < c->classes; v++) mean += p[v] * (p[v] - (v == one.label));
+    for (int64_t v = 0; v < c->classes; v++) {
+        REAL away = p[v] - (v == one.label);
+        p[v] = weight * (s->class_squared ? 2 * p[v] * (away - (REAL)mean) : away);
+    }
+}
+
+static int pay_image(const Call *c, const Settings *s, const Grid *grid, int64_t image, double *sums) {
+    int64_t predictors = c->anchors * grid->cells, truths = 0;
+    Plane plane;
     int32_t *who = malloc(predictors * sizeof(int32_t) + 1);
     Box *boxes = malloc(c->slots * sizeof(Box) + 1);
-    REAL *p = malloc(c->classes * sizeof(REAL));
-    int held = who && boxes && p;
+    REAL *room = reserve(&plane, grid);
+    int held = who && boxes && room;
+    sums += image * TERMS;
     if (held) {
         memset(who, -1, predictors * sizeof(int32_t));
-        int64_t truths = assign(c, s, image, boxes, who);
-        pay_dense(c, s, grid, image, boxes, truths, who, sums);
-        for (int64_t t = 0; t < c->slots; t++) {
-            REAL *overlap = (REAL *)c->overlap + image * c->slots + t;
-            *overlap = 0;
-            if (c->owner[image * c->slots + t] < 0) continue;
-            Owner one = owner_of(c, s, grid, image, t);
-            *overlap = overlap_of(c, grid, &one, c->rows + (image * c->slots + t) * 5);
-            aim(&one, s, *overlap);
-            for (int v = 0; v < 4; v++) sums[2] += one.weight * one.away[v] * one.away[v];
-            sums[3] += (double)one.away[4] * one.away[4];
-            sums[4] += classify(p, c, s, grid, image, &one);
-        }
+        truths = assign(c, s, image, boxes, who);
+        pay_dense(c, s, grid, image, boxes, truths, who, &plane, sums);
+        memset(row_of(c, image, 0), 0, c->slots * (5 + c->classes) * sizeof(REAL));
+        for (int64_t t = 0; t < c->slots; t++)
+            if (c->owner[image * c->slots + t] >= 0) pay_owner(c, s, grid, image, t, sums);
         double weights[TERMS] = {s->no_object, s->prior, 1, s->object, s->class_weight};
         for (int v = 0; v < TERMS; v++) sums[v] *= weights[v];
     }
     free(who);
     free(boxes);
-    free(p);
-    return held;
+    free(room);
+    return !held ? NO_MEMORY : truths < 0 ? BAD_TRUTH : DONE;
 }
 
-static void store(REAL *plane, const REAL *values, const Grid *grid, int64_t from, int64_t count) {
-    if (grid->to_once)
-        memcpy(plane + from, values, count * sizeof(REAL));
+/* The gradients of the no-object and prior terms of one channel, from what settle() left; `by` is their factor. */
+static void write_plane(REAL *to, const REAL *active, int channel, REAL by, const Grid *grid) {
+    if (channel < 2)
+        EACH_LANE(0, grid->cells)
+            to[l] = by * (active[l] - (REAL)0.5) * active[l] * (1 - active[l]);
+    else if (channel < 4)
+        EACH_LANE(0, grid->cells) to[l] = by * active[l];
     else
-        for (int64_t l = 0; l < count; l++) plane[grid->to[from + l]] = values[l];
+        EACH_LANE(0, grid->cells) to[l] = by * active[l] * active[l] * (1 - active[l]);
 }
 
-/* The gradients of the no-object and prior terms; zeros where there are none. */
-static void write_dense(const Call *c, const Settings *s, const Grid *grid, int64_t image) {
+/* Those of all channels; zeros where there are none. */
+static void write_dense(const Call *c, const Settings *s, const Grid *grid, int64_t image, REAL *room) {
     REAL pay = 2 * s->no_object * c->factor, pull = 2 * s->prior * c->factor;
     for (int64_t k = 0; k < c->anchors; k++) {
-        for (int64_t from = 0; from < grid->cells; from += LANES) {
-            int64_t count = min_64(grid->cells - from, LANES);
-            const uint8_t *state = c->state + (image * c->anchors + k) * grid->cells + from;
-            uint8_t bits[LANES] = {0}, any = 0;
-            REAL o[LANES], slope[5][LANES] = {{0}};
-            Block b;
-            memcpy(bits, state, count);
-            EACH_LANE any |= bits[l];
-            load(&b, c, grid, image, k, from, count);
-            EACH_LANE {
-                o[l] = logistic(b.to[l]);
-                slope[4][l] = (bits[l] & NO_OBJECT ? pay : 0) * o[l] * o[l] * (1 - o[l]);
-            }
-            if (any & PRIOR) EACH_LANE {
-                REAL x = logistic(b.tx[l]), y = logistic(b.ty[l]), by = bits[l] & PRIOR ? pull : 0;
-                slope[0][l] = by * (x - (REAL)0.5) * x * (1 - x);
-                slope[1][l] = by * (y - (REAL)0.5) * y * (1 - y);
-                slope[2][l] = by * b.tw[l];
-                slope[3][l] = by * b.th[l];
-            }
-            for (int v = 0; v < 5; v++) store(slope_of(c, image, k, v), slope[v], grid, from, count);
+        int64_t place = (image * c->anchors + k) * grid->cells;
+        for (int v = 0; v < 5; v++) {
+            REAL *to = slope_of(c, image, k, v);
+            write_plane(grid->at_once ? to : room, active_of(c, grid, v) + place, v, v < 4 ? pull : pay, grid);
+            if (!grid->at_once)
+                for (int64_t cell = 0; cell < grid->cells; cell++) to[grid->at[cell]] = room[cell];
         }
-        if (grid->to_once && c->g_channel == grid->cells)
+        if (grid->at_once && c->of_channel == grid->cells)
             memset(slope_of(c, image, k, 5), 0, c->classes * grid->cells * sizeof(REAL));
         else
             for (int64_t v = 0; v < c->classes; v++)
-                for (int64_t cell = 0; cell < grid->cells; cell++) slope_of(c, image, k, 5 + v)[grid->to[cell]] = 0;
+                for (int64_t cell = 0; cell < grid->cells; cell++) slope_of(c, image, k, 5 + v)[grid->at[cell]] = 0;
     }
 }
 
 /* The gradients of the other terms, added to what the responsible pay otherwise. */
-static int write_image(const Call *c, const Settings *s, const Grid *grid, int64_t image) {
-    REAL *p = malloc(c->classes * sizeof(REAL));
-    if (!p) return 0;
-    write_dense(c, s, grid, image);
+static int write_image(const Call *c, const Settings *s, const Grid *grid, int64_t image, double *unused) {
+    REAL *room = malloc(grid->cells * sizeof(REAL)), factor = c->factor;
+    (void)unused;
+    if (!room) return NO_MEMORY;
+    write_dense(c, s, grid, image, room);
     for (int64_t t = 0; t < c->slots; t++) {
-        if (c->owner[image * c->slots + t] < 0) continue;
-        Owner one = owner_of(c, s, grid, image, t);
-        aim(&one, s, ((REAL *)c->overlap)[image * c->slots + t]);
-        REAL coord = 2 * one.weight * c->factor, object = 2 * s->object * c->factor;
-        REAL slope[5] = {coord * one.away[0] * one.x * (1 - one.x), coord * one.away[1] * one.y * (1 - one.y),
-                         coord * one.away[2], coord * one.away[3], object * one.away[4] * one.o * (1 - one.o)};
-        for (int v = 0; v < 5; v++) slope_of(c, image, one.anchor, v)[grid->to[one.cell]] += slope[v];
-        classify(p, c, s, grid, image, &one);
-        REAL weight = s->class_weight * c->factor;
-        double mean = 0;
-        for (int64_t v = 0; v < c->classes; v++) mean += p[v] * (p[v] - (v == one.label));
-        for (int64_t v = 0; v < c->classes; v++) {
-            REAL away = p[v] - (v == one.label);
-            if (s->class_squared) away = 2 * p[v] * (away - (REAL)mean);
-            slope_of(c, image, one.anchor, 5 + v)[grid->to[one.cell]] = weight * away;
+        int64_t place = c->owner[image * c->slots + t];
+        if (place < 0) continue;
+        const REAL *slope = row_of(c, image, t);
+        REAL *to = slope_of(c, image, place / grid->cells, 0) + grid->at[place % grid->cells];
+        for (int64_t v = 0; v < 5 + c->classes; v++) to[v * c->of_channel] += factor * slope[v];
+    }
+    free(room);
+    return DONE;
+}
+
+static int for_each_image(int (*work)(const Call *, const Settings *, const Grid *, int64_t, double *), const Call *c,
+                          const Settings *s, double *sums) {
+    Grid grid = {0};
+    int worst = lay_out(&grid, c) ? DONE : NO_MEMORY;
+    if (worst == DONE) {
+#pragma omp parallel for num_threads(c->threads) if (c->threads > 1) reduction(max : worst)
+        for (int64_t image = 0; image < c->images; image++) {
+            int how = work(c, s, &grid, image, sums);
+            worst = how > worst ? how : worst;
         }
     }
-    free(p);
-    return 1;
-}
-
-static int for_each_image(int (*work)(const Call *, const Settings *, const Grid *, int64_t), const Call *c,
-                          const Settings *s) {
-    Grid grid = {0};
-    int held = lay_out(&grid, c);
-    if (held) {
-#pragma omp parallel for num_threads(c->threads) if (c->threads > 1) reduction(&& : held)
-        for (int64_t image = 0; image < c->images; image++) held = work(c, s, &grid, image) && held;
-    }
     clear(&grid);
-    return held;
+    return worst;
 }
 
-/* Both return whether there was memory enough. */
 int pay(const Call *c, const Settings *s) {
-    double terms[TERMS] = {0}, loss = 0;
-    if (!for_each_image(pay_image, c, s)) return 0;
-    for (int64_t image = 0; image < c->images; image++)
-        for (int v = 0; v < TERMS; v++) terms[v] += c->sums[image * TERMS + v];
+    double terms[TERMS] = {0}, loss = 0, *sums = calloc(c->images * TERMS + 1, sizeof(double));
+    int how = sums ? for_each_image(pay_image, c, s, sums) : NO_MEMORY;
+    for (int64_t image = 0; how == DONE && image < c->images; image++)
+        for (int v = 0; v < TERMS; v++) terms[v] += sums[image * TERMS + v];
     for (int v = 0; v < TERMS; v++) {
         if (s->per_image && c->images) terms[v] /= c->images;
         ((REAL *)c->terms)[v] = terms[v];
         loss += terms[v];
     }
     *(REAL *)c->loss = loss;
-    return 1;
+    free(sums);
+    return how;
 }
 
-int write_gradient(const Call *c, const Settings *s) { return for_each_image(write_image, c, s); }
+int write_gradient(const Call *c, const Settings *s) { return for_each_image(write_image, c, s, NULL); }

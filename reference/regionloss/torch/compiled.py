@@ -17,9 +17,8 @@ import torch
 from torch import Tensor
 
 from regionloss.c_compiler import CompilerError, build, processor
-from regionloss.torch.analytic import Forward
-from regionloss.torch.checks import check_slots
-from regionloss.torch.ops import define, is_early
+from regionloss.torch.checks import check_truths
+from regionloss.torch.ops import Forward, define, is_early, slopes_kept
 from regionloss.torch.paths import PathError
 from regionloss.torch.settings import Settings
 
@@ -28,25 +27,28 @@ _SOURCE = Path(__file__).with_suffix(".c")
 #: For vectors, nobody looks at errno or at traps; products are not fused with sums, which could move a tie.
 _FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-fPIC", "-shared")
 
-#: Of some compilers the first is not to be had, and then there is one thread.
-_THREADING = (("-fopenmp",), ())
+#: Of some compilers the first is not to be had, and then there is one thread; without the second it is slower.
+_THREADING = (("-fopenmp",), ("-fopenmp-simd",), ())
 
 _TYPES = {torch.float32: ("float", "SINGLE"), torch.float64: ("double", "DOUBLE")}
 
 
-#: What the functions in C are called with: names and types there.
+#: What the functions in C are called with: names and types there, in the order of `_call`.
 _CALL = {
     **dict.fromkeys(("images", "anchors", "classes", "height", "width", "slots", "early", "threads"), "int64_t "),
-    **dict.fromkeys(("p_image", "p_channel", "p_row", "p_column"), "int64_t "),  # strides of the predictions
-    **dict.fromkeys(("g_image", "g_channel", "g_row", "g_column"), "int64_t "),  # strides of the gradient
+    **dict.fromkeys(
+        ("of_image", "of_channel", "of_row", "of_column"), "int64_t "
+    ),  # strides of predictions or gradient
     "factor": "double ",
-    **dict.fromkeys(("predictions", "gradient", "overlap", "loss", "terms"), "void *"),
-    **dict.fromkeys(("rows", "sizes"), "const double *"),
-    "counts": "const int64_t *",
+    "sizes": "const double *",
     "state": "uint8_t *",
-    "bad": "uint8_t *",
     "owner": "int32_t *",
-    "sums": "double *",
+    **dict.fromkeys(("active", "slopes"), "void *"),
+    "gradient": "void *",  # from here on for one of the two functions alone
+    "predictions": "const void *",
+    "rows": "const double *",
+    "counts": "const int64_t *",
+    **dict.fromkeys(("loss", "terms"), "void *"),
 }
 
 _IN_C: dict[str, Any] = {"int64_t ": ctypes.c_int64, "double ": ctypes.c_double}
@@ -60,6 +62,10 @@ class _Settings(ctypes.Structure):
     _fields_ = [(name, ctypes.c_double) for name in Settings._fields]
 
 
+#: What the functions in C answer.
+_NO_MEMORY, _BAD_TRUTH = 1, 2
+
+
 def _forward(
     predictions: Tensor,
     rows: Tensor,
@@ -69,26 +75,24 @@ def _forward(
     anchors: Sequence[float],
     settings: Settings,
 ) -> Forward:
-    outputs, given, sizes = _prepared(predictions, rows, anchors)
+    outputs = predictions.to(torch.promote_types(predictions.dtype, torch.float32))
+    given = rows.double().contiguous()
+    lengths = None if counts is None else counts.to(torch.int64).contiguous()
     images, _, height, width = outputs.shape
     found = Forward(
         outputs.new_empty(()),
         outputs.new_empty(5),
         outputs.new_empty((images, len(anchors) // 2, height, width), dtype=torch.uint8),
         outputs.new_empty(rows.shape[:2], dtype=torch.int32),
-        outputs.new_empty(rows.shape[:2]),
+        slopes_kept(outputs, rows, anchors),
     )
-    bad = torch.zeros(rows.shape[:2], dtype=torch.bool)
-    sums = torch.zeros(images, 5, dtype=torch.float64)
-    lengths = None if counts is None else counts.to(torch.int64).contiguous()
-    early = bool(is_early(images_seen, seen, settings))
-    call = _call(outputs, None, given, sizes, found.state, found.owner, found.overlap)
-    call.early, call.loss, call.terms = early, found.loss.data_ptr(), found.terms.data_ptr()
-    call.bad, call.sums = bad.data_ptr(), sums.data_ptr()
+    call = _call(outputs, anchors, found.state, found.owner, *found.kept)
+    call.early = bool(is_early(images_seen, seen, settings))
+    call.predictions, call.rows = outputs.data_ptr(), given.data_ptr()
     call.counts = None if lengths is None else lengths.data_ptr()
-    _run("pay", outputs.dtype, call, settings)
-    if bad.any():
-        check_slots(rows, bad, call.classes)
+    call.loss, call.terms = found.loss.data_ptr(), found.terms.data_ptr()
+    if _run("pay", outputs.dtype, call, settings) == _BAD_TRUTH:
+        check_truths(rows, counts, anchors, call.classes, settings)
     return found
 
 
@@ -98,23 +102,36 @@ def _backward(
     rows: Tensor,
     state: Tensor,
     owner: Tensor,
-    overlap: Tensor,
+    kept: Sequence[Tensor],
     anchors: Sequence[float],
     settings: Settings,
 ) -> Tensor:
-    outputs, given, sizes = _prepared(predictions, rows, anchors)
-    gradient = torch.empty_like(outputs)
-    saved = state.contiguous(), owner.contiguous(), overlap.contiguous()
-    call = _call(outputs, gradient, given, sizes, *saved)
-    call.factor = float(upstream) / (max(len(outputs), 1) if settings.per_image else 1)
-    _run("write_gradient", outputs.dtype, call, settings)
+    active, slopes = kept
+    gradient = torch.empty_like(predictions, dtype=active.dtype)
+    saved = state.contiguous(), owner.contiguous(), active.contiguous(), slopes.contiguous()
+    call = _call(gradient, anchors, *saved)
+    call.factor = float(upstream) / (max(len(gradient), 1) if settings.per_image else 1)
+    call.gradient = gradient.data_ptr()
+    _run("write_gradient", gradient.dtype, call, settings)
     return gradient.to(predictions.dtype)
 
 
-def _prepared(predictions: Tensor, rows: Tensor, anchors: Sequence[float]) -> tuple[Tensor, Tensor, Tensor]:
-    """Predictions in a type of `_TYPES`; truths, and sizes of the anchors in turn, float64 in one piece."""
-    numbers = torch.promote_types(predictions.dtype, torch.float32)
-    return predictions.detach().to(numbers), rows.detach().double().contiguous(), _sizes(tuple(anchors))
+def _call(
+    planes: Tensor, anchors: Sequence[float], state: Tensor, owner: Tensor, active: Tensor, slopes: Tensor
+) -> _Call:
+    """The tensors are not kept: whoever calls holds them until the call is over.
+
+    `planes` are the predictions or their gradient, `[N, A*(5+C), H, W]`.
+    """
+    images, channels, height, width = planes.shape
+    count = len(anchors) // 2
+    # fmt: off
+    return _Call(
+        images, count, channels // count - 5, height, width, owner.shape[1], 0, torch.get_num_threads(),
+        *planes.stride(), 0, _sizes(tuple(anchors)).data_ptr(),
+        state.data_ptr(), owner.data_ptr(), active.data_ptr(), slopes.data_ptr(),
+    )
+    # fmt: on
 
 
 @cache
@@ -122,43 +139,16 @@ def _sizes(anchors: tuple[float, ...]) -> Tensor:
     return torch.tensor(anchors, dtype=torch.float64)
 
 
-def _call(
-    outputs: Tensor,
-    gradient: Tensor | None,
-    rows: Tensor,
-    sizes: Tensor,
-    state: Tensor,
-    owner: Tensor,
-    overlap: Tensor,
-) -> _Call:
-    """The tensors are not kept: whoever calls holds them until the call is over."""
-    images, channels, height, width = outputs.shape
-    anchors = len(sizes) // 2
-    # Forward writes no gradient, and any strides will do.
-    strides = (*outputs.stride(), *(outputs if gradient is None else gradient).stride())
-    names = [f"{of}_{axis}" for of in "pg" for axis in ("image", "channel", "row", "column")]
-    return _Call(
-        images=images,
-        anchors=anchors,
-        classes=channels // anchors - 5,
-        height=height,
-        width=width,
-        slots=rows.shape[1],
-        threads=torch.get_num_threads(),
-        **dict(zip(names, strides, strict=True)),
-        predictions=outputs.data_ptr(),
-        gradient=None if gradient is None else gradient.data_ptr(),
-        rows=rows.data_ptr(),
-        sizes=sizes.data_ptr(),
-        state=state.data_ptr(),
-        owner=owner.data_ptr(),
-        overlap=overlap.data_ptr(),
-    )
-
-
-def _run(name: str, dtype: torch.dtype, call: _Call, settings: Settings) -> None:
-    if not getattr(_library(dtype), name)(ctypes.byref(call), ctypes.byref(_Settings(*settings))):
+def _run(name: str, dtype: torch.dtype, call: _Call, settings: Settings) -> int:
+    answer: int = getattr(_library(dtype), name)(ctypes.byref(call), _settings(settings))
+    if answer == _NO_MEMORY:
         raise MemoryError("there is no memory for the truths of an image and the predictors that answer for them")
+    return answer
+
+
+@cache
+def _settings(settings: Settings) -> Any:
+    return ctypes.byref(_Settings(*settings))
 
 
 @cache
@@ -187,4 +177,4 @@ def _declarations() -> str:
     return f"{headers}typedef struct {{\n{call}}} Call;\ntypedef struct {{\n{settings}}} Settings;\n"
 
 
-define("compiled", _forward, _backward)
+define("compiled", _forward, _backward, slopes_kept)

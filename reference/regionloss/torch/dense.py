@@ -1,167 +1,218 @@
-"""The part of the loss that every predictor has: the no-object and prior terms, and MaxIOU.
+"""The part of the loss that every predictor has: the no-object and prior terms, and who is silent.
 
-It looks at the five box and objectness channels alone. Predictions come as a view `[N, A, 5, H, W]` of any strides,
-and are worked on as `[5, N, A, H, W]`: channels come first and predictors lie side by side, for an inner axis of a few
-is no vector.
+It looks at the five box and objectness channels alone, which are worked on as `[5, N, A, H, W]`: channels come first
+and predictors lie side by side, for an inner axis of a few is no vector.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from regionloss.torch.settings import Settings
-from regionloss.torch.slots import Grid, Slots
+from regionloss.torch.slots import Grid, Truths
 
 #: Bits of the state of a predictor.
 NO_OBJECT, PRIOR, RESPONSIBLE, BAD = 1, 2, 4, 8
 
-#: Predictors that are worked on at a time: few enough to stay in a core's cache, and memory is bounded.
-PREDICTORS = 1 << 16
+#: Numbers that are added up at a time, before the sums are.
+SUMMED = 1 << 16
+
+#: Predictors and truths that are held against each other at a time: few enough to stay in a core's cache, and memory is
+#: bounded.
+PAIRS = 1 << 16
 
 T_O = 4
 
-#: A number of a type whose square is far from its largest.
+#: A size of a box that overlaps nothing that a threshold could tell, whose area is still a number.
 VAST = {torch.float32: 2.0**60, torch.float64: 2.0**500}
+#: The smallest positive number of a type.
+LEAST = {torch.float32: 2.0**-149, torch.float64: 2.0**-1074}
+
+#: Cells by which rounding may move a box, and far more than that.
+SLACK = 1e-3
 
 
-class Dense(NamedTuple):
-    """What the dense part answers.
-
-    Attributes:
-        state: the bits of every predictor but `BAD`, uint8 `[N, A, H, W]`.
-        overlap: IoU of each truth with the predictor that answers for it, `[N, T]`; of any value where none does.
-        no_object: Σ of the squares of the no-object term, 0-d.
-        prior: Σ of those of the prior, 0-d.
-    """
-
-    state: Tensor
-    overlap: Tensor
-    no_object: Tensor
-    prior: Tensor
+def activate(active: Tensor, t: Tensor) -> None:
+    """Write σ(tx), σ(ty), tw, th and σ(to) of predictions `t` `[N, A, 5+C, H, W]` into `active` `[5, N, A, H, W]`."""
+    active.copy_(t[:, :, :5].movedim(2, 0))
+    active[:2].sigmoid_()
+    active[T_O].sigmoid_()
 
 
-def pay_dense(t: Tensor, slots: Slots, early: Tensor | bool, grid: Grid, settings: Settings) -> Dense:
-    """Decide the state of every predictor, and add up what it pays.
+def silence(active: Tensor, truths: Truths, grid: Grid, settings: Settings, *, on_host: bool) -> Tensor:
+    """Which predictors overlap a truth beyond the threshold (`noobj.any-truth`), bool `[N, A, H, W]`.
 
     Args:
-        t: predictions, `[N, A, 5+C, H, W]`.
-        slots: of `fill_slots`.
-        early: 1{t < 12800}, a bool or 0-d.
+        active: of `activate`.
+        truths: of `choose`.
         grid: of `grid_of`.
-        settings: the choices of the profile.
-    """
-    boxes, owner, owned = slots.boxes, slots.owner, slots.owned
-    found = [
-        _pay(t[part, :, :5], boxes[:, part], owner[part], owned[part], early, grid, settings)
-        for part in chunks(len(t), owned[:1].numel(), PREDICTORS)
-    ]
-    if len(found) == 1:
-        return found[0]
-    states, overlaps, no_object, prior = zip(*found, strict=True)
-    return Dense(torch.cat(states), torch.cat(overlaps), torch.stack(no_object).sum(), torch.stack(prior).sum())
-
-
-def _pay(
-    raw: Tensor, boxes: Tensor, owner: Tensor, owned: Tensor, early: Tensor | bool, grid: Grid, settings: Settings
-) -> Dense:
-    """`pay_dense` of some images."""
-    # A copy, since what follows is done in place: a fresh page costs more than the arithmetic on it.
-    t = raw.movedim(2, 0).to(boxes.dtype, copy=True, memory_format=torch.contiguous_format)
-    offset = t[:2].sigmoid_()
-    best, overlap = _meet(offset, t[2:4], boxes, owner, grid)
-    if not settings.every_no_object:
-        best.masked_fill_(owned, torch.inf)  # the responsible are silent, whatever they overlap
-    thresh = settings.thresh if settings.ignores else 2.0  # an IoU is never above 1
-    pays = best < thresh if settings.ignores == 2 else best <= thresh
-    no_object = _sum_of_squares(t[T_O].sigmoid_().mul_(pays))
-    bits = 0 if early is False else PRIOR
-    state = pays.view(torch.uint8).add_(bits)
-    state.add_(owned.view(torch.uint8), alpha=RESPONSIBLE - (0 if settings.every_prior else bits))
-    if isinstance(early, Tensor):
-        state &= early * PRIOR | ~PRIOR
-    if early is False:
-        return Dense(state, overlap, no_object, torch.zeros_like(no_object))
-    offset -= 0.5
-    away = t[:4] if settings.every_prior else t[:4].masked_fill_(owned, 0)
-    return Dense(state, overlap, no_object, early * _sum_of_squares(away))
-
-
-def _sum_of_squares(values: Tensor) -> Tensor:
-    """Σv², 0-d, without room for the squares."""
-    values = values.view(-1)
-    return torch.dot(values, values)
-
-
-def _meet(offset: Tensor, t_size: Tensor, boxes: Tensor, owner: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-    """MaxIOU, `[N, A, H, W]`, and the `overlap` of `Dense`; boxes are in cells (`decode.centre`, `decode.size`).
-
-    Truths come one by one: what is overwritten again and again stays in a core's cache.
-
-    Args:
-        offset: bx, by, `[2, N, A, H, W]`.
-        t_size: tw, th, likewise.
-        boxes: of `Slots`, `[5, N, T]`.
-        owner: likewise, `[N, T]`.
-        grid: of `grid_of`.
-    """
-    # A size beyond this overlaps nothing that a threshold could tell, and its area is a number.
-    half = torch.exp(t_size).mul_(grid.half_anchors).clamp_(max=VAST[t_size.dtype])
-    low = offset + grid.corners
-    high = low + half
-    low -= half
-    across, down = half
-    area = (across * down).mul_(4)
-    best = torch.zeros_like(area)
-    start, end = torch.empty_like(low), half  # which is not needed any more
-    shared, union = start
-    iou = shared.flatten(1)
-    overlaps = [area.new_empty(len(owner), 0)]
-    left_top, right_bottom, area_of = torch.split(boxes[..., None, None, None], [2, 2, 1])
-    whose = owner.long().clamp_(min=0)
-    for truth in range(owner.shape[1]):
-        torch.maximum(low, left_top[:, :, truth], out=start)
-        torch.minimum(high, right_bottom[:, :, truth], out=end).sub_(start)
-        across.clamp_(min=0)  # one of the two is enough to keep the product of apart sides from being positive
-        torch.mul(across, down, out=shared)
-        shared.div_(torch.add(area, area_of[0, :, truth], out=union).sub_(shared))
-        torch.maximum(best, shared, out=best)
-        overlaps.append(iou.gather(1, whose[:, truth : truth + 1]))
-    return best, torch.cat(overlaps, dim=1).clamp_(min=0)
-
-
-def write_dense(g: Tensor, t: Tensor, state: Tensor, factor: Tensor, settings: Settings, *, on_host: bool) -> None:
-    """Write the gradients of the no-object and prior terms, times the 0-d `factor`.
-
-    Args:
-        g: the gradient, `[N, A, 5+C, H, W]`, which is zero.
-        t: the predictions, likewise.
-        state: of every predictor, `[N, A, H, W]`.
-        factor: 0-d, in the type of the arithmetic.
         settings: the choices of the profile.
         on_host: whether it costs nothing to look at a number.
     """
-    for part in chunks(len(t), state[:1].numel(), PREDICTORS):
-        _write(g[part, :, :5], t[part, :, :5], state[part], factor, settings, on_host)
+    quiet = torch.zeros(active.shape[1:], dtype=torch.bool, device=active.device)
+    if not settings.ignores:
+        return quiet
+    if settings.thresh < 0 or (settings.thresh == 0 and settings.ignores == 2):
+        return quiet.fill_(True)  # MaxIOU is 0 where no truth is overlapped, and where there is none
+    boxes = _boxes(truths, grid)
+    if on_host:
+        _silence_near(quiet.view(-1), active, boxes, truths, grid, settings)
+    else:
+        _silence_all(quiet, active, boxes, truths, grid, settings)
+    return quiet
 
 
-def _write(g: Tensor, raw: Tensor, state: Tensor, factor: Tensor, settings: Settings, on_host: bool) -> None:
-    b = torch.sigmoid(raw[:, :, T_O].to(factor.dtype))
-    moves = ((state & NO_OBJECT) * (2 * settings.no_object * factor)).mul_(b)
-    if not on_host:
-        moves.masked_fill_(state >= BAD, torch.nan)
-    _through_sigmoid(moves, b, g[:, :, T_O])
-    bit = (state & PRIOR)[:, :, None]
-    if on_host and not bit.any():
+def _boxes(truths: Truths, grid: Grid) -> Tensor:
+    """Left, top, right, bottom and area of truths, cells, in the type of the arithmetic, `[5, M]`."""
+    _, height, width = grid.shape
+    half = truths.size / 2
+    # An area that rounds to 0 would make an IoU 0/0, where that of a prediction underflows too (`iou.zero-area`).
+    area = (truths.area * (height * width)).clamp_(min=LEAST[grid.corners.dtype])
+    return torch.cat([truths.place - half, truths.place + half, area[None]]).to(grid.corners.dtype)
+
+
+def _silence_near(quiet: Tensor, active: Tensor, boxes: Tensor, truths: Truths, grid: Grid, settings: Settings) -> None:
+    """Of each truth look at the predictors of those cells alone whose boxes may overlap it enough.
+
+    Along one axis two boxes whose centres are d sizes of the truth apart have an IoU of at most 1/(1 + 2d), which the
+    box has that ends where the truth does on the far side, and their IoU is not above that of either axis.
+    """
+    anchors, height, width = grid.shape
+    of_anchor = torch.arange(0, anchors * height * width, height * width, device=quiet.device)[:, None]
+    reach = truths.size * ((1 / settings.thresh - 1) / 2 if settings.thresh else torch.inf) + SLACK
+    first = (truths.place - reach - 1).ceil_().clamp_(min=0)  # a centre lies up to one behind its cell's corner
+    last = torch.minimum(truths.place + reach, grid.size - 1).floor_()
+    extent = (last - first).add_(1).clamp_(min=0).long()  # cells, [2, M]
+    corner = torch.add(first[0], first[1], alpha=width).long()
+    image = truths.image * (anchors * height * width)
+    count = extent.prod(dim=0)
+    for part in _parts(count.cumsum(dim=0), PAIRS // anchors):
+        who = torch.repeat_interleave(count[part])  # of each pair of a truth and a cell
+        before = count[part].cumsum(dim=0).sub_(count[part])
+        place = torch.arange(len(who), device=who.device).sub_(before.index_select(0, who))
+        across = extent[0, part].index_select(0, who)
+        line = torch.floor_divide(place, across)
+        cell = corner[part].index_select(0, who).add_(place).add_(line.mul_(width - across))
+        index = torch.add(image[part].index_select(0, who), cell) + of_anchor  # [A, P]
+        found = active.flatten(1)[:T_O].index_select(1, index.view(-1)).view(T_O, anchors, -1)
+        centre = found[:2].add_(grid.corners.index_select(1, cell)[:, None])
+        half = found[2:].exp_().mul_(grid.half_anchors[..., None]).clamp_(max=VAST[found.dtype])
+        exceeds = _exceeds(centre, half, boxes[:, part].index_select(1, who)[:, None], settings)
+        quiet.index_fill_(0, index.masked_select(exceeds), True)
+
+
+def _parts(ends: Tensor, room: int) -> Iterator[slice]:
+    """Things in turn, as many as there is room for, and at least one; `ends` is how much all up to one of them take."""
+    many = len(ends)
+    if not many or int(ends[-1]) <= room:
+        yield slice(0, many)
         return
-    # The bit is the 2 of the derivative; on the host the responsible have it too, whose rows are written later.
-    pull = (PRIOR if on_host else bit) * (settings.prior * factor)
-    b = torch.sigmoid(raw[:, :, :2].to(factor.dtype))
-    _through_sigmoid((b - 0.5).mul_(pull), b, g[:, :, :2])
-    torch.mul(raw[:, :, 2:4], pull, out=g[:, :, 2:4])
+    start, taken = 0, 0
+    while start < many:
+        behind = max(int(torch.searchsorted(ends, taken + room, right=True)), start + 1)
+        yield slice(start, behind)
+        start, taken = behind, int(ends[behind - 1])
+
+
+def _silence_all(quiet: Tensor, active: Tensor, boxes: Tensor, truths: Truths, grid: Grid, settings: Settings) -> None:
+    """Look at every predictor of its image, truth by truth: to ask which are near would be to wait for the device."""
+    images, _, height, width = quiet.shape
+    counts = torch.ones_like(truths.slot, dtype=torch.bool) if truths.counts is None else truths.counts
+    centre = active[:2] + grid.corners.view(2, 1, 1, height, width)
+    half = torch.exp(active[2:4]).mul_(grid.half_anchors[:, None, :, None, None]).clamp_(max=VAST[active.dtype])
+    slots = len(counts) // max(images, 1)
+    boxes, counts = boxes.view(5, images, slots, 1, 1, 1), counts.view(images, slots, 1, 1, 1)
+    for box, counted in zip(boxes.unbind(2), counts.unbind(1), strict=True):
+        quiet |= _exceeds(centre, half, box, settings) & counted
+
+
+def _exceeds(centre: Tensor, half: Tensor, box: Tensor, settings: Settings) -> Tensor:
+    """Whether the IoU of boxes, by centre and half size `[2, ...]`, with others `[5, ...]` is beyond the threshold."""
+    area = (half[0] * half[1]).mul_(4)
+    sides = torch.minimum(centre + half, box[2:4]).sub_(torch.maximum(centre - half, box[:2]))
+    across, down = sides
+    across.clamp_(min=0)  # one of the two is enough to keep the product of apart sides from being positive
+    shared = torch.mul(across, down)
+    iou = shared / area.add_(box[4]).sub_(shared)
+    return iou >= settings.thresh if settings.ignores == 2 else iou > settings.thresh
+
+
+def pay_dense(
+    active: Tensor, quiet: Tensor, owned: Tensor, early: Tensor | bool, settings: Settings
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Add up what every predictor pays.
+
+    Args:
+        active: of `activate`; who does not pay a term gets the numbers for which it has no slope, see `slopes_kept`.
+        quiet: of `silence`, bool `[N, A, H, W]`, which is changed.
+        owned: the predictors that answer for a truth, as such a mask or by their indices in `[N*A*H*W]`.
+        early: 1{t < 12800}, a bool or 0-d.
+        settings: the choices of the profile.
+
+    Returns:
+        The bits of every predictor but `BAD`, uint8 `[N, A, H, W]`, and Σ of the squares of the no-object term and of
+        the prior, 0-d each.
+    """
+    if not settings.every_no_object:
+        _put(quiet, owned, True)  # the responsible are silent, whatever they overlap
+    no_object = _sum_of_squares(active[T_O].masked_fill_(quiet, 0))
+    state = quiet.logical_not().view(torch.uint8)
+    state.add_(0 if early is False else PRIOR)
+    keep = (NO_OBJECT if settings.every_no_object else 0) | (PRIOR if settings.every_prior else 0)
+    if owned.dtype == torch.bool:
+        state = torch.where(owned, state & keep | RESPONSIBLE, state)
+    else:
+        state.view(-1).index_copy_(0, owned, state.view(-1).index_select(0, owned) & keep | RESPONSIBLE)
+    if isinstance(early, Tensor):
+        state &= early * PRIOR | ~PRIOR
+    centre, size = active[:2], active[2:T_O]
+    if early is False:
+        centre.fill_(0.5)
+        size.zero_()
+        return state, no_object, torch.zeros_like(no_object)
+    if not settings.every_prior:
+        _put(centre, owned, 0.5)
+        _put(size, owned, 0)
+    if isinstance(early, Tensor):
+        _put(centre, ~early, 0.5)
+        _put(size, ~early, 0)
+    return state, no_object, _sum_of_squares(centre - 0.5) + _sum_of_squares(size)
+
+
+def _put(values: Tensor, where: Tensor, number: float) -> None:
+    """Write a number into `[..., N, A, H, W]` where a mask says, or at indices in `[N*A*H*W]`."""
+    if where.dtype == torch.bool:
+        values.masked_fill_(where, number)
+    else:
+        values.flatten(-4).index_fill_(-1, where, number)
+
+
+def _sum_of_squares(values: Tensor) -> Tensor:
+    """Σv², 0-d, without room for the squares; in parts, for a long sum is not exact."""
+    parts = torch.split(values.view(-1), SUMMED)
+    sums = [torch.dot(part, part) for part in parts]
+    return sums[0] if len(sums) == 1 else torch.stack(sums).sum()
+
+
+def write_dense(g: Tensor, active: Tensor, factor: Tensor | float, settings: Settings) -> None:
+    """Write the gradients of the no-object and prior terms, times `factor`.
+
+    Args:
+        g: the gradient, `[N, A, 5+C, H, W]`.
+        active: as `pay_dense` left it.
+        factor: a number, or 0-d in the type of the arithmetic.
+        settings: the choices of the profile.
+    """
+    g = g[:, :, :5].movedim(2, 0)
+    b = active[T_O]
+    _through_sigmoid(b * (2 * settings.no_object * factor), b, g[T_O])
+    pull = 2 * settings.prior * factor
+    b = active[:2]
+    _through_sigmoid((b - 0.5).mul_(pull), b, g[:2])
+    torch.mul(active[2:T_O], pull, out=g[2:T_O])
 
 
 def _through_sigmoid(moves: Tensor, b: Tensor, out: Tensor) -> None:
@@ -170,9 +221,3 @@ def _through_sigmoid(moves: Tensor, b: Tensor, out: Tensor) -> None:
         torch.ops.aten.sigmoid_backward.grad_input(moves, b, grad_input=out)
     else:
         out.copy_(torch.ops.aten.sigmoid_backward(moves, b))
-
-
-def chunks(images: int, each: int, room: int) -> Iterator[slice]:
-    """Images in turn, as many as there is room for, if each takes a share of it, and at least one."""
-    step = max(room // max(each, 1), 1)
-    return (slice(start, min(start + step, images)) for start in range(0, max(images, 1), step))

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from regionloss.domain import check_classes, read_anchors
 from regionloss.torch import eager
-from regionloss.torch.analytic import NO_OBJECT, RESPONSIBLE
 from regionloss.torch.checks import check_counter, check_counts, check_shapes
+from regionloss.torch.dense import NO_OBJECT, RESPONSIBLE
 from regionloss.torch.paths import Path, check_path, choose_path
 from regionloss.torch.settings import settings_of
 from regionloss.torch.truths import PaddedTruths, pad_truths
@@ -135,7 +135,7 @@ class RegionLoss(nn.Module):
             found = self._eager(predictions, truths, images_seen)
             return Details(found.potential, found.terms, found.responsible, found.ignored, found.assigned_truth, path)
         rows, counts = _padded(truths, predictions)
-        loss, terms, state, owner, _ = self._fast(path, predictions, rows, counts, images_seen)
+        loss, terms, state, owner, *_ = self._fast(path, predictions, rows, counts, images_seen)
         responsible = (state & RESPONSIBLE) > 0
         quiet = (state & NO_OBJECT) == 0
         return Details(
@@ -149,12 +149,12 @@ class RegionLoss(nn.Module):
 
     def _fast(
         self, path: Path, predictions: Tensor, rows: Tensor, counts: Tensor | None, images_seen: int | Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         check_shapes(predictions, rows, counts, self.anchors, self.classes)
         check_counter(images_seen, predictions)
         seen, as_tensor = (0, images_seen) if isinstance(images_seen, Tensor) else (int(images_seen), None)
         operator = getattr(torch.ops.regionloss, path)
-        found: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = operator(
+        found: tuple[Tensor, ...] = operator(
             predictions,
             rows,
             counts,

@@ -10,19 +10,18 @@ Each path has two operators, `regionloss::<path>` and `regionloss::<path>_backwa
 - validate: whether numbers outside the domain are refused at the price of waiting for the device. Without it, bad
   truths are refused on the host, where nothing is waited for, and make the loss not a number elsewhere.
 
-Forward answers `Forward` as a tuple, of which the loss alone is differentiable; backward the gradient.
+Forward answers `Forward` in one flat tuple, of which the loss alone is differentiable; backward the gradient.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from regionloss.domain import check_images_seen
-from regionloss.torch import analytic
 from regionloss.torch.checks import check_everything
 from regionloss.torch.paths import PathError
 from regionloss.torch.settings import Settings
@@ -31,11 +30,45 @@ _LIBRARY = torch.library.Library("regionloss", "DEF")  # type: ignore[no-untyped
 
 _INPUTS = "Tensor predictions, Tensor rows, Tensor? counts, Tensor? images_seen, SymInt seen"
 _CHOICES = "float[] anchors, float[] settings"
-_SAVED = "Tensor predictions, Tensor rows, Tensor state, Tensor owner, Tensor overlap"
+_SAVED = "Tensor predictions, Tensor rows, Tensor state, Tensor owner, Tensor[] kept"
 
 
-def define(path: str, forward: Callable[..., analytic.Forward], backward: Callable[..., Tensor]) -> None:
-    """Register the two operators of a path, with what they answer to fake tensors and how they are differentiated."""
+class Forward(NamedTuple):
+    """What forward answers, and what backward needs of it.
+
+    Attributes:
+        loss: the potential, 0-d; float32, or float64 for float64.
+        terms: no_object, prior, coord, object, class, `[5]`, whose sum the loss is.
+        state: the bits of every predictor, see `regionloss.torch.state`, uint8 `[N, A, H, W]`.
+        owner: index in `[A*H*W]` of the predictor that pays for the truth of a slot, int32 `[N, T]`, -1 for none.
+        kept: what else backward of this path wants.
+    """
+
+    loss: Tensor
+    terms: Tensor
+    state: Tensor
+    owner: Tensor
+    kept: tuple[Tensor, ...]
+
+    def flat(self) -> tuple[Tensor, ...]:
+        """All of them, as the operator answers them."""
+        return *self[:4], *self.kept
+
+
+def define(
+    path: str,
+    forward: Callable[..., Forward],
+    backward: Callable[..., Tensor],
+    kept: Callable[[Tensor, Tensor, Sequence[float]], tuple[Tensor, ...]],
+) -> None:
+    """Register the two operators of a path, with what they answer to fake tensors and how they are differentiated.
+
+    Args:
+        path: the name of the operators.
+        forward: answers `Forward`.
+        backward: answers the gradient.
+        kept: what forward keeps for predictions, rows and anchors, as tensors of which only the form is looked at.
+    """
 
     def checked(
         predictions: Tensor,
@@ -46,13 +79,13 @@ def define(path: str, forward: Callable[..., analytic.Forward], backward: Callab
         anchors: list[float],
         settings: list[float],
         validate: bool,
-    ) -> analytic.Forward:
+    ) -> tuple[Tensor, ...]:
         chosen = Settings(*settings)
         if images_seen is not None and (validate or images_seen.device.type == "cpu"):
             check_images_seen(int(images_seen))
         if validate:
             check_everything(predictions, rows, counts, anchors, chosen)
-        return forward(predictions, rows, counts, images_seen, seen, anchors, chosen)
+        return forward(predictions, rows, counts, images_seen, seen, anchors, chosen).flat()
 
     def unpacked(
         upstream: Tensor,
@@ -60,17 +93,23 @@ def define(path: str, forward: Callable[..., analytic.Forward], backward: Callab
         rows: Tensor,
         state: Tensor,
         owner: Tensor,
-        overlap: Tensor,
+        kept: list[Tensor],
         anchors: list[float],
         settings: list[float],
     ) -> Tensor:
-        return backward(upstream, predictions, rows, state, owner, overlap, anchors, Settings(*settings))
+        return backward(upstream, predictions, rows, state, owner, kept, anchors, Settings(*settings))
 
-    _LIBRARY.define(f"{path}({_INPUTS}, {_CHOICES}, bool validate) -> (Tensor, Tensor, Tensor, Tensor, Tensor)")  # type: ignore[no-untyped-call]
+    def fake(predictions: Tensor, rows: Tensor, *others: Any) -> tuple[Tensor, ...]:
+        anchors = others[3]  # behind counts, images_seen and seen
+        return *_fake_forward(predictions, rows, anchors), *kept(predictions, rows, anchors)
+
+    some = fake(torch.empty(1, 6, 1, 1), torch.empty(1, 0, 5), None, None, 0, (1.0, 1.0))
+    answers = ", ".join(["Tensor"] * len(some))
+    _LIBRARY.define(f"{path}({_INPUTS}, {_CHOICES}, bool validate) -> ({answers})")  # type: ignore[no-untyped-call]
     _LIBRARY.define(f"{path}_backward(Tensor upstream, {_SAVED}, {_CHOICES}) -> Tensor")  # type: ignore[no-untyped-call]
     _LIBRARY.impl(path, checked, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
     _LIBRARY.impl(f"{path}_backward", unpacked, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
-    torch.library.register_fake(f"regionloss::{path}", _fake_forward)
+    torch.library.register_fake(f"regionloss::{path}", fake)
     torch.library.register_fake(f"regionloss::{path}_backward", _fake_backward)
     operator = getattr(torch.ops.regionloss, f"{path}_backward").default
 
@@ -79,7 +118,9 @@ def define(path: str, forward: Callable[..., analytic.Forward], backward: Callab
             raise PathError(
                 f"the path {path!r} has no derivative of its gradient; path='eager' has (create_graph=True)"
             )
-        gradient = None if upstream is None else operator(upstream, *ctx.saved_tensors, ctx.anchors, ctx.settings)
+        predictions, rows, state, owner, *kept = ctx.saved_tensors
+        saved = (predictions, rows, state, owner, kept, ctx.anchors, ctx.settings)
+        gradient = None if upstream is None else operator(upstream, *saved)
         return gradient, None, None, None, None, None, None, None
 
     torch.library.register_autograd(f"regionloss::{path}", differentiate, setup_context=_save)
@@ -87,49 +128,43 @@ def define(path: str, forward: Callable[..., analytic.Forward], backward: Callab
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     predictions, rows, *_, anchors, settings, _ = inputs
-    _, terms, state, owner, overlap = output
-    ctx.save_for_backward(predictions, rows, state, owner, overlap)
-    ctx.mark_non_differentiable(terms, state, owner, overlap)
+    _, terms, *saved = output
+    ctx.save_for_backward(predictions, rows, *saved)
+    ctx.mark_non_differentiable(terms, *saved)
     ctx.set_materialize_grads(False)
     ctx.anchors, ctx.settings = anchors, settings
 
 
-def _fake_forward(
-    predictions: Tensor,
-    rows: Tensor,
-    counts: Tensor | None,
-    images_seen: Tensor | None,
-    seen: int,
-    anchors: list[float],
-    settings: list[float],
-    validate: bool,
-) -> tuple[Tensor, ...]:
+def _fake_forward(predictions: Tensor, rows: Tensor, anchors: Sequence[float]) -> tuple[Tensor, ...]:
     images, _, height, width = predictions.shape
     numbers = torch.promote_types(predictions.dtype, torch.float32)
-    slots = rows.shape[:2]
     return (
         predictions.new_empty((), dtype=numbers),
         predictions.new_empty((5,), dtype=numbers),
         predictions.new_empty((images, len(anchors) // 2, height, width), dtype=torch.uint8),
-        predictions.new_empty(slots, dtype=torch.int32),
-        predictions.new_empty(slots, dtype=numbers),
+        predictions.new_empty(rows.shape[:2], dtype=torch.int32),
+    )
+
+
+def slopes_kept(predictions: Tensor, rows: Tensor, anchors: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """Room for the slopes of the loss without those of what came before it, where forward keeps them for backward.
+
+    Returns:
+        What the slopes of the dense terms are made of, `[5, N, A, H, W]`: σ(tx), σ(ty), tw, th and σ(to), or ½, ½, 0, 0
+        and 0 where the predictor does not pay the term, for which it has no slope. And the slopes of the other terms
+        with respect to the outputs of the predictor that answers for a truth, `[N, T, 5+C]`, zero where none does.
+    """
+    images, channels, height, width = predictions.shape
+    count = len(anchors) // 2
+    numbers = torch.promote_types(predictions.dtype, torch.float32)
+    return (
+        predictions.new_empty((5, images, count, height, width), dtype=numbers),
+        predictions.new_empty((*rows.shape[:2], channels // count), dtype=numbers),
     )
 
 
 def _fake_backward(upstream: Tensor, predictions: Tensor, *_: Any) -> Tensor:
     return torch.empty_like(predictions)
-
-
-def _analytic(
-    predictions: Tensor,
-    rows: Tensor,
-    counts: Tensor | None,
-    images_seen: Tensor | None,
-    seen: int,
-    anchors: Sequence[float],
-    settings: Settings,
-) -> analytic.Forward:
-    return analytic.forward(predictions, rows, counts, is_early(images_seen, seen, settings), anchors, settings)
 
 
 def is_early(images_seen: Tensor | None, seen: int, settings: Settings) -> Tensor | bool:
@@ -138,6 +173,3 @@ def is_early(images_seen: Tensor | None, seen: int, settings: Settings) -> Tenso
         return seen < settings.prior_until
     early = images_seen < settings.prior_until
     return bool(early) if early.device.type == "cpu" else early
-
-
-define("analytic", _analytic, analytic.backward)

@@ -1,7 +1,6 @@
 """The part of the loss that the responsible predictors have: the coordinate, objectness and class terms.
 
-It looks at the rows of these predictors alone, gathered as `[M, 5+C]`. On the host M is how many there are; elsewhere
-to ask for that would be to wait for the device, and every slot of the truths has a row, most of which pay nothing.
+It looks at the rows of these predictors alone, gathered as `[M, 5+C]`.
 """
 
 from __future__ import annotations
@@ -12,32 +11,23 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from regionloss.torch.dense import LEAST, VAST
 from regionloss.torch.settings import Settings
-from regionloss.torch.slots import Grid
+from regionloss.torch.slots import Grid, Truths
 
 
 class Owners(NamedTuple):
-    """M predictors, and the truths that they answer for.
+    """What the predictors of M truths pay.
 
     Attributes:
-        slot: index of the truth in `[N*T]`, `[M]`.
-        pays: whether there is one, bool `[M, 1]`; `None` if for all there is.
-        place: index of image, anchor, row and column, `[M]` each.
-        outputs: raw, in the type of the arithmetic, `[M, 5+C]`.
-        active: bx, by, tw, th, bo, `[M, 5]`: what the residuals are taken of.
-        targets: of the first four, `[M, 4]`.
-        weight: what the squares of the residuals are weighted with, `[M, 5]`.
-        label: class of the truth, int64 `[M, 1]`.
+        coord, object, classes: the terms, the last before its weight, 0-d each.
+        slopes: their gradient with respect to the outputs of each predictor, in the type of the arithmetic, `[M, 5+C]`.
     """
 
-    slot: Tensor
-    pays: Tensor | None
-    place: tuple[Tensor, Tensor, Tensor, Tensor]
-    outputs: Tensor
-    active: Tensor
-    targets: Tensor
-    weight: Tensor
-    label: Tensor
+    coord: Tensor
+    object: Tensor
+    classes: Tensor
+    slopes: Tensor
 
 
 class _Constants(NamedTuple):
@@ -58,105 +48,68 @@ def _constants(settings: Settings, device: torch.device) -> _Constants:
     )
 
 
-def find_owners(t: Tensor, rows: Tensor, owner: Tensor, grid: Grid, settings: Settings, *, on_host: bool) -> Owners:
-    """Gather the responsible predictors, and what their truths draw them to.
+def pay_owners(t: Tensor, truths: Truths, pays: Tensor | None, grid: Grid, settings: Settings) -> Owners:
+    """The terms of the predictors that answer for truths.
 
     Args:
         t: predictions, `[N, A, 5+C, H, W]`.
-        rows: x, y, w, h (fractions of the image) and class, `[N, T, 5]`.
-        owner: index in `[A*H*W]` of the predictor that answers for each truth, -1 for none, `[N, T]`.
+        truths: of `choose`.
+        pays: which of them pay, bool `[M]`; `None` if all do.
         grid: of `grid_of`.
         settings: the choices of the profile.
-        on_host: whether it costs nothing to look at a number.
     """
-    _, height, width = grid.shape
-    numbers = grid.corners.dtype
-    index = owner.flatten()
-    slot = (index >= 0).nonzero().squeeze(1) if on_host else torch.arange(len(index), device=index.device)
-    index = index.index_select(0, slot).long()
-    exact = rows.reshape(-1, 5).index_select(0, slot).double()
-    pays = None
-    if not on_host:
-        pays = (index >= 0)[:, None]
-        index, exact = index.clamp(min=0), torch.where(pays, exact, grid.most[:, 0, 0])
-    line = torch.floor_divide(index, width)
-    n, k = torch.floor_divide(slot, max(owner.shape[1], 1)), torch.floor_divide(line, height)
-    j, i = torch.sub(line, k, alpha=height), torch.sub(index, line, alpha=width)
-    outputs = t[n, k, :, j, i].to(numbers)
-    raw = outputs[:, :5]
+    i, j = truths.cell.unbind()
+    outputs = t[truths.image, truths.anchor, :, j, i].to(grid.corners.dtype)
+    raw, z = outputs[:, :5], outputs[:, 5:]
     constants = _constants(settings, t.device)
     active = torch.where(constants.logistic, torch.sigmoid(raw), raw)
-    # In float64: in a lower precision a wide grid would cost digits of the targets.
-    x_y, w_h, label = torch.split(exact, [2, 2, 1], dim=1)
-    size = w_h * grid.size
-    if settings.size_floor:
-        size = size.clamp(min=settings.size_floor)
-    targets = torch.cat([(x_y * grid.size).frac(), torch.log(size / grid.anchors.index_select(0, k))], dim=1)
-    small = torch.rsub(w_h[:, :1] * w_h[:, 1:], 2)
+    away = active - _targets(active, truths, grid, settings)
+    small = 2 - truths.area
     if settings.small_box_exponent != 1:
         small = small**settings.small_box_exponent
-    weight = torch.addcmul(constants.of_object, small, constants.of_box).to(numbers)
-    if pays is not None:
-        weight = weight * pays
-    return Owners(slot, pays, (n, k, j, i), outputs, active, targets.to(numbers), weight, label.long())
-
-
-def pay_owners(owners: Owners, overlap: Tensor, settings: Settings) -> tuple[Tensor, Tensor, Tensor]:
-    """The coordinate and objectness terms, and the class term before its weight, 0-d each.
-
-    `overlap` is the IoU of each truth with the predictor that answers for it, `[N, T]`.
-    """
-    away = _residuals(owners, overlap, settings)
-    paid = torch.mul(away, away).mul_(owners.weight).sum(dim=0)
-    z = owners.outputs[:, 5:]
+    weight = torch.addcmul(constants.of_object, small[:, None], constants.of_box).to(away.dtype)
+    label = truths.label[:, None]
+    log_p = torch.log_softmax(z, dim=1)
+    p = log_p.exp()
+    slopes = p.scatter_add(1, label, p.new_full(label.shape, -1))
     if settings.class_squared:
-        classes = _off_target(torch.softmax(z, dim=1), owners.label).square()
+        classes = slopes.square()
+        slopes = 2 * p * (slopes - (p * slopes).sum(dim=1, keepdim=True))
     else:
-        classes = -torch.log_softmax(z, dim=1).gather(1, owners.label)
-    if owners.pays is not None:
-        classes = torch.where(owners.pays, classes, 0)
-    return paid[:4].sum(), paid[4], classes.sum()
+        classes = -log_p.gather(1, label)
+    if pays is not None:
+        pays = pays[:, None]
+        weight, classes, slopes = weight * pays, torch.where(pays, classes, 0), torch.where(pays, slopes, 0)
+    pull = weight * away
+    paid = (pull * away).sum(dim=0)
+    moves = torch.where(constants.logistic, torch.ops.aten.sigmoid_backward(pull, active), pull)
+    slopes = torch.cat([2 * moves, settings.class_weight * slopes], dim=1)
+    return Owners(paid[:4].sum(), paid[4], classes.sum(), slopes)
 
 
-def slopes_of(owners: Owners, overlap: Tensor, factor: Tensor, settings: Settings) -> Tensor:
-    """The gradients of these terms, times the 0-d `factor`, `[M, 5+C]`."""
-    away = owners.weight * _residuals(owners, overlap, settings)
-    moves = torch.ops.aten.sigmoid_backward(away, owners.active)
-    moves = torch.where(_constants(settings, away.device).logistic, moves, away)
-    p = torch.softmax(owners.outputs[:, 5:], dim=1)
-    classes = _off_target(p, owners.label)
-    if settings.class_squared:
-        classes = 2 * p * (classes - (p * classes).sum(dim=1, keepdim=True))
-    slopes = torch.cat([2 * moves, settings.class_weight * classes], dim=1).mul_(factor)
-    return slopes if owners.pays is None else torch.where(owners.pays, slopes, 0)
+def _targets(active: Tensor, truths: Truths, grid: Grid, settings: Settings) -> Tensor:
+    """What bx, by, tw, th and bo are drawn to, `[M, 5]`, for these numbers of the predictors, likewise."""
+    anchors = grid.anchors.index_select(1, truths.anchor)
+    size = truths.size
+    if settings.size_floor:
+        size = size.clamp(min=settings.size_floor)
+    # In float64: in a lower precision a wide grid would cost digits of the targets.
+    targets = torch.cat([truths.place.frac(), torch.log(size / anchors)]).to(active.dtype)
+    goal = torch.ones_like(targets[:1]) if settings.target_one else _overlap(active, truths, grid)
+    return torch.cat([targets, goal]).T
 
 
-def write_owners(g: Tensor, owners: Owners, overlap: Tensor, factor: Tensor, settings: Settings) -> None:
-    """Write the gradients of these terms into `g` `[N, A, 5+C, H, W]`.
-
-    On the host they replace what is there, unless the profile has the responsible pay the dense terms too; elsewhere
-    they are added, since there a slot that pays nothing has a row as well.
-    """
-    slopes = slopes_of(owners, overlap, factor, settings)
-    n, k, j, i = owners.place
-    if owners.pays is not None:
-        g.movedim(2, -1).index_put_((n, k, j, i), slopes.to(g.dtype), accumulate=True)
-        return
-    if settings.every_prior:
-        slopes[:, :4] += g[n, k, :4, j, i]
-    if settings.every_no_object:
-        slopes[:, 4] += g[n, k, 4, j, i]
-    g[n, k, :, j, i] = slopes.to(g.dtype)
-
-
-def _residuals(owners: Owners, overlap: Tensor, settings: Settings) -> Tensor:
-    """How far bx, by, tw, th and bo are from their targets, `[M, 5]`."""
-    goal = overlap.reshape(-1, 1).index_select(0, owners.slot)
-    if settings.target_one:
-        goal = torch.ones_like(goal)
-    return owners.active - torch.cat([owners.targets, goal], dim=1)
-
-
-def _off_target(p: Tensor, label: Tensor) -> Tensor:
-    """Probabilities `[M, C]` less 1 where the class is the truth's."""
-    return p.scatter_add(1, label, p.new_full(label.shape, -1))
+def _overlap(active: Tensor, truths: Truths, grid: Grid) -> Tensor:
+    """IoU of each truth with the predictor that answers for it, `[1, M]` (`decode.centre`, `decode.size`)."""
+    numbers = active.dtype
+    _, height, width = grid.shape
+    half_anchors = grid.half_anchors.index_select(1, truths.anchor)
+    half = torch.exp(active[:, 2:4].T).mul_(half_anchors).clamp_(max=VAST[numbers])
+    centre = active[:, :2].T + truths.cell
+    half_truth, place = truths.size / 2, truths.place
+    low = torch.maximum(centre - half, (place - half_truth).to(numbers))
+    sides = torch.minimum(centre + half, (place + half_truth).to(numbers)).sub_(low).clamp_(min=0)
+    shared = sides.prod(dim=0, keepdim=True)
+    area = half.prod(dim=0, keepdim=True).mul_(4)
+    truth = (truths.area * (height * width)).clamp_(min=LEAST[numbers]).to(numbers)
+    return shared / area.add_(truth).sub_(shared)

@@ -19,7 +19,7 @@ Path = Literal["eager", "analytic", "compiled", "triton"]
 
 PATHS: tuple[Path, ...] = get_args(Path)
 
-_MODULES: dict[Path, str] = {"eager": "eager", "analytic": "ops", "compiled": "compiled", "triton": "triton_path"}
+_MODULES: dict[Path, str] = {"eager": "eager", "analytic": "analytic", "compiled": "compiled", "triton": "triton_path"}
 
 #: What the kernels compute: they accumulate in float32, which is not enough for float64.
 _TRITON_DTYPES = (torch.float32, torch.float16, torch.bfloat16)

@@ -1,4 +1,8 @@
-"""Which predictor answers for which truth of a padded batch, without a loop and without waiting for a device."""
+"""Which predictor answers for which truth of a padded batch, without a loop and without waiting for a device.
+
+Truths are worked on as a list of M. On the host these are the ones that are read; elsewhere to ask how many that are
+would be to wait for the device, so every slot of the padded tensor is in the list, and `counts` says which are read.
+"""
 
 from __future__ import annotations
 
@@ -11,35 +15,30 @@ from torch import Tensor
 
 from regionloss.torch.settings import Settings
 
-#: The smallest positive number of a type.
-_LEAST = {torch.float32: 2.0**-149, torch.float64: 2.0**-1074}
-
 
 class Grid(NamedTuple):
     """Numbers that only depend on the anchors and the grid, on the device of a batch; float64 if not said otherwise.
 
     Attributes:
         shape: A, H and W.
-        size: W and H, `[2]`.
-        anchors: cells, `[A, 2]`.
-        widths, heights, areas: of the anchors, in fractions of the image, `[A, 1, 1]` each.
-        least, most: the limits of x, y, w, h and class inside the domain, both inside, `[5, 1, 1]`.
-        no_box: what stands for the box of a slot that holds no truth, see `Slots.boxes`, `[5, 1, 1]`.
-        half_anchors: half the `anchors` in the type of the arithmetic, `[2, 1, A, 1, 1]`.
-        corners: column and row of every cell in the type of the arithmetic, `[2, 1, 1, H, W]`.
+        size: W and H, `[2, 1]`.
+        anchors: widths and heights, cells, `[2, A]`.
+        fractions: likewise, of the image, `[2, A, 1]`.
+        areas: of the anchors, in fractions of the image, `[A, 1]`.
+        half_anchors: half the `anchors` in the type of the arithmetic, `[2, A]`.
+        corners: column and row of every cell in the type of the arithmetic, `[2, H*W]`.
+        least, most: the limits of x, y, w, h and class inside the domain, both inside, `[5, 1]`.
     """
 
     shape: tuple[int, int, int]
     size: Tensor
     anchors: Tensor
-    widths: Tensor
-    heights: Tensor
+    fractions: Tensor
     areas: Tensor
-    least: Tensor
-    most: Tensor
-    no_box: Tensor
     half_anchors: Tensor
     corners: Tensor
+    least: Tensor
+    most: Tensor
 
 
 @lru_cache(maxsize=64)  # on a device, each of these tensors would be a copy from the host
@@ -52,57 +51,50 @@ def grid_of(
     """
 
     def exactly(values: Sequence[float]) -> Tensor:
-        return torch.tensor(values, dtype=torch.float64, device=device)
+        return torch.tensor(values, dtype=torch.float64, device=device)[:, None]
 
     size = exactly([width, height])
-    cells = exactly(anchors).view(-1, 2)
-    widths, heights = (cells / size).T[..., None, None]
+    cells = exactly(anchors).view(-1, 2).T.contiguous()
+    fractions = (cells / size)[:, :, None]
     column = torch.arange(width, device=device, dtype=numbers).expand(height, width)
     row = torch.arange(height, device=device, dtype=numbers)[:, None].expand(height, width)
     return Grid(
-        shape=(len(cells), height, width),
+        shape=(cells.shape[1], height, width),
         size=size,
         anchors=cells,
-        widths=widths,
-        heights=heights,
-        areas=widths * heights,
-        least=exactly([0, 0, 2.0**-1074, 2.0**-1074, 0]).view(5, 1, 1),
-        most=exactly([1 - 2.0**-53, 1 - 2.0**-53, 1, 1, classes - 1]).view(5, 1, 1),
-        no_box=exactly([0, 0, 0, 0, 1]).view(5, 1, 1),
-        half_anchors=(cells / 2).T.to(numbers)[:, None, :, None, None],
-        corners=torch.stack([column, row])[:, None, None],
+        fractions=fractions,
+        areas=fractions.prod(dim=0),
+        half_anchors=(cells / 2).to(numbers),
+        corners=torch.stack([column, row]).flatten(1),
+        least=exactly([0, 0, 2.0**-1074, 2.0**-1074, 0]),
+        most=exactly([1 - 2.0**-53, 1 - 2.0**-53, 1, 1, classes - 1]),
     )
 
 
-class Slots(NamedTuple):
-    """The truths of a batch in the slots of a padded tensor. What depends on truths alone is taken in float64.
+class Truths(NamedTuple):
+    """M truths. What depends on them alone is taken in float64.
 
     Attributes:
-        boxes: left, top, right, bottom and area in cells, in the type of the arithmetic, `[5, N, T]`; of a slot that
-            does not count, a box that overlaps nothing.
-        bad: whether a slot holds a truth that is read and outside the domain, bool `[N, T]`.
-        owner: index in `[A*H*W]` of the predictor that answers for the truth, int32 `[N, T]`; -1 where a rival took it
-            (`assign.last-truth-wins`) and where the slot holds no truth that is read and inside the domain.
-        owned: whether a predictor answers for a truth, bool `[N, A, H, W]`.
+        slot: index in `[N*T]`, int64 `[M]`.
+        counts: whether it is read and inside the domain, bool `[M]`; `None` if all are.
+        place, size: of centre and box in cells, `[2, M]` each.
+        area: in fractions of the image, `[M]`.
+        label: class, int64 `[M]`.
+        image, anchor: n and k of the predictor that it chooses, int64 `[M]` each.
+        cell: its column and row, int64 `[2, M]`.
+        predictor: its index in `[N*A*H*W]`, int64 `[M]`.
     """
 
-    boxes: Tensor
-    bad: Tensor
-    owner: Tensor
-    owned: Tensor
-
-
-def read_slots(rows: Tensor, counts: Tensor | None, settings: Settings) -> Tensor:
-    """Whether each slot of `[N, T, 5]` holds a truth that is read, bool, on the host cut behind the last that may."""
-    return is_read(rows[:, : longest(rows, settings)], counts, settings)
-
-
-def longest(rows: Tensor, settings: Settings) -> int:
-    """How many slots of an image may be read: all that are not empty in every image, where the host can look."""
-    capacity = int(settings.max_truths) or rows.shape[1]
-    if not settings.terminated or rows.device.type != "cpu":
-        return min(capacity, rows.shape[1])
-    return int(rows[:, :capacity, 0].any(dim=0).sum())
+    slot: Tensor
+    counts: Tensor | None
+    place: Tensor
+    size: Tensor
+    area: Tensor
+    label: Tensor
+    image: Tensor
+    anchor: Tensor
+    cell: Tensor
+    predictor: Tensor
 
 
 def is_read(rows: Tensor, counts: Tensor | None, settings: Settings) -> Tensor:
@@ -116,61 +108,60 @@ def is_read(rows: Tensor, counts: Tensor | None, settings: Settings) -> Tensor:
     return read
 
 
-def fill_slots(rows: Tensor, read: Tensor, grid: Grid, settings: Settings) -> Slots:
-    """Assign every truth that is read.
+def is_inside(exact: Tensor, grid: Grid) -> Tensor:
+    """Whether x, y, w, h and class of truths, float64 `[5, M]`, are inside the domain, bool `[M]`."""
+    nearest = exact.clamp(grid.least, grid.most)
+    nearest[4].floor_()
+    return (nearest == exact).all(dim=0)  # false where one is not a number
+
+
+def choose(rows: Tensor, read: Tensor, grid: Grid, *, on_host: bool) -> tuple[Truths, Tensor]:
+    """The predictor that each truth chooses (`assign.cell`, `assign.anchor-shape`, `assign.anchor-tie`).
 
     Args:
         rows: x, y, w, h (fractions of the image) and class, `[N, T, 5]`.
         read: whether a slot holds a truth that is read, bool `[N, T]`.
         grid: of `grid_of`.
-        settings: the choices of the profile.
-    """
-    boxes, counts, index = choose(rows, read, grid)
-    owner, owned = _settle(index, counts, grid, settings)
-    return Slots(boxes, read ^ counts, owner, owned)
-
-
-def choose(rows: Tensor, read: Tensor, grid: Grid) -> tuple[Tensor, Tensor, Tensor]:
-    """The predictor that each truth chooses (`assign.cell`, `assign.anchor-shape`, `assign.anchor-tie`).
+        on_host: whether it costs nothing to look at a number.
 
     Returns:
-        `boxes` of `Slots`; whether a slot holds a truth that is read and inside the domain, bool `[N, T]`; and the
-        index of the predictor in `[A*H*W]`, int64 `[N, T]`, of any predictor for a slot that does not.
+        The truths, and which of them are read and outside the domain, bool `[M]`; they choose any predictor.
     """
-    given = rows.permute(2, 0, 1).double()  # [5, N, T]
-    nearest = given.clamp(grid.least, grid.most)
-    nearest[4].floor_()
-    counts = read & (nearest == given).all(dim=0)  # false where one is not a number
-    exact = torch.where(counts, given, grid.most)  # an ordinary truth, where there is none that counts
-    x_y, w_h = exact[:2], exact[2:4]
-    w, h = w_h.unbind()
-    area = w * h
-    shared = torch.minimum(w, grid.widths) * torch.minimum(h, grid.heights)
-    anchor = (shared / (area + grid.areas - shared)).argmax(dim=0)  # of [A, N, T], the first on a tie
-    size = grid.size[:, None, None]
-    place, half = x_y * size, w_h * (size / 2)
-    column, row = place.long().unbind()
-    _, height, width = grid.shape
-    # An area that rounds to 0 would make an IoU 0/0, where that of a prediction underflows too (`iou.zero-area`).
-    area = (area * (height * width)).clamp_(min=_LEAST[grid.corners.dtype])
-    boxes = torch.where(counts, torch.cat([place - half, place + half, area[None]]), grid.no_box)
-    index = torch.add(column, torch.add(row, anchor, alpha=height), alpha=width)
-    return boxes.to(grid.corners.dtype), counts, index
+    capacity = rows.shape[1]
+    flat = read.reshape(-1)
+    slot = flat.nonzero().squeeze(1) if on_host else torch.arange(len(flat), device=rows.device)
+    given = rows.reshape(-1, 5)
+    exact = (given.index_select(0, slot) if on_host else given).double().T.contiguous()
+    inside = is_inside(exact, grid)
+    counts, bad = (None, ~inside) if on_host else (flat & inside, flat & ~inside)
+    if counts is not None:
+        exact = torch.where(counts, exact, grid.most)  # an ordinary truth, where there is none that counts
+    w_h = exact[2:4]
+    area = w_h.prod(dim=0)
+    shared = torch.minimum(w_h[:, None], grid.fractions).prod(dim=0)
+    anchor = (shared / (area + grid.areas - shared)).argmax(dim=0)  # of [A, M], the first on a tie
+    place = exact[:2] * grid.size
+    cell = place.long()
+    image = torch.floor_divide(slot, max(capacity, 1))
+    count, height, width = grid.shape
+    line = torch.add(cell[1], torch.add(anchor, image, alpha=count), alpha=height)
+    predictor = torch.add(cell[0], line, alpha=width)
+    label = exact[4].long()
+    return Truths(slot, counts, place, w_h * grid.size, area, label, image, anchor, cell, predictor), bad
 
 
-def _settle(index: Tensor, counts: Tensor, grid: Grid, settings: Settings) -> tuple[Tensor, Tensor]:
-    """`owner` and `owned` of `Slots`, of the predictors that the truths choose, `[N, T]`."""
-    images, length = index.shape
-    anchors, height, width = grid.shape
-    rank = torch.where(counts, _ranks(length, bool(settings.first_wins), index.device), -1)
+def settle(truths: Truths, predictors: int, settings: Settings) -> tuple[Tensor, Tensor]:
+    """Which truths keep the predictor that they chose (`assign.last-truth-wins`).
+
+    Returns:
+        Whether each truth does, bool `[M]`, and of each predictor more than 0 if a truth chose it, int32
+        `[predictors]`.
+    """
+    rank = torch.arange(1, len(truths.slot) + 1, dtype=torch.int32, device=truths.slot.device)
+    if settings.first_wins:
+        rank = rank.flip(0)
+    if truths.counts is not None:
+        rank = torch.where(truths.counts, rank, -1)
     # A maximum, unlike a write, does not depend on the order in which equal indices are met.
-    highest = rank.new_zeros(images, anchors * height * width).scatter_reduce_(1, index, rank, "amax")
-    owned = (highest > 0).view(images, anchors, height, width)
-    return torch.where(highest.gather(1, index) == rank, index, -1).int(), owned
-
-
-@lru_cache(maxsize=64)
-def _ranks(length: int, first_wins: bool, device: torch.device) -> Tensor:
-    """Of several truths, that with the highest rank wins: int32 `[T]`, from 1."""
-    rank = torch.arange(1, length + 1, dtype=torch.int32, device=device)
-    return rank.flip(0) if first_wins else rank
+    highest = rank.new_zeros(predictors).scatter_reduce_(0, truths.predictor, rank, "amax")
+    return highest.index_select(0, truths.predictor) == rank, highest

@@ -16,8 +16,7 @@ import torch
 import triton
 from torch import Tensor
 
-from regionloss.torch.analytic import Forward
-from regionloss.torch.ops import define
+from regionloss.torch.ops import Forward, define
 from regionloss.torch.settings import Settings
 from regionloss.torch.triton_backward import backward_kernel
 from regionloss.torch.triton_device import Anchors, Outputs, Saved, Sizes, Threshold, Truths
@@ -94,7 +93,7 @@ def forward(
         reduction_kernel[(1,)](
             sums, loss, terms, dense, payers, _divisor(sizes, settings), enable_fp_fusion=False, **REDUCTION
         )
-    return Forward(loss, terms, *saved)
+    return Forward(loss, terms, saved.state, saved.owner, (saved.overlap,))
 
 
 def backward(
@@ -103,7 +102,7 @@ def backward(
     rows: Tensor,
     state: Tensor,
     owner: Tensor,
-    overlap: Tensor,
+    kept: Sequence[Tensor],
     anchors: Sequence[float],
     settings: Settings,
 ) -> Tensor:
@@ -121,7 +120,7 @@ def backward(
                 _divisor(sizes, settings),
                 Outputs(predictions, *predictions.stride()),
                 _truths(rows, None, settings),
-                Saved(state, owner, overlap),
+                Saved(state, owner, *kept),
                 Outputs(gradient, *gradient.stride()),
                 sizes,
                 settings,
@@ -201,4 +200,9 @@ def _on(device: torch.device) -> AbstractContextManager[Any]:
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
-define("triton", forward, backward)
+def _kept(predictions: Tensor, rows: Tensor, anchors: Sequence[float]) -> tuple[Tensor]:
+    """The IoU of each truth with the predictor that answers for it, float32 `[N, T]`, of any value where none does."""
+    return (predictions.new_empty(rows.shape[:2], dtype=torch.float32),)
+
+
+define("triton", forward, backward, _kept)

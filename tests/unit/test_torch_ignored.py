@@ -1,0 +1,78 @@
+"""Which predictors a truth silences from afar: each path looks only where a box may overlap it enough."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="the fast paths need PyTorch: pip install 'regionloss[torch]'")
+
+from regionloss.torch import RegionLoss, analytic, dense  # noqa: E402 - only where PyTorch is installed
+
+PATHS = ("eager", "analytic", "compiled")
+
+#: Cells along the axis that is looked along, and of the truth that lies in its middle.
+CELLS, SIZE = 41, 12.0
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("thresh", [0.25, 0.6, 0.8])
+@pytest.mark.parametrize("axis", ["across", "down"])
+@pytest.mark.parametrize("side", [-1, 1])
+def test_the_farthest_box_that_overlaps_a_truth_beyond_the_threshold_is_found(
+    path: Any, thresh: float, axis: str, side: int
+) -> None:
+    # A box whose far side is that of the truth, d cells off, is SIZE + 2d long: the IoU is SIZE / (SIZE + 2d).
+    limit = SIZE * (1 / thresh - 1) / 2
+    for off, silenced in ((0.999 * limit, True), (1.001 * limit, False)):
+        for within in (0.02, 0.5, 0.98):  # where in its cell the centre of the box lies
+            cell = CELLS // 2
+            middle = cell + within + side * off
+            logit = math.log(within / (1 - within))
+            predictions = torch.full((1, 6, 1, CELLS), -9.0, dtype=torch.float64)
+            predictions[0, 0, 0, cell] = logit
+            predictions[0, 1, 0, cell] = 0.0
+            predictions[0, 2, 0, cell] = math.log(SIZE + 2 * off)
+            predictions[0, 3, 0, cell] = 0.0
+            rows = torch.tensor([[[middle / CELLS, 0.5, SIZE / CELLS, 1.0, 0]]], dtype=torch.float64)
+            if axis == "down":
+                predictions = predictions[:, [1, 0, 3, 2, 4, 5]].transpose(2, 3)
+                rows = rows[:, :, [1, 0, 3, 2, 4]]
+            loss = RegionLoss([[1.0, 1.0]], 1, path=path, thresh=thresh)
+            found = loss.details(predictions, rows, images_seen=20000).ignored.flatten()
+            assert int(middle) != cell  # where the predictor would be responsible, which is not to be ignored
+            assert found[cell] == silenced, (off, within)
+            assert found.sum() == int(silenced)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_at_or_above_a_threshold_of_zero_everybody_is_silent_even_where_there_is_no_truth(path: Any) -> None:
+    predictions = torch.zeros(2, 12, 3, 4, dtype=torch.float64)
+    rows = torch.zeros(2, 3, 5, dtype=torch.float64)
+    rows[0, 0] = torch.tensor([0.5, 0.5, 0.1, 0.1, 0])
+    loss = RegionLoss([[1.0, 1.0], [2.0, 2.0]], 1, path=path, thresh=0.0, ignore="at-or-above")
+    found = loss.details(predictions, rows, images_seen=20000)
+    assert found.terms["no_object"] == 0
+    assert (found.ignored | found.responsible).all()
+    above = RegionLoss([[1.0, 1.0], [2.0, 2.0]], 1, path=path, thresh=0.0)
+    assert not above.details(predictions, rows, images_seen=20000).ignored[1].any()
+
+
+@pytest.mark.parametrize("pairs", [1, 50, 1000])
+def test_who_is_silent_does_not_depend_on_how_many_are_looked_at_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, pairs: int
+) -> None:
+    draw = torch.Generator().manual_seed(4)
+    predictions = 0.3 * torch.randn(3, 2 * 6, 9, 13, generator=draw, dtype=torch.float64)
+    rows = torch.rand(3, 7, 5, generator=draw, dtype=torch.float64) * 0.4 + 0.1
+    rows[..., 4] = 0
+    loss = RegionLoss([[2.0, 3.0], [4.0, 3.0]], 1, path="eager", thresh=0.3)
+    expected = loss.details(predictions, rows, images_seen=0).ignored
+    assert all(20 < image.sum() < image.numel() / 2 for image in expected)
+    monkeypatch.setattr(dense, "PAIRS", pairs)
+    loss.path = "analytic"
+    assert torch.equal(loss.details(predictions, rows, images_seen=0).ignored, expected)
+    monkeypatch.setattr(analytic, "_on_host", lambda _: False)
+    assert torch.equal(loss.details(predictions, rows, images_seen=0).ignored, expected)
