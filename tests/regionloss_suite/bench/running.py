@@ -9,7 +9,7 @@ from regionloss_suite.bench.filing import file
 from regionloss_suite.bench.measure import Findings, measure
 from regionloss_suite.bench.plan import Plan
 from regionloss_suite.bench.results import Results
-from regionloss_suite.bench.torch_machine import clocks, load, machine, on_threads
+from regionloss_suite.bench.torch_machine import clocks, load, machine, on_threads, use_memory
 
 
 def run(plan: Plan, *, threads: int, kind: str, say: Callable[[str], None]) -> Results:
@@ -26,6 +26,7 @@ def run(plan: Plan, *, threads: int, kind: str, say: Callable[[str], None]) -> R
         NotFiledError: pytest-benchmark is not there.
     """
     with on_threads(threads):
+        use_memory()
         before = load()
         findings = measure(plan, say)
         about = {

@@ -49,6 +49,17 @@ def on_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(former)
 
 
+def use_memory() -> None:
+    """Bring the C library's allocator into the state that it has in a process which trains.
+
+    Once a large piece was freed, glibc keeps memory up to that size for the next that asks, and hands it back to the
+    system no more, from which to get it again costs more than the arithmetic on it. A run that met this somewhere in
+    its middle would hold the numbers before against those behind; and who makes many large tensors gains most by it.
+    """
+    large = torch.empty(32 * 2**20 - 2**16, dtype=torch.uint8)  # the largest piece that glibc learns from
+    del large
+
+
 def clocks(device: str) -> dict[str, str]:
     """How fast the processors run just now, as far as the system says; asked right after work."""
     if device == "cuda":
