@@ -21,7 +21,7 @@ torch = pytest.importorskip("torch", reason="the fast paths need PyTorch: pip in
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402 - likewise
 
 from regionloss import DomainError  # noqa: E402 - keeps the imports of the package together
-from regionloss.torch import RegionLoss, analytic, dense, owners, slots  # noqa: E402 - likewise
+from regionloss.torch import RegionLoss, analytic, dense, slots  # noqa: E402 - likewise
 from regionloss.torch.settings import EXPRESSED, settings_of  # noqa: E402 - likewise
 from regionloss_adapters.torch_fast import TorchAnalyticAdapter  # noqa: E402 - likewise
 
@@ -302,9 +302,8 @@ def test_only_five_channels_of_the_others_are_read() -> None:
 
 def test_nothing_waits_for_a_device(request: pytest.FixtureRequest) -> None:
     # Tensors without numbers, which raise where one is looked at; what was made of them before or after is not kept.
-    for cache in (slots.grid_of, owners._constants):
-        cache.cache_clear()
-        request.addfinalizer(cache.cache_clear)
+    slots.grid_of.cache_clear()
+    request.addfinalizer(slots.grid_of.cache_clear)
     predictions = torch.empty(2, len(ANCHORS) * (5 + CLASSES), 3, 4, device="meta")
     rows, upstream = torch.empty(2, 6, 5, device="meta"), torch.ones((), device="meta")
     early = torch.empty((), dtype=torch.bool, device="meta")

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from regionloss.torch.boxes import boxes_of
 from regionloss.torch.checks import check_slots
 from regionloss.torch.dense import BAD as BAD
 from regionloss.torch.dense import NO_OBJECT as NO_OBJECT
@@ -58,9 +59,10 @@ def forward(
     wins, chosen = settle(truths, active[0].numel(), settings)
     owned = truths.predictor if on_host else (chosen > 0).view(active.shape[1:])
     activate(active, t)
-    quiet = silence(active, truths, grid, settings, on_host=on_host)
+    boxes = boxes_of(truths, grid)
+    found = pay_owners(t, active, truths, boxes, None if on_host and wins.all() else wins, grid, settings)
+    quiet = silence(active, truths, boxes, grid, settings, on_host=on_host)
     state, no_object, prior = pay_dense(active, quiet, owned, early, settings)
-    found = pay_owners(t, truths, None if on_host and wins.all() else wins, grid, settings)
     owner = torch.full(rows.shape[:2], -1, dtype=torch.int32, device=t.device)
     local = torch.sub(truths.predictor, truths.image, alpha=count * height * width)
     owner.view(-1).index_copy_(0, truths.slot, torch.where(wins, local, -1).int())

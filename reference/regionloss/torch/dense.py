@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from regionloss.torch.boxes import half_sizes, iou
 from regionloss.torch.settings import Settings
 from regionloss.torch.slots import Grid, Truths
 
@@ -26,11 +27,6 @@ PAIRS = 1 << 16
 
 T_O = 4
 
-#: A size of a box that overlaps nothing that a threshold could tell, whose area is still a number.
-VAST = {torch.float32: 2.0**60, torch.float64: 2.0**500}
-#: The smallest positive number of a type.
-LEAST = {torch.float32: 2.0**-149, torch.float64: 2.0**-1074}
-
 #: Cells by which rounding may move a box, and far more than that.
 SLACK = 1e-3
 
@@ -42,12 +38,13 @@ def activate(active: Tensor, t: Tensor) -> None:
     active[T_O].sigmoid_()
 
 
-def silence(active: Tensor, truths: Truths, grid: Grid, settings: Settings, *, on_host: bool) -> Tensor:
+def silence(active: Tensor, truths: Truths, boxes: Tensor, grid: Grid, settings: Settings, *, on_host: bool) -> Tensor:
     """Which predictors overlap a truth beyond the threshold (`noobj.any-truth`), bool `[N, A, H, W]`.
 
     Args:
         active: of `activate`.
         truths: of `choose`.
+        boxes: of `boxes_of`.
         grid: of `grid_of`.
         settings: the choices of the profile.
         on_host: whether it costs nothing to look at a number.
@@ -57,21 +54,11 @@ def silence(active: Tensor, truths: Truths, grid: Grid, settings: Settings, *, o
         return quiet
     if settings.thresh < 0 or (settings.thresh == 0 and settings.ignores == 2):
         return quiet.fill_(True)  # MaxIOU is 0 where no truth is overlapped, and where there is none
-    boxes = _boxes(truths, grid)
     if on_host:
         _silence_near(quiet.view(-1), active, boxes, truths, grid, settings)
     else:
         _silence_all(quiet, active, boxes, truths, grid, settings)
     return quiet
-
-
-def _boxes(truths: Truths, grid: Grid) -> Tensor:
-    """Left, top, right, bottom and area of truths, cells, in the type of the arithmetic, `[5, M]`."""
-    _, height, width = grid.shape
-    half = truths.size / 2
-    # An area that rounds to 0 would make an IoU 0/0, where that of a prediction underflows too (`iou.zero-area`).
-    area = (truths.area * (height * width)).clamp_(min=LEAST[grid.corners.dtype])
-    return torch.cat([truths.place - half, truths.place + half, area[None]]).to(grid.corners.dtype)
 
 
 def _silence_near(quiet: Tensor, active: Tensor, boxes: Tensor, truths: Truths, grid: Grid, settings: Settings) -> None:
@@ -99,9 +86,9 @@ def _silence_near(quiet: Tensor, active: Tensor, boxes: Tensor, truths: Truths, 
         index = torch.add(image[part].index_select(0, who), cell) + of_anchor  # [A, P]
         found = active.flatten(1)[:T_O].index_select(1, index.view(-1)).view(T_O, anchors, -1)
         centre = found[:2].add_(grid.corners.index_select(1, cell)[:, None])
-        half = found[2:].exp_().mul_(grid.half_anchors[..., None]).clamp_(max=VAST[found.dtype])
-        exceeds = _exceeds(centre, half, boxes[:, part].index_select(1, who)[:, None], settings)
-        quiet.index_fill_(0, index.masked_select(exceeds), True)
+        half = half_sizes(found[2:], grid.half_anchors[..., None])
+        overlap = iou(centre, half, boxes[:, part].index_select(1, who)[:, None])
+        quiet.index_fill_(0, index.masked_select(_exceeds(overlap, settings)), True)
 
 
 def _parts(ends: Tensor, room: int) -> Iterator[slice]:
@@ -122,22 +109,16 @@ def _silence_all(quiet: Tensor, active: Tensor, boxes: Tensor, truths: Truths, g
     images, _, height, width = quiet.shape
     counts = torch.ones_like(truths.slot, dtype=torch.bool) if truths.counts is None else truths.counts
     centre = active[:2] + grid.corners.view(2, 1, 1, height, width)
-    half = torch.exp(active[2:4]).mul_(grid.half_anchors[:, None, :, None, None]).clamp_(max=VAST[active.dtype])
+    half = half_sizes(active[2:4], grid.half_anchors[:, None, :, None, None])
     slots = len(counts) // max(images, 1)
     boxes, counts = boxes.view(5, images, slots, 1, 1, 1), counts.view(images, slots, 1, 1, 1)
     for box, counted in zip(boxes.unbind(2), counts.unbind(1), strict=True):
-        quiet |= _exceeds(centre, half, box, settings) & counted
+        quiet |= _exceeds(iou(centre, half, box), settings) & counted
 
 
-def _exceeds(centre: Tensor, half: Tensor, box: Tensor, settings: Settings) -> Tensor:
-    """Whether the IoU of boxes, by centre and half size `[2, ...]`, with others `[5, ...]` is beyond the threshold."""
-    area = (half[0] * half[1]).mul_(4)
-    sides = torch.minimum(centre + half, box[2:4]).sub_(torch.maximum(centre - half, box[:2]))
-    across, down = sides
-    across.clamp_(min=0)  # one of the two is enough to keep the product of apart sides from being positive
-    shared = torch.mul(across, down)
-    iou = shared / area.add_(box[4]).sub_(shared)
-    return iou >= settings.thresh if settings.ignores == 2 else iou > settings.thresh
+def _exceeds(overlap: Tensor, settings: Settings) -> Tensor:
+    """Whether IoUs are beyond the threshold."""
+    return overlap >= settings.thresh if settings.ignores == 2 else overlap > settings.thresh
 
 
 def pay_dense(
