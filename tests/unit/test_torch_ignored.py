@@ -60,6 +60,17 @@ def test_at_or_above_a_threshold_of_zero_everybody_is_silent_even_where_there_is
     assert not above.details(predictions, rows, images_seen=20000).ignored[1].any()
 
 
+@pytest.mark.parametrize("path", PATHS)
+def test_a_box_too_wide_for_its_format_and_too_low_for_it_overlaps_nothing(path: Any) -> None:
+    # Infinity times zero would be no number. For a target of 0: 5 * (1/2 - 0) * 1/2 * (1 - 1/2).
+    predictions = torch.tensor([0.0, 0.0, 100.0, -110.0, 0.0, 0.0]).view(1, 6, 1, 1).requires_grad_()
+    rows = torch.tensor([[[0.5, 0.5, 1.0, 1.0, 0.0]]])
+    loss = RegionLoss([[1.0, 1.0]], 1, path=path)
+    loss(predictions, rows, images_seen=0).backward()
+    assert predictions.grad is not None
+    assert predictions.grad.flatten().tolist() == [0, 0, 100, -110, 0.625, 0]
+
+
 @pytest.mark.parametrize("pairs", [1, 50, 1000])
 def test_who_is_silent_does_not_depend_on_how_many_are_looked_at_at_a_time(
     monkeypatch: pytest.MonkeyPatch, pairs: int
