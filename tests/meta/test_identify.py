@@ -20,7 +20,7 @@ from regionloss_spec import AXES, Profile, ProfileError, load_profile, profile_n
 from regionloss_spec.profile import axis_values
 from regionloss_suite.cli import main
 from regionloss_suite.identify import Identified, identify
-from regionloss_suite.identify.formula import differences, formula, lines, nearest, toml
+from regionloss_suite.identify.formula import as_json, differences, formula, lines, markdown, nearest, toml
 from regionloss_suite.identify.notebook import nice
 from regionloss_suite.identify.profile_of import canonical
 from regionloss_suite.identify.verify import verify
@@ -153,6 +153,26 @@ def test_what_departs_beside_the_gradient_is_told() -> None:
     assert verified.whole
     assert verified.beside == {"the term object": 10}
     assert "beside it, the term object departs" in "\n".join(lines(found, verified))
+
+
+def test_an_edge_that_the_formula_does_not_explain_is_told() -> None:
+    class NotANumber(Hidden):
+        """Has 0/0 for the IoU of boxes of which neither has an area."""
+
+        def answer(self, question: Question) -> Answer:
+            return catalogue()["iou-zero-over-zero"].answer(dataclasses.replace(question, profile=self.profile))
+
+    loss, right = NotANumber(load_profile("darknet")), Hidden(load_profile("darknet"))
+    found = identify(loss)
+    verified, expected = verify(loss, found, number=10), verify(right, found, number=10)
+    assert expected.edges > 100
+    assert expected.edges_left == {}
+    assert list(verified.edges_left) == ["hand-zero-over-zero"]
+    said = "\n".join(lines(found, verified))
+    assert f"{verified.edges - 1} of {expected.edges} edge cases of the spec" in said
+    assert "on an edge: hand-zero-over-zero" in said
+    assert "- hand-zero-over-zero" in markdown(found, verified)
+    assert list(as_json(found, verified)["verification"]["edges left"]) == ["hand-zero-over-zero"]
 
 
 def test_a_promise_to_refuse_is_put_to_the_test() -> None:

@@ -73,7 +73,8 @@ def _identify(options: argparse.Namespace, colour: bool) -> int:
     if options.toml is not None:
         _write(options.toml, formula.toml(found, verified))
     print("\n".join(formula.lines(found, verified)))
-    return _EXPLAINED if verified.whole and not verified.beside and not found.odd else _PARTLY
+    departs = found.odd or verified.beside or verified.edges_left
+    return _PARTLY if departs or not verified.whole else _EXPLAINED
 
 
 def _write(path: Path, text: str) -> None:

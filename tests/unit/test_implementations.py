@@ -42,8 +42,10 @@ def test_a_record_holds_verdicts_formula_and_commit(sources: Path, tmp_path: Pat
     record = json.loads((tmp_path / "out" / "lightnet.json").read_text(encoding="utf-8"))
     assert record["commit"] == lightnet.PORT.commit
     assert record["identified"]["nearest"] == {"profile": "lightnet", "differences": 0}
-    assert record["identified"]["verification"] | {"first": ""} == {
-        "batches": 5, "explained": 5, "beyond": 0, "left": {}, "beside": {}, "first": ""
+    verification = record["identified"]["verification"]
+    assert verification["edges"] > 100
+    assert verification | {"first": "", "edges": 0} == {
+        "batches": 5, "explained": 5, "beyond": 0, "left": {}, "beside": {}, "first": "", "edges": 0, "edges left": {}
     }  # fmt: skip
     own, usual = record["judged"]["lightnet"], record["judged"]["darknet"]
     assert own["departing"] == {}

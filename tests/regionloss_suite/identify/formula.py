@@ -140,7 +140,7 @@ def as_json(found: Identified, verified: Verified) -> dict[str, Any]:
         "verification": {
             "batches": verified.asked, "explained": verified.explained, "beyond": verified.beyond,
             "left": dict(verified.left), "beside": dict(verified.beside),
-            "first": verified.first,
+            "first": verified.first, "edges": verified.edges, "edges left": verified.edges_left,
         },
     }  # fmt: skip
 
@@ -165,7 +165,8 @@ def lines(found: Identified, verified: Verified) -> list[str]:
     out += ["", str(verified)]
     out += [f"  not explained: {part} (in {count} batches)" for part, count in verified.left.most_common()]
     out += [f"  beside it, {part} departs (in {count} batches)" for part, count in verified.beside.most_common()]
-    return out + ([f"  first: {verified.first}"] if verified.first else [])
+    out += [f"  first: {verified.first}"] if verified.first else []
+    return out + [f"  on an edge: {said}" for said in verified.edges_left.values()]
 
 
 def markdown(found: Identified, verified: Verified) -> str:
@@ -194,4 +195,10 @@ def markdown(found: Identified, verified: Verified) -> str:
     if verified.beside:
         out += ["", "Beside it, the loss departs in:", ""]
         out += [f"- {part}, in {number} batches" for part, number in verified.beside.most_common()]
+    if verified.edges_left:
+        out += ["", "On the edge cases of the spec it departs here:", ""]
+        out += [f"- {said}" for said in verified.edges_left.values()]
+    if verified.edges_left:
+        out += ["", "On edge cases of the spec it departs:", ""]
+        out += [f"- {said}" for said in verified.edges_left.values()]
     return "\n".join(out) + "\n"

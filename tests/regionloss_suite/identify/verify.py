@@ -1,25 +1,29 @@
-"""The profile that was identified, held against the loss on random batches."""
+"""The profile that was identified, held against the loss on random batches and on the edge cases of the spec."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+from regionloss import DomainError, evaluate
 from regionloss_adapters import Adapter, Answer, CannotAnswer
-from regionloss_spec import Batch, Profile
+from regionloss_spec import Batch, Case, Profile, load_cases
 from regionloss_spec.clause import TERMS, View
 from regionloss_suite.asker import case_of, quantised
 from regionloss_suite.compare import Comparison
 from regionloss_suite.identify.black_box import BlackBox, Broke
 from regionloss_suite.identify.run import Identified, asked_as
 from regionloss_suite.strategies import batches
+
+#: The largest edge case, numbers in its predictions.
+_EDGE_SIZE = 3000
 
 
 @dataclass
@@ -35,6 +39,9 @@ class Verified:
         beside: what else it answers (scalar, terms, indicators, statistics) and the profile says otherwise, with the
             number of batches; it takes nothing from what is explained, which is the gradient, or a scalar alone.
         first: the first departure in full, or an empty text.
+        edges: number of edge cases that were asked: hand-made batches where numbers meet, vanish or overflow, where
+            lists end and rows are padding, which random batches seldom have.
+        edges_left: what the loss departs in on each of these where it does, by the id of the case.
     """
 
     asked: int = 0
@@ -43,6 +50,8 @@ class Verified:
     left: Counter[str] = field(default_factory=Counter)
     beside: Counter[str] = field(default_factory=Counter)
     first: str = ""
+    edges: int = 0
+    edges_left: dict[str, str] = field(default_factory=dict)
 
     @property
     def whole(self) -> bool:
@@ -53,7 +62,12 @@ class Verified:
         # Rounded down, so that 499 of 500 are never called all of them.
         percent = math.floor(1000 * self.explained / max(self.asked, 1)) / 10
         more = f"; {self.beyond} more cannot be put to it" if self.beyond else ""
-        return f"explains {percent:g} % of {self.asked} random batches within float32{more}"
+        return f"explains {percent:g} % of {self.asked} random batches within float32{more}{self._on_edges()}"
+
+    def _on_edges(self) -> str:
+        if not self.edges:
+            return ""
+        return f", and {self.edges - len(self.edges_left)} of {self.edges} edge cases of the spec"
 
 
 def verify(
@@ -86,10 +100,46 @@ def verify(
     def hold(batch: Batch) -> None:
         if progress is not None and verified.asked % 20 == 0:
             progress("random batches", verified.asked, number)
-        _hold(box, found.profile, batch, verified)
+        held = _hold(box, found.profile, batch, f"batch {verified.asked + verified.beyond + 1}")
+        if held is None:
+            verified.beyond += 1
+            return
+        verified.asked += 1
+        verified.explained += not held.left
+        verified.left.update(held.left)
+        verified.beside.update(held.beside.keys())
+        verified.first = verified.first or held.first
 
     hold()
+    for case in _edge_cases(found):
+        held = _hold(box, found.profile, case.batch, case.id)
+        if held is not None:
+            verified.edges += 1
+            if held.first:
+                verified.edges_left[case.id] = held.first
     return verified
+
+
+def _edge_cases(found: Identified) -> Iterator[Case]:
+    """Hand-made cases whose batch is in the domain of the identified profile, whatever profile they were made for."""
+    for case in load_cases():
+        if case.recorded or not case.batch.truths or (case.batch.tree is not None) != found.wants_tree:
+            continue
+        if case.expected.error is None and np.size(case.batch.predictions) <= _EDGE_SIZE:
+            try:
+                evaluate(case.batch, found.profile)
+            except DomainError:
+                continue
+            yield case
+
+
+@dataclass
+class _Held:
+    """One batch: in what the loss departs, by the names of `Verified`, and the first departure in full."""
+
+    left: set[str] = field(default_factory=set)
+    beside: dict[str, str] = field(default_factory=dict)
+    first: str = ""
 
 
 def _beside(comparison: Comparison) -> dict[str, str]:
@@ -105,7 +155,8 @@ def _beside(comparison: Comparison) -> dict[str, str]:
     return found
 
 
-def _hold(box: BlackBox, profile: Profile, batch: Batch, verified: Verified) -> None:
+def _hold(box: BlackBox, profile: Profile, batch: Batch, name: str) -> _Held | None:
+    """What the loss answers to a batch, held against a profile; `None` if its adapter has no way to ask it."""
     predictions = np.array(quantised(batch.predictions, "float32")).reshape(
         len(batch.truths), len(batch.anchors), -1, *batch.predictions.shape[2:]
     )
@@ -115,8 +166,7 @@ def _hold(box: BlackBox, profile: Profile, batch: Batch, verified: Verified) -> 
         predictions.reshape(batch.predictions.shape), batch.truths, batch.anchors, batch.classes, batch.images_seen,
         batch.tree,
     )  # fmt: skip
-    verified.asked += 1
-    case = case_of(f"batch {verified.asked + verified.beyond}", "drawn", batch, profile)
+    case = case_of(name, "drawn", batch, profile)
     try:
         answer = box.answer(batch)
         if box.scalar_only:
@@ -127,25 +177,16 @@ def _hold(box: BlackBox, profile: Profile, batch: Batch, verified: Verified) -> 
             answer = dataclasses.replace(answer, gradient=gradient.reshape(batch.predictions.shape))
     except Broke as broke:
         if isinstance(broke.__cause__, CannotAnswer):
-            verified.asked -= 1
-            verified.beyond += 1
-            return
-        verified.left[f"it {str(broke).split(':')[0]}"] += 1
-        verified.first = verified.first or f"{case.id}: {broke}"
-        return
+            return None
+        return _Held({f"it {str(broke).split(':')[0]}"}, first=f"{name}: {broke}")
     comparison = Comparison(case, answer, "float32")
-    departures = _beside(comparison)
+    beside = _beside(comparison)
+    first = next(iter(beside.values()), "")
     if gradient is None:
-        verified.explained += not departures
-        verified.left.update(departures.keys())
-        verified.first = verified.first or next(iter(departures.values()), "")
-        return
-    verified.beside.update(departures.keys())
+        return _Held(set(beside), first=first)
     wrong = comparison.wrong
     if not wrong.any():
-        verified.explained += 1
-        verified.first = verified.first or next(iter(departures.values()), "")
-        return
+        return _Held(beside=beside, first=first)
     decisions = comparison.result.decisions
     parts = set()
     for n, k, channel, j, i in np.argwhere(wrong):
@@ -156,11 +197,10 @@ def _hold(box: BlackBox, profile: Profile, batch: Batch, verified: Verified) -> 
         early = " early" if batch.images_seen < profile.prior_until else ""
         output = ("t_x, t_y", "t_x, t_y", "t_w, t_h", "t_w, t_h", "t_o")[channel] if channel < 5 else "class outputs"
         parts.add(f"{output} of {state} predictors{early}")
-    verified.left.update(parts)
-    if not verified.first:
-        n, k, channel, j, i = place = tuple(map(int, np.argwhere(wrong)[0]))
-        want = comparison.result.gradient.reshape(gradient.shape)[place]
-        verified.first = (
-            f"{case.id}, image {n}, cell ({j}, {i}), anchor {k}, channel {channel}: {gradient[place]:.9g}, "
-            f"the profile says {want:.9g}"
-        )
+    n, k, channel, j, i = place = tuple(map(int, np.argwhere(wrong)[0]))
+    want = comparison.result.gradient.reshape(gradient.shape)[place]
+    first = (
+        f"{name}, image {n}, cell ({j}, {i}), anchor {k}, channel {channel}: {gradient[place]:.9g}, "
+        f"the profile says {want:.9g}"
+    )
+    return _Held(parts, beside, first)
