@@ -175,6 +175,21 @@ def test_an_edge_that_the_formula_does_not_explain_is_told() -> None:
     assert list(as_json(found, verified)["verification"]["edges left"]) == ["hand-zero-over-zero"]
 
 
+def test_of_many_edges_only_the_first_are_told() -> None:
+    class TwiceAsMuch(Hidden):
+        def answer(self, question: Question) -> Answer:
+            answer = super().answer(question)
+            assert answer.gradient is not None
+            return dataclasses.replace(answer, gradient=2 * answer.gradient)
+
+    found = identify(Hidden(load_profile("darknet")))
+    verified = verify(TwiceAsMuch(load_profile("darknet")), found, number=5)
+    assert len(verified.edges_left) > 50
+    for begin, said in (("  on an edge: ", lines(found, verified)), ("- ", markdown(found, verified).splitlines())):
+        assert sum(line.startswith(f"{begin}hand-") for line in said) == 5
+        assert f"{begin}and {len(verified.edges_left) - 5} more" in said
+
+
 def test_a_promise_to_refuse_is_put_to_the_test() -> None:
     class Clamps(Hidden):
         def answer(self, question: Question) -> Answer:

@@ -10,6 +10,9 @@ from regionloss_suite.identify.profile_of import canonical, squared_weights
 from regionloss_suite.identify.run import Identified
 from regionloss_suite.identify.verify import Verified
 
+#: Edge cases that are told one by one.
+_EDGES_SHOWN = 5
+
 
 def formula(profile: Profile) -> list[str]:
     """The loss of a profile, a line for each term, with its constants; the factor is multiplied into the weights."""
@@ -166,7 +169,13 @@ def lines(found: Identified, verified: Verified) -> list[str]:
     out += [f"  not explained: {part} (in {count} batches)" for part, count in verified.left.most_common()]
     out += [f"  beside it, {part} departs (in {count} batches)" for part, count in verified.beside.most_common()]
     out += [f"  first: {verified.first}"] if verified.first else []
-    return out + [f"  on an edge: {said}" for said in verified.edges_left.values()]
+    return out + [f"  on an edge: {said}" for said in _some(verified.edges_left)]
+
+
+def _some(said: dict[str, str]) -> list[str]:
+    """The first few of many: where the formula explains little, it explains few edges, and they tell nothing more."""
+    shown = list(said.values())[:_EDGES_SHOWN]
+    return shown + ([f"and {len(said) - len(shown)} more"] if len(said) > len(shown) else [])
 
 
 def markdown(found: Identified, verified: Verified) -> str:
@@ -196,9 +205,6 @@ def markdown(found: Identified, verified: Verified) -> str:
         out += ["", "Beside it, the loss departs in:", ""]
         out += [f"- {part}, in {number} batches" for part, number in verified.beside.most_common()]
     if verified.edges_left:
-        out += ["", "On the edge cases of the spec it departs here:", ""]
-        out += [f"- {said}" for said in verified.edges_left.values()]
-    if verified.edges_left:
         out += ["", "On edge cases of the spec it departs:", ""]
-        out += [f"- {said}" for said in verified.edges_left.values()]
+        out += [f"- {said}" for said in _some(verified.edges_left)]
     return "\n".join(out) + "\n"
