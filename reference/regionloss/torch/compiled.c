@@ -1,4 +1,4 @@
-/* The loss of a batch on the host, forward and backward, in one pass over the predictions each.
+/* The loss of a batch on the host: forward in one pass over the predictions, backward in one over the gradient.
 
    Compiled with REAL, the type of the predictions, and after the declarations of Call and Settings, which compiled.py
    writes, so that the two languages cannot disagree about them. The predictors of an anchor are looked at together, in
@@ -16,8 +16,8 @@ enum { DONE = 0, NO_MEMORY = 1, BAD_TRUTH = 2 }; /* the worst of the images is a
 typedef struct {
     int64_t cells, lanes; /* of a plane, and as many as whole blocks have */
     REAL *column, *row;   /* of each lane */
-    int64_t *at; /* where each cell lies in a plane of the predictions or of the gradient */
-    int at_once; /* whether a plane lies in one piece there */
+    int64_t *at;          /* where each cell lies in a plane of the predictions or of the gradient */
+    int at_once;          /* whether a plane lies in one piece there */
 } Grid;
 
 /* A truth, cells. */

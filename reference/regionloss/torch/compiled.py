@@ -1,4 +1,4 @@
-"""The path for the host in C: one pass over the predictions forward, and one backward.
+"""The path for the host in C: forward in one pass over the predictions, backward in one over the gradient.
 
 The C is compiled when it is first needed, which takes about a second and is done once (`regionloss.c_compiler`). It
 takes predictions of any strides and truths of any shape; the half types are computed in float32. Images are shared out
