@@ -247,8 +247,10 @@ def test_the_default_compiler_takes_it_too(path: Any) -> None:
     reference = Network(path="eager")
     reference(pictures(), rows(), 0).backward()
     compiled = torch.compile(model, fullgraph=True)
-    value = compiled(pictures(), rows(), torch.tensor(0))
-    value.backward()
+    # A graph from the cache on disk may be of a former version of the operator, of which it only knows the name.
+    with torch._inductor.config.patch(force_disable_caches=True):
+        value = compiled(pictures(), rows(), torch.tensor(0))
+        value.backward()
     torch.testing.assert_close(value, reference(pictures(), rows(), 0))
     torch.testing.assert_close(model.head.weight.grad, reference.head.weight.grad)
 

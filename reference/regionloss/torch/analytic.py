@@ -18,7 +18,7 @@ from regionloss.torch.dense import BAD as BAD
 from regionloss.torch.dense import NO_OBJECT as NO_OBJECT
 from regionloss.torch.dense import PRIOR as PRIOR
 from regionloss.torch.dense import RESPONSIBLE as RESPONSIBLE
-from regionloss.torch.dense import activate, pay_dense, silence, write_dense
+from regionloss.torch.dense import activate, pay_dense, silence, take_owned, write_dense
 from regionloss.torch.ops import Forward, define, is_early, slopes_kept
 from regionloss.torch.owners import pay_owners
 from regionloss.torch.settings import Settings
@@ -63,6 +63,9 @@ def forward(
     found = pay_owners(t, active, truths, boxes, None if on_host and wins.all() else wins, grid, settings)
     quiet = silence(active, truths, boxes, grid, settings, on_host=on_host)
     state, no_object, prior = pay_dense(active, quiet, owned, early, settings)
+    if settings.every_no_object or settings.every_prior:
+        share = take_owned(active, owned, truths.predictor, settings)
+        found.slopes[:, :5] += torch.where(wins, share, 0).T
     owner = torch.full(rows.shape[:2], -1, dtype=torch.int32, device=t.device)
     local = torch.sub(truths.predictor, truths.image, alpha=count * height * width)
     owner.view(-1).index_copy_(0, truths.slot, torch.where(wins, local, -1).int())
@@ -103,7 +106,7 @@ def backward(
         factor = factor / max(len(active[0]), 1)
     gradient = torch.zeros_like(predictions)
     g = by_anchor(gradient, anchors)
-    write_dense(g, active, factor, settings)
+    write_dense(g[:, :, :5].movedim(2, 0), active, factor, settings)
     _, _, _, height, width = g.shape
     index, slopes = owner.flatten(), slopes.flatten(0, 1)
     if on_host:

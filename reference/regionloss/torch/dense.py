@@ -178,16 +178,37 @@ def _sum_of_squares(values: Tensor) -> Tensor:
     return sums[0] if len(sums) == 1 else torch.stack(sums).sum()
 
 
+def take_owned(active: Tensor, owned: Tensor, predictor: Tensor, settings: Settings) -> Tensor:
+    """Take the responsible predictors out of `active`, where a profile has them pay the dense terms too.
+
+    What they have of all terms is then written at once, for a half type would round each by itself.
+
+    Args:
+        active: as `pay_dense` left it, which is changed.
+        owned: as `pay_dense` takes it.
+        predictor: indices in `[N*A*H*W]` of M predictors.
+        settings: the choices of the profile.
+
+    Returns:
+        The slopes of the dense terms of the M predictors with respect to tx, ty, tw, th and to, `[5, M]`.
+    """
+    mine = active.flatten(1).index_select(1, predictor)
+    slopes = torch.empty_like(mine)
+    write_dense(slopes, mine, 1.0, settings)
+    _put(active[:2], owned, 0.5)
+    _put(active[2:], owned, 0)
+    return slopes
+
+
 def write_dense(g: Tensor, active: Tensor, factor: Tensor | float, settings: Settings) -> None:
     """Write the gradients of the no-object and prior terms, times `factor`.
 
     Args:
-        g: the gradient, `[N, A, 5+C, H, W]`.
-        active: as `pay_dense` left it.
+        g: of the first five channels, `[5, ...]`.
+        active: as `pay_dense` left it, likewise.
         factor: a number, or 0-d in the type of the arithmetic.
         settings: the choices of the profile.
     """
-    g = g[:, :, :5].movedim(2, 0)
     b = active[T_O]
     _through_sigmoid(b * (2 * settings.no_object * factor), b, g[T_O])
     pull = 2 * settings.prior * factor

@@ -11,6 +11,9 @@ Each path has two operators, `regionloss::<path>` and `regionloss::<path>_backwa
   truths are refused on the host, where nothing is waited for, and make the loss not a number elsewhere.
 
 Forward answers `Forward` in one flat tuple, of which the loss alone is differentiable; backward the gradient.
+
+`torch.compile` keeps graphs on the disk and knows an operator by its name alone: once released, one that is to answer
+something else needs another name.
 """
 
 from __future__ import annotations
