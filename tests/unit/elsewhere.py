@@ -11,15 +11,25 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
+import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_map
+
+from regionloss.torch import analytic, arrays, checks, slots
 
 WAITING = {
     getattr(torch.ops.aten, name)
     for name in ("_local_scalar_dense", "is_nonzero", "equal", "nonzero", "masked_select", "_unique2")
 }
+
+
+def take_branches_of_a_device(patch: pytest.MonkeyPatch) -> None:
+    """Let the path `analytic` work on tensors of the host as it does where to look at a number would be to wait."""
+    patch.setattr(arrays, "on_host", lambda _: False)
+    for module in (analytic, checks):
+        patch.setattr(module, "grid_of", slots.grid_of.__wrapped__)  # its cache has arrays of NumPy for the host
 
 
 class WaitsForDeviceError(AssertionError):
@@ -62,7 +72,8 @@ def device_elsewhere() -> Iterator[None]:
     make = torch.tensor
 
     def without_device(values: Any, *, dtype: torch.dtype | None = None, device: Any = None) -> Tensor:
-        return make(values, dtype=dtype)
+        with _disable_current_modes():
+            return Elsewhere(make(values, dtype=dtype))
 
     # `torch.tensor` writes its numbers where no mode sees them, and on `meta` they would be gone.
     with patch.object(torch, "tensor", without_device), _Mode():  # type: ignore[no-untyped-call]  # likewise

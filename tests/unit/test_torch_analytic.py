@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from regionloss import DomainError  # noqa: E402 - keeps the imports of the pack
 from regionloss.torch import RegionLoss, analytic, dense, slots  # noqa: E402 - likewise
 from regionloss.torch.settings import EXPRESSED, settings_of  # noqa: E402 - likewise
 from regionloss_adapters.torch_fast import TorchAnalyticAdapter  # noqa: E402 - likewise
+from unit.elsewhere import take_branches_of_a_device  # noqa: E402 - likewise
 
 ADAPTER = TorchAnalyticAdapter()
 DARKNET = load_profile("darknet")
@@ -55,7 +57,7 @@ def variants() -> list[Any]:
 @pytest.fixture
 def as_on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the branches of a device on which to look at a number would be to wait."""
-    monkeypatch.setattr(analytic, "_on_host", lambda _: False)
+    take_branches_of_a_device(monkeypatch)
 
 
 @pytest.mark.parametrize("profile", variants())
@@ -92,7 +94,6 @@ def test_the_answer_does_not_depend_on_how_much_is_looked_at_at_a_time(
     predictions, rows = network(5, 3, 4), truths(5)
     expected = loss_and_gradient(predictions, rows)
     monkeypatch.setattr(dense, "PAIRS", many)
-    monkeypatch.setattr(dense, "SUMMED", many)
     got = loss_and_gradient(predictions, rows)
     torch.testing.assert_close(got[0], expected[0])
     assert torch.equal(got[1], expected[1])
@@ -153,7 +154,7 @@ def test_colliding_truths_are_settled_alike_each_time(
     monkeypatch: pytest.MonkeyPatch, winner: str, device: bool
 ) -> None:
     if device:
-        monkeypatch.setattr(analytic, "_on_host", lambda _: False)
+        take_branches_of_a_device(monkeypatch)
     predictions = network(2, 3, 4)
     rows = torch.zeros(2, 30, 5, dtype=torch.float64)
     rows[:, :, :4] = torch.tensor([0.4, 0.4, 0.2, 0.3])  # all of them choose one predictor
@@ -184,7 +185,7 @@ def test_only_as_many_rows_are_read_as_are_counted() -> None:
 @pytest.mark.parametrize("applies", ["not-responsible", "every-predictor"])
 def test_images_seen_may_be_a_tensor(monkeypatch: pytest.MonkeyPatch, device: bool, applies: str) -> None:
     if device:
-        monkeypatch.setattr(analytic, "_on_host", lambda _: False)
+        take_branches_of_a_device(monkeypatch)
     predictions, rows = network(2, 3, 4), truths(2)
     for early in (True, False):
         expected = forward(predictions, rows, early=early, prior_applies=applies)
@@ -213,7 +214,7 @@ def test_the_state_of_a_responsible_predictor_says_what_else_it_pays(
     monkeypatch: pytest.MonkeyPatch, device: bool, no_object: str, prior: str
 ) -> None:
     if device:
-        monkeypatch.setattr(analytic, "_on_host", lambda _: False)
+        take_branches_of_a_device(monkeypatch)
     rows = torch.tensor([[[0.4, 0.4, 0.1, 0.1, 1]]], dtype=torch.float64)  # far smaller than any box
     predictions = torch.zeros(1, 3 * (5 + CLASSES), 3, 4, dtype=torch.float64)
     state = forward(predictions, rows, no_object_applies=no_object, prior_applies=prior).state.flatten()
@@ -244,7 +245,7 @@ def test_a_bad_truth_is_named_on_the_host_and_spoils_the_loss_elsewhere(
     rows[1, 1] = torch.tensor(row)
     with pytest.raises(DomainError, match=rf"^image 1, truth 1: .*\[{clause}\]$"):
         forward(predictions, rows)
-    monkeypatch.setattr(analytic, "_on_host", lambda _: False)
+    take_branches_of_a_device(monkeypatch)
     found = forward(predictions, rows)
     gradient = backward(found, predictions, rows)
     assert found.loss.isnan()
@@ -270,15 +271,20 @@ class Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch le
 
 def test_forward_holds_nothing_as_large_as_predictors_times_truths(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dense, "PAIRS", 512)
-    predictions, most = network(4, 6, 7), {}
+    predictions, most, peak = network(4, 6, 7), {}, {}
     for length in (4, 64):
         rows = truths(4, length)
+        rows[..., 2:4] = 0.9  # so that every predictor is near enough to be looked at
+        forward(predictions, rows)  # what is kept for the grid is no part of it
+        tracemalloc.start()  # which knows of the memory of NumPy, but not of that of PyTorch
         with Largest() as seen:
             found = forward(predictions, rows)
             backward(found, predictions, rows)
+        peak[length] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
         most[length] = seen.most
     assert most == dict.fromkeys(most, predictions.untyped_storage().nbytes())
-    assert most[64] < len(ANCHORS) * 4 * 6 * 7 * 64 * predictions.element_size()
+    assert peak[64] < len(ANCHORS) * 4 * 6 * 7 * 64 * predictions.element_size(), peak
 
 
 def test_only_five_channels_of_the_others_are_read() -> None:
@@ -293,7 +299,8 @@ def test_only_five_channels_of_the_others_are_read() -> None:
     by_anchor[:, :, 5:] = torch.where(others[:, :, None], torch.nan, by_anchor[:, :, 5:])
     for as_on_a_device in (False, True):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(analytic, "_on_host", lambda _, device=as_on_a_device: not device)
+            if as_on_a_device:
+                take_branches_of_a_device(patch)
             spoiled, slope = loss_and_gradient(poisoned, rows)
         torch.testing.assert_close(spoiled, loss, rtol=1e-12, atol=0)
         torch.testing.assert_close(slope, gradient, rtol=1e-12, atol=0)

@@ -9,7 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the fast paths need PyTorch: pip install 'regionloss[torch]'")
 
-from regionloss.torch import RegionLoss, analytic, dense  # noqa: E402 - only where PyTorch is installed
+from regionloss.torch import RegionLoss, dense  # noqa: E402 - only where PyTorch is installed
+from unit.elsewhere import take_branches_of_a_device  # noqa: E402 - likewise
 
 PATHS = ("eager", "analytic", "compiled")
 
@@ -48,6 +49,30 @@ def test_the_farthest_box_that_overlaps_a_truth_beyond_the_threshold_is_found(
 
 
 @pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("thresh", [0.25, 0.6, 0.8])
+@pytest.mark.parametrize("axis", ["across", "down"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_the_shortest_and_the_longest_box_that_overlap_a_truth_beyond_the_threshold_are_found(
+    path: Any, thresh: float, axis: str, dtype: Any
+) -> None:
+    # Around the same centre and as wide as each other, boxes have the IoU of the shorter to the longer.
+    for ratio, silenced in ((1.001 * thresh, True), (0.999 * thresh, False)):
+        for length in (SIZE * ratio, SIZE / ratio):
+            predictions = torch.full((1, 12, 1, CELLS), -9.0, dtype=dtype)
+            predictions[0, 6:10, 0, CELLS // 2] = torch.tensor([0.0, 0.0, math.log(length), 0.0])
+            rows = torch.tensor([[[0.5, 0.5, SIZE / CELLS, 1.0, 0]]], dtype=torch.float64)
+            anchors = [[SIZE, 1.0], [1.0, 1.0]]  # the first answers for the truth
+            if axis == "down":
+                predictions = predictions[:, [1, 0, 3, 2, 4, 5, 7, 6, 9, 8, 10, 11]].transpose(2, 3)
+                rows = rows[:, :, [1, 0, 3, 2, 4]]
+                anchors = [[1.0, SIZE], [1.0, 1.0]]
+            loss = RegionLoss(anchors, 1, path=path, thresh=thresh)
+            found = loss.details(predictions, rows, images_seen=20000).ignored[0, 1].flatten()
+            assert found[CELLS // 2] == silenced, (length, ratio)
+            assert found.sum() == int(silenced)
+
+
+@pytest.mark.parametrize("path", PATHS)
 def test_at_or_above_a_threshold_of_zero_everybody_is_silent_even_where_there_is_no_truth(path: Any) -> None:
     predictions = torch.zeros(2, 12, 3, 4, dtype=torch.float64)
     rows = torch.zeros(2, 3, 5, dtype=torch.float64)
@@ -71,6 +96,17 @@ def test_a_box_too_wide_for_its_format_and_too_low_for_it_overlaps_nothing(path:
     assert predictions.grad.flatten().tolist() == [0, 0, 100, -110, 0.625, 0]
 
 
+@pytest.mark.parametrize("path", PATHS)
+def test_a_box_and_a_truth_without_an_area_in_their_format_overlap_by_nothing(path: Any) -> None:
+    # 0/0 would be no number. For a target of 0: 5 * (1/2 - 0) * 1/2 * (1 - 1/2).
+    predictions = torch.tensor([0.0, 0.0, -110.0, -110.0, 0.0, 0.0]).view(1, 6, 1, 1).requires_grad_()
+    rows = torch.tensor([[[0.5, 0.5, 1e-30, 1e-30, 0.0]]], dtype=torch.float64)
+    loss = RegionLoss([[1.0, 1.0]], 1, path=path)
+    loss(predictions, rows, images_seen=0).backward()
+    assert predictions.grad is not None
+    assert predictions.grad.flatten()[4].item() == 0.625
+
+
 @pytest.mark.parametrize("pairs", [1, 50, 1000])
 def test_who_is_silent_does_not_depend_on_how_many_are_looked_at_at_a_time(
     monkeypatch: pytest.MonkeyPatch, pairs: int
@@ -85,5 +121,5 @@ def test_who_is_silent_does_not_depend_on_how_many_are_looked_at_at_a_time(
     monkeypatch.setattr(dense, "PAIRS", pairs)
     loss.path = "analytic"
     assert torch.equal(loss.details(predictions, rows, images_seen=0).ignored, expected)
-    monkeypatch.setattr(analytic, "_on_host", lambda _: False)
+    take_branches_of_a_device(monkeypatch)
     assert torch.equal(loss.details(predictions, rows, images_seen=0).ignored, expected)

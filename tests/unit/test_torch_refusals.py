@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -139,3 +140,25 @@ def on_a_device(t: Any, rows: Any, seen: int) -> tuple[Any, Any]:
         saved = (found.state, found.owner, found.kept)
         gradient = analytic.backward(torch.tensor(1.0), t, rows, *saved, anchors, settings)
     return here(found.loss), here(gradient)
+
+
+@pytest.mark.parametrize("path", [path for path in HERE if path != "eager"])  # which refuses what is not finite
+@pytest.mark.parametrize("number", [1e4, 1e38, float("inf"), float("nan")])
+def test_outputs_beyond_any_number_make_a_loss_that_says_so_without_a_warning(path: Any, number: float) -> None:
+    predictions = network().detach()
+    predictions[0, :5] = number
+    loss = RegionLoss(ANCHORS, CLASSES, path=path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = loss(predictions, LISTS, images_seen=0)
+    assert not torch.isfinite(found) or number == 1e4
+
+
+@pytest.mark.parametrize("path", HERE)
+@pytest.mark.parametrize("validate", [False, True])
+def test_a_truth_that_is_no_number_is_refused_without_a_warning(path: Any, validate: bool) -> None:
+    rows = pad_truths(LISTS).rows
+    rows[1, 0, 1] = float("nan")
+    with warnings.catch_warnings(), pytest.raises(DomainError, match="image 1, truth 0"):
+        warnings.simplefilter("error")
+        RegionLoss(ANCHORS, CLASSES, path=path, validate=validate)(network(), rows, images_seen=0)

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from regionloss.torch.arrays import Array, array_of, cast, library_of
 from regionloss.torch.boxes import boxes_of
 from regionloss.torch.checks import check_slots
 from regionloss.torch.dense import BAD as BAD
@@ -22,7 +24,7 @@ from regionloss.torch.dense import activate, pay_dense, silence, take_owned, wri
 from regionloss.torch.ops import Forward, define, is_early, slopes_kept
 from regionloss.torch.owners import pay_owners
 from regionloss.torch.settings import Settings
-from regionloss.torch.slots import choose, grid_of, is_read, settle
+from regionloss.torch.slots import Truths, choose, grid_of, is_read, rows_of, settle
 
 
 def forward(
@@ -47,42 +49,69 @@ def forward(
         DomainError: a truth outside the domain, where the truths are on the host; elsewhere it makes the loss and its
             gradient not a number, since to look would be to wait for the device.
     """
-    t = by_anchor(predictions, anchors)
+    with np.errstate(all="ignore"):  # what is huge or no number makes a loss that says so, as it does in PyTorch
+        return _forward(predictions, rows, counts, early, anchors, settings)
+
+
+def _forward(
+    predictions: Tensor,
+    rows: Tensor,
+    counts: Tensor | None,
+    early: Tensor | bool,
+    anchors: Sequence[float],
+    settings: Settings,
+) -> Forward:
+    t = by_anchor(predictions.detach(), anchors)
     images, count, channels, height, width = t.shape
-    active, slopes = slopes_kept(predictions, rows, anchors)
-    grid = grid_of(tuple(anchors), channels - 5, height, width, t.device, active.dtype)
-    on_host = _on_host(rows)
-    read = is_read(rows, counts, settings)
-    truths, bad = choose(rows, read, grid, on_host=on_host)
-    if on_host and bad.any():
-        check_slots(rows, truths.slot[bad], channels - 5)
-    wins, chosen = settle(truths, active[0].numel(), settings)
-    owned = truths.predictor if on_host else (chosen > 0).view(active.shape[1:])
-    activate(active, t)
+    kept, slopes = slopes_kept(predictions, rows, anchors)
+    grid = grid_of(tuple(anchors), channels - 5, height, width, t.device, kept.dtype)
+    exact = rows_of(rows)
+    truths, bad = choose(exact, is_read(exact, counts, settings), grid)
+    here = truths.counts is None  # on the host
+    if here:
+        early = bool(early)
+        if bad.any():
+            check_slots(rows, truths.slot[bad], channels - 5)
+    wins, owned = settle(truths, kept[0].numel(), settings)
+    activate(kept, t)
+    active = array_of(kept)
     boxes = boxes_of(truths, grid)
-    found = pay_owners(t, active, truths, boxes, None if on_host and wins.all() else wins, grid, settings)
-    quiet = silence(active, truths, boxes, grid, settings, on_host=on_host)
+    pays = None if here and wins.all() else wins
+    found = pay_owners(*_gather(active, t, truths), truths, boxes, pays, grid, settings)
+    quiet = silence(active, truths, boxes, grid, settings)
+    if not here:
+        owned = owned.view(quiet.shape)
     state, no_object, prior = pay_dense(active, quiet, owned, early, settings)
     if settings.every_no_object or settings.every_prior:
-        share = take_owned(active, owned, truths.predictor, settings)
-        found.slopes[:, :5] += torch.where(wins, share, 0).T
+        found.slopes[:, :5] += (take_owned(kept, owned, truths.predictor, settings) * wins).T
     owner = torch.full(rows.shape[:2], -1, dtype=torch.int32, device=t.device)
-    local = torch.sub(truths.predictor, truths.image, alpha=count * height * width)
-    owner.view(-1).index_copy_(0, truths.slot, torch.where(wins, local, -1).int())
-    slopes.zero_().flatten(0, 1).index_copy_(0, truths.slot, found.slopes)
-    terms = torch.stack(
-        [settings.no_object * no_object, settings.prior * prior, found.coord, found.object,
-         settings.class_weight * found.classes]
+    local = truths.predictor - truths.image * (count * height * width)
+    array_of(owner.view(-1))[truths.slot] = cast(library_of(local).where(wins, local, -1), library_of(local).int32)
+    array_of(slopes.zero_().flatten(0, 1))[truths.slot] = found.slopes
+    paid = (
+        settings.no_object * no_object, settings.prior * prior, found.coord, found.object,
+        settings.class_weight * found.classes,
     )  # fmt: skip
+    terms = torch.tensor([float(term) for term in paid], dtype=kept.dtype) if here else torch.stack(paid)
     if settings.per_image:
         terms = terms / max(images, 1)
     loss = terms.sum()
-    if not on_host:
+    if not here:
         spoiled = bad.view(images, -1).any(dim=1) if len(bad) else bad.new_zeros(images)
         loss = torch.where(spoiled.any(), torch.nan, loss)
         state |= (spoiled * BAD).to(torch.uint8)[:, None, None, None]
-        active.masked_fill_(spoiled[:, None, None, None], torch.nan)
-    return Forward(loss, terms, state, owner, (active, slopes))
+        kept.masked_fill_(spoiled[:, None, None, None], torch.nan)
+    return Forward(loss, terms, torch.as_tensor(state), owner, (kept, slopes))
+
+
+def _gather(active: Array, t: Tensor, truths: Truths) -> tuple[Array, Array]:
+    """What the predictors of truths have: bx, by, tw, th and bo, `[5, M]`, and the class outputs, `[M, C]`."""
+    place = truths.image, truths.anchor, slice(5, None), truths.cell[1], truths.cell[0]
+    mine = active.reshape(5, -1)[:, truths.predictor]
+    if t.dtype in (torch.float32, torch.float64):
+        return mine, array_of(t)[place]
+    z = t[tuple(axis if isinstance(axis, slice) else torch.as_tensor(axis) for axis in place)]  # NumPy has no bfloat16
+    return mine, array_of(z.float())
 
 
 def backward(
@@ -100,26 +129,30 @@ def backward(
     The other arguments are those of `forward` and what it answered.
     """
     active, slopes = kept
-    on_host = _on_host(owner)
-    factor = upstream.item() if on_host else upstream.to(active.dtype)
+    factor = upstream.item() if library_of(array_of(owner)) is np else upstream.to(active.dtype)
     if settings.per_image:
         factor = factor / max(len(active[0]), 1)
     gradient = torch.zeros_like(predictions)
     g = by_anchor(gradient, anchors)
     write_dense(g[:, :, :5].movedim(2, 0), active, factor, settings)
-    _, _, _, height, width = g.shape
-    index, slopes = owner.flatten(), slopes.flatten(0, 1)
-    if on_host:
-        slot = (index >= 0).nonzero().squeeze(1)
-        index, slopes = index.index_select(0, slot), slopes.index_select(0, slot)
+    _add_rows(g, owner, slopes, factor)
+    return gradient
+
+
+def _add_rows(g: Tensor, owner: Tensor, slopes: Tensor, factor: Tensor | float) -> None:
+    """Add the slopes `[N, T, 5+C]`, times `factor`, to the gradient `[N, A, 5+C, H, W]` of who answers for a truth."""
+    channels, height, width = g.shape[2:]
+    index, found = array_of(owner.view(-1)), array_of(slopes.view(-1, channels))
+    if library_of(index) is np:
+        slot = (index >= 0).nonzero()[0]
+        index, found = index[slot], found[slot]
     else:  # where to count them would be to wait: those that no predictor answers for add zeros to the first
         slot = torch.arange(len(index), device=index.device)
         index = index.clamp(min=0)
-    n, line = torch.floor_divide(slot, max(owner.shape[1], 1)), torch.floor_divide(index, width)
-    k = torch.floor_divide(line, height)
-    place = n, k.long(), torch.sub(line, k, alpha=height).long(), torch.sub(index, line, alpha=width).long()
-    g.movedim(2, -1).index_put_(place, (slopes * factor).to(g.dtype), accumulate=True)
-    return gradient
+    n, line = slot // max(owner.shape[1], 1), index // width
+    k = line // height
+    place = tuple(torch.as_tensor(axis).long() for axis in (n, k, line - k * height, index - line * width))
+    g.movedim(2, -1).index_put_(place, torch.as_tensor(found * factor).to(g.dtype), accumulate=True)
 
 
 def by_anchor(predictions: Tensor, anchors: Sequence[float]) -> Tensor:
@@ -129,12 +162,7 @@ def by_anchor(predictions: Tensor, anchors: Sequence[float]) -> Tensor:
     return predictions.view(images, count, channels // count, height, width)
 
 
-def _on_host(tensor: Tensor) -> bool:
-    """Whether numbers can be looked at without waiting for them."""
-    return tensor.device.type == "cpu"
-
-
-def _forward(
+def _operator(
     predictions: Tensor,
     rows: Tensor,
     counts: Tensor | None,
@@ -146,4 +174,4 @@ def _forward(
     return forward(predictions, rows, counts, is_early(images_seen, seen, settings), anchors, settings)
 
 
-define("analytic", _forward, backward, slopes_kept)
+define("analytic", _operator, backward, slopes_kept)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from regionloss.domain import DomainError, check_images_seen, check_predictions_finite, check_truth
 from regionloss.torch.settings import Settings
-from regionloss.torch.slots import choose, grid_of, is_read
+from regionloss.torch.slots import choose, grid_of, is_read, rows_of
 
 #: Types of a tensor that counts: a half-precision or float32 counter would stop growing before its run ends.
 _WHOLE = (torch.int64, torch.int32)
@@ -108,7 +108,8 @@ def check_truths(
         DomainError: the first of them, with its image and truth.
     """
     grid = grid_of(tuple(anchors), classes, 1, 1, rows.device, torch.float64)
-    truths, bad = choose(rows, is_read(rows, counts, settings), grid, on_host=True)
+    exact = rows_of(rows)
+    truths, bad = choose(exact, is_read(exact, counts, settings), grid)
     check_slots(rows, truths.slot[bad], classes)
 
 

@@ -1,15 +1,13 @@
 """The part of the loss that the responsible predictors have: the coordinate, objectness and class terms.
 
-It looks at the rows of these predictors alone, gathered as `[M, 5+C]`.
+It looks at the outputs of these predictors alone, which were gathered, in NumPy or PyTorch.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
-
+from regionloss.torch.arrays import Array, cast, copy, library_of
 from regionloss.torch.boxes import half_sizes, iou
 from regionloss.torch.settings import Settings
 from regionloss.torch.slots import Grid, Truths
@@ -23,63 +21,70 @@ class Owners(NamedTuple):
         slopes: their gradient with respect to the outputs of each predictor, in the type of the arithmetic, `[M, 5+C]`.
     """
 
-    coord: Tensor
-    object: Tensor
-    classes: Tensor
-    slopes: Tensor
+    coord: Array
+    object: Array
+    classes: Array
+    slopes: Array
 
 
 def pay_owners(
-    t: Tensor, active: Tensor, truths: Truths, boxes: Tensor, pays: Tensor | None, grid: Grid, settings: Settings
+    mine: Array, z: Array, truths: Truths, boxes: Array, pays: Array | None, grid: Grid, settings: Settings
 ) -> Owners:
     """The terms of the predictors that answer for truths.
 
     Args:
-        t: predictions, `[N, A, 5+C, H, W]`.
-        active: of `activate`.
+        mine: bx, by, tw, th and bo of each, `[5, M]`.
+        z: its class outputs, in the type of the arithmetic, `[M, C]`.
         truths: of `choose`.
         boxes: of `boxes_of`.
         pays: which of them pay, bool `[M]`; `None` if all do.
         grid: of `grid_of`.
         settings: the choices of the profile.
     """
-    mine = active.flatten(1).index_select(1, truths.predictor)  # bx, by, tw, th and bo, `[5, M]`
+    library = library_of(mine)
     away = mine - _targets(mine, truths, boxes, grid, settings)
     small = (2 - truths.area) ** settings.small_box_exponent
-    pull = away.clone()  # half the slopes with respect to `mine`
-    pull[:4].mul_((small * settings.coord).to(pull.dtype))
-    pull[4].mul_(settings.object)
-    i, j = truths.cell.unbind()
-    z = t[truths.image, truths.anchor, 5:, j, i].to(mine.dtype)
-    log_p = torch.log_softmax(z, dim=1)
-    p, label = log_p.exp(), truths.label[:, None]
-    slopes = p.scatter_add(1, label, p.new_full(label.shape, -1))
-    if settings.class_squared:
-        classes = slopes.square()
-        slopes = 2 * p * (slopes - (p * slopes).sum(dim=1, keepdim=True))
-    else:
-        classes = -log_p.gather(1, label)
+    pull = copy(away)  # half the slopes with respect to `mine`
+    pull[:4] *= cast(small * settings.coord, pull.dtype)
+    pull[4] *= settings.object
+    classes, slopes = _classify(z, truths.label, settings)
     if pays is not None:
-        pull.mul_(pays)
-        classes, slopes = torch.where(pays[:, None], classes, 0), torch.where(pays[:, None], slopes, 0)
-    coord = torch.dot(pull[:4].view(-1), away[:4].view(-1))
-    moves = torch.ops.aten.sigmoid_backward(pull, mine)
-    moves[2:4] = pull[2:4]
-    slopes = torch.cat([2 * moves.T, settings.class_weight * slopes], dim=1)
-    return Owners(coord, torch.dot(pull[4], away[4]), classes.sum(), slopes)
+        pull *= pays
+        classes, slopes = library.where(pays, classes, 0), library.where(pays[:, None], slopes, 0)
+    coord = (pull[:4] * away[:4]).sum()
+    moves = 2 * pull
+    for logistic in (slice(0, 2), slice(4, 5)):
+        moves[logistic] *= mine[logistic] * (1 - mine[logistic])
+    slopes = library.concatenate([moves.T, slopes], 1)
+    return Owners(coord, (pull[4] * away[4]).sum(), classes.sum(), slopes)
 
 
-def _targets(mine: Tensor, truths: Truths, boxes: Tensor, grid: Grid, settings: Settings) -> Tensor:
+def _classify(z: Array, label: Array, settings: Settings) -> tuple[Array, Array]:
+    """The class term of each predictor before its weight, `[M]`, and the slopes after it, `[M, C]`."""
+    library = library_of(z)
+    place = library.arange(len(label), device=label.device), label
+    shifted = z - library.amax(z, 1)[:, None]
+    p = library.exp(shifted)
+    total = p.sum(1)
+    p /= total[:, None]
+    away = copy(p)
+    away[place] -= 1
+    if settings.class_squared:
+        mean = (p * away).sum(1)[:, None]
+        return (away * away).sum(1), 2 * settings.class_weight * p * (away - mean)
+    return library.log(total) - shifted[place], settings.class_weight * away
+
+
+def _targets(mine: Array, truths: Truths, boxes: Array, grid: Grid, settings: Settings) -> Array:
     """What bx, by, tw, th and bo of `mine` are drawn to, `[5, M]`."""
-    anchors = grid.anchors.index_select(1, truths.anchor)
-    size = truths.size
-    if settings.size_floor:
-        size = size.clamp(min=settings.size_floor)
+    library = library_of(mine)
+    size = truths.size.clip(min=settings.size_floor) if settings.size_floor else truths.size
     # In float64: in a lower precision a wide grid would cost digits of the targets.
-    targets = torch.cat([truths.place.frac(), torch.log(size / anchors)]).to(mine.dtype)
+    within = truths.place - truths.cell
+    shape = library.log(size / grid.anchors[:, truths.anchor])
     if settings.target_one:
-        goal = torch.ones_like(targets[0])
+        goal = library.ones_like(mine[:1])
     else:
-        half_anchors = grid.half_anchors.index_select(1, truths.anchor)
-        goal = iou(mine[:2] + truths.cell, half_sizes(mine[2:4], half_anchors), boxes).clamp_(min=0)
-    return torch.cat([targets, goal[None]])
+        half = half_sizes(mine[2:4], grid.half_anchors[:, truths.anchor])
+        goal = iou(mine[:2] + cast(truths.cell, mine.dtype), half, boxes).clip(min=0)[None]
+    return library.concatenate([cast(within, mine.dtype), cast(shape, mine.dtype), goal])

@@ -6,18 +6,19 @@ would be to wait for the device, so every slot of the padded tensor is in the li
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from regionloss.torch.arrays import Array, array_of, cast, library_of
 from regionloss.torch.settings import Settings
 
 
 class Grid(NamedTuple):
-    """Numbers that only depend on the anchors and the grid, on the device of a batch; float64 if not said otherwise.
+    """Numbers that only depend on the anchors and the grid, where those of a batch lie; float64 if not said otherwise.
 
     Attributes:
         shape: A, H and W.
@@ -31,14 +32,14 @@ class Grid(NamedTuple):
     """
 
     shape: tuple[int, int, int]
-    size: Tensor
-    anchors: Tensor
-    fractions: Tensor
-    areas: Tensor
-    half_anchors: Tensor
-    corners: Tensor
-    least: Tensor
-    most: Tensor
+    size: Array
+    anchors: Array
+    fractions: Array
+    areas: Array
+    half_anchors: Array
+    corners: Array
+    least: Array
+    most: Array
 
 
 @lru_cache(maxsize=64)  # on a device, each of these tensors would be a copy from the host
@@ -49,25 +50,25 @@ def grid_of(
 
     `numbers` is the type of the arithmetic.
     """
-
-    def exactly(values: Sequence[float]) -> Tensor:
-        return torch.tensor(values, dtype=torch.float64, device=device)[:, None]
-
-    size = exactly([width, height])
-    cells = exactly(anchors).view(-1, 2).T.contiguous()
+    size = np.array([[width], [height]], np.float64)
+    cells = np.array(anchors, np.float64).reshape(-1, 2).T.copy()
     fractions = (cells / size)[:, :, None]
-    column = torch.arange(width, device=device, dtype=numbers).expand(height, width)
-    row = torch.arange(height, device=device, dtype=numbers)[:, None].expand(height, width)
+    row, column = np.indices((height, width), np.float64).reshape(2, -1)
+
+    def put(values: Any, kind: torch.dtype = torch.float64) -> Array:
+        rounded = np.asarray(values, str(kind).removeprefix("torch."))
+        return array_of(torch.tensor(rounded, device=device))
+
     return Grid(
         shape=(cells.shape[1], height, width),
-        size=size,
-        anchors=cells,
-        fractions=fractions,
-        areas=fractions.prod(dim=0),
-        half_anchors=(cells / 2).to(numbers),
-        corners=torch.stack([column, row]).flatten(1),
-        least=exactly([0, 0, 2.0**-1074, 2.0**-1074, 0]),
-        most=exactly([1 - 2.0**-53, 1 - 2.0**-53, 1, 1, classes - 1]),
+        size=put(size),
+        anchors=put(cells),
+        fractions=put(fractions),
+        areas=put(fractions.prod(axis=0)),
+        half_anchors=put(cells / 2, numbers),
+        corners=put(np.stack([column, row]), numbers),
+        least=put([[0], [0], [2.0**-1074], [2.0**-1074], [0]]),
+        most=put([[1 - 2.0**-53], [1 - 2.0**-53], [1], [1], [classes - 1]]),
     )
 
 
@@ -85,83 +86,106 @@ class Truths(NamedTuple):
         predictor: its index in `[N*A*H*W]`, int64 `[M]`.
     """
 
-    slot: Tensor
-    counts: Tensor | None
-    place: Tensor
-    size: Tensor
-    area: Tensor
-    label: Tensor
-    image: Tensor
-    anchor: Tensor
-    cell: Tensor
-    predictor: Tensor
+    slot: Array
+    counts: Array | None
+    place: Array
+    size: Array
+    area: Array
+    label: Array
+    image: Array
+    anchor: Array
+    cell: Array
+    predictor: Array
 
 
-def is_read(rows: Tensor, counts: Tensor | None, settings: Settings) -> Tensor:
-    """Whether each slot of `[N, T, 5]` holds a truth that is read, bool."""
+def rows_of(rows: Tensor) -> Array:
+    """The rows of a batch in float64, `[N, T, 5]`."""
+    return array_of(rows.double())
+
+
+def is_read(rows: Array, counts: Tensor | None, settings: Settings) -> Array:
+    """Whether each slot of `rows`, `[N, T, 5]` of `rows_of`, holds a truth that is read, bool."""
     x = rows[:, :, 0]
-    read = (x != 0).cumprod(dim=1).bool() if settings.terminated else torch.ones_like(x, dtype=torch.bool)
+    library = library_of(x)
+    read = x != 0
+    if settings.terminated:
+        read = read.cumprod(1) > 0
+    else:
+        read = library.ones_like(read)
     if counts is not None:
-        read &= torch.arange(x.shape[1], device=rows.device) < counts[:, None]
+        ends = array_of(counts)
+        read &= library.arange(x.shape[1], device=x.device) < ends[:, None]
     if 0 < settings.max_truths < x.shape[1]:
         read[:, int(settings.max_truths) :] = False
     return read
 
 
-def is_inside(exact: Tensor, grid: Grid) -> Tensor:
+def is_inside(exact: Array, grid: Grid) -> Array:
     """Whether x, y, w, h and class of truths, float64 `[5, M]`, are inside the domain, bool `[M]`."""
-    nearest = exact.clamp(grid.least, grid.most)
-    nearest[4].floor_()
-    return (nearest == exact).all(dim=0)  # false where one is not a number
+    library = library_of(exact)
+    nearest = library.minimum(library.maximum(exact, grid.least), grid.most)
+    nearest[4] = library.floor(nearest[4])
+    return (nearest == exact).all(0)  # false where one is not a number
 
 
-def choose(rows: Tensor, read: Tensor, grid: Grid, *, on_host: bool) -> tuple[Truths, Tensor]:
+def choose(rows: Array, read: Array, grid: Grid) -> tuple[Truths, Array]:
     """The predictor that each truth chooses (`assign.cell`, `assign.anchor-shape`, `assign.anchor-tie`).
 
     Args:
-        rows: x, y, w, h (fractions of the image) and class, `[N, T, 5]`.
+        rows: of `rows_of`, `[N, T, 5]`.
         read: whether a slot holds a truth that is read, bool `[N, T]`.
         grid: of `grid_of`.
-        on_host: whether it costs nothing to look at a number.
 
     Returns:
         The truths, and which of them are read and outside the domain, bool `[M]`; they choose any predictor.
     """
+    library = library_of(rows)
     capacity = rows.shape[1]
-    flat = read.reshape(-1)
-    slot = flat.nonzero().squeeze(1) if on_host else torch.arange(len(flat), device=rows.device)
-    given = rows.reshape(-1, 5)
-    exact = (given.index_select(0, slot) if on_host else given).double().T.contiguous()
-    inside = is_inside(exact, grid)
-    counts, bad = (None, ~inside) if on_host else (flat & inside, flat & ~inside)
-    if counts is not None:
+    flat, given = read.reshape(-1), rows.reshape(-1, 5)
+    if library is np:
+        slot = flat.nonzero()[0]
+        exact = given[slot].T.copy()
+        inside = is_inside(exact, grid)
+        counts, bad = None, ~inside
+        if bad.any():
+            exact = np.where(inside, exact, grid.most)
+    else:
+        slot = torch.arange(len(flat), device=rows.device)
+        exact = given.T.contiguous()
+        inside = is_inside(exact, grid)
+        counts, bad = flat & inside, flat & ~inside
         exact = torch.where(counts, exact, grid.most)  # an ordinary truth, where there is none that counts
     w_h = exact[2:4]
-    area = w_h.prod(dim=0)
-    shared = torch.minimum(w_h[:, None], grid.fractions).prod(dim=0)
-    anchor = (shared / (area + grid.areas - shared)).argmax(dim=0)  # of [A, M], the first on a tie
+    area = w_h[0] * w_h[1]
+    shared_w, shared_h = library.minimum(w_h[:, None], grid.fractions)
+    shared = shared_w * shared_h  # [A, M]
+    anchor = (shared / (area + grid.areas - shared)).argmax(0)  # the first on a tie
     place = exact[:2] * grid.size
-    cell = place.long()
-    image = torch.floor_divide(slot, max(capacity, 1))
+    cell = cast(place, library.int64)
+    image = slot // max(capacity, 1)
     count, height, width = grid.shape
-    line = torch.add(cell[1], torch.add(anchor, image, alpha=count), alpha=height)
-    predictor = torch.add(cell[0], line, alpha=width)
-    label = exact[4].long()
+    predictor = ((image * count + anchor) * height + cell[1]) * width + cell[0]
+    label = cast(exact[4], library.int64)
     return Truths(slot, counts, place, w_h * grid.size, area, label, image, anchor, cell, predictor), bad
 
 
-def settle(truths: Truths, predictors: int, settings: Settings) -> tuple[Tensor, Tensor]:
+def settle(truths: Truths, predictors: int, settings: Settings) -> tuple[Array, Array]:
     """Which truths keep the predictor that they chose (`assign.last-truth-wins`).
 
     Returns:
-        Whether each truth does, bool `[M]`, and of each predictor more than 0 if a truth chose it, int32
-        `[predictors]`.
+        Whether each truth does, bool `[M]`, and who is chosen: indices in `[N*A*H*W]` on the host, where one may be
+        there twice, and elsewhere a mask of that length.
     """
-    rank = torch.arange(1, len(truths.slot) + 1, dtype=torch.int32, device=truths.slot.device)
+    predictor, counts = truths.predictor, truths.counts
+    library = library_of(predictor)
+    rank: Array = library.arange(1, len(predictor) + 1, dtype=library.int32, device=predictor.device)
     if settings.first_wins:
-        rank = rank.flip(0)
-    if truths.counts is not None:
-        rank = torch.where(truths.counts, rank, -1)
+        rank = len(predictor) + 1 - rank
     # A maximum, unlike a write, does not depend on the order in which equal indices are met.
-    highest = rank.new_zeros(predictors).scatter_reduce_(0, truths.predictor, rank, "amax")
-    return highest.index_select(0, truths.predictor) == rank, highest
+    if counts is None:
+        highest = np.zeros(predictors, np.int32)
+        np.maximum.at(highest, predictor, rank)
+        return highest[predictor] == rank, predictor
+    rank = torch.where(counts, rank, -1)
+    chosen = rank.new_zeros(predictors).scatter_reduce_(0, predictor, rank, "amax")
+    return chosen.index_select(0, predictor) == rank, chosen > 0
