@@ -21,6 +21,9 @@
 
 enum { DONE = 0, NO_MEMORY = 1, BAD_TRUTH = 2 }; /* what the kernels answer: the worst of the images */
 
+/* For what is called in loops over lanes: they are made of vectors only where nothing is called. */
+#define AT_ONCE inline __attribute__((always_inline))
+
 namespace of_float {
 #define REAL float
 #define SINGLE 1

@@ -68,7 +68,7 @@ static inline float fused(float a, float b, float c) { return a * b + c; }
 #endif
 
 /* e^x: 2^n·e^r with |r| ≤ ln 2 / 2, by Taylor's polynomial; 2^n in two factors, for either end of the range. */
-static inline float exponential(float x) {
+static AT_ONCE float exponential(float x) {
     const float shift = 12582912.0f; /* 1.5·2^23: a sum with it is rounded to a whole number, in its lowest bits */
     x = x > 89.0f ? 89.0f : x;
     x = x < -104.0f ? -104.0f : x;
@@ -89,13 +89,15 @@ static inline float exponential(float x) {
     other.bits = (power - half + 127) << 23;
     return p * one.number * other.number;
 }
+#define NEXT(x) nextafterf(x, INFINITY)
 static const float VAST = 0x1p60f, LEAST = 0x1p-149f;
 #else
-static inline double exponential(double x) { return exp(x); }
+static AT_ONCE double exponential(double x) { return exp(x); }
+#define NEXT(x) nextafter(x, INFINITY)
 static const double VAST = 0x1p500, LEAST = 0x1p-1074;
 #endif
 
-static inline REAL logistic(REAL x) { return 1 / (1 + exponential(-x)); }
+static AT_ONCE REAL logistic(REAL x) { return 1 / (1 + exponential(-x)); }
 static inline REAL smaller(REAL a, REAL b) { return a < b ? a : b; }
 static inline REAL larger(REAL a, REAL b) { return a > b ? a : b; }
 
@@ -255,17 +257,18 @@ static void meet(Plane *p, const Box *boxes, int64_t count) {
 /* The state of the predictors of a plane; who does not pay a term gets the numbers for which it has no slope. */
 static void settle(Plane *p, const Call *c, const Settings *s, const Grid *grid, const int32_t *who) {
     REAL thresh = s->ignores ? s->thresh : 2; /* an IoU is never above 1 */
-    int equal = s->ignores == 2, every_no_object = s->every_no_object != 0, every_prior = s->every_prior != 0;
-    int early = c->early;
+    REAL limit = s->ignores == 2 ? thresh : NEXT(thresh);
+    int32_t every_no_object = s->every_no_object != 0, every_prior = s->every_prior != 0, early = c->early;
     EACH_LANE(0, grid->cells) {
-        int owned = who[l] >= 0, quiet = equal ? !(p->best[l] < thresh) : !(p->best[l] <= thresh);
-        int pays = !quiet & (!owned | every_no_object), pulled = early & (!owned | every_prior);
-        p->state[l] = pays * NO_OBJECT | pulled * PRIOR | owned * RESPONSIBLE;
-        p->o[l] = pays ? p->o[l] : 0;
-        p->x[l] = pulled ? p->x[l] : (REAL)0.5;
-        p->y[l] = pulled ? p->y[l] : (REAL)0.5;
-        p->w[l] = pulled ? p->w[l] : 0;
-        p->h[l] = pulled ? p->h[l] : 0;
+        REAL x = p->x[l], y = p->y[l], w = p->w[l], h = p->h[l], o = p->o[l];
+        int32_t free = who[l] < 0, loud = p->best[l] < limit; /* what is not a number is not */
+        int32_t pays = loud & (free | every_no_object), pulled = early & (free | every_prior);
+        p->state[l] = pays * NO_OBJECT | pulled * PRIOR | (1 - free) * RESPONSIBLE;
+        p->o[l] = pays ? o : 0;
+        p->x[l] = pulled ? x : (REAL)0.5;
+        p->y[l] = pulled ? y : (REAL)0.5;
+        p->w[l] = pulled ? w : 0;
+        p->h[l] = pulled ? h : 0;
     }
     for (int64_t l = grid->cells; l < grid->lanes; l++) p->o[l] = 0, p->x[l] = p->y[l] = (REAL)0.5;
 }
