@@ -1,6 +1,7 @@
-/* The operators of the path for the host: their kernels and their derivative, so that no Python runs between the call of
-   the operator and the gradient. Compiled after the declaration of Settings, which compiled.py writes; the schemas, what
-   the operators answer to fake tensors and the words of every refusal are in Python. The module has checked the shapes. */
+/* The operators of the path for the host: their kernels and their derivative, so that no Python runs between the call
+   of the operator and the gradient. Compiled after the declaration of Settings, which compiled.py writes; the schemas,
+   what the operators answer to fake tensors and the words of every refusal are in Python. The module has checked the
+   shapes. */
 
 #include <math.h>
 #include <stdint.h>
@@ -49,7 +50,8 @@ using Given = std::optional<Tensor>;
 using Numbers = at::ArrayRef<double>;
 using Found = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>; /* `Forward` in ops.py, flat */
 
-using Forward = Found(const Tensor &, const Tensor &, const Given &, const Given &, c10::SymInt, Numbers, Numbers, bool);
+using Forward = Found(const Tensor &, const Tensor &, const Given &, const Given &, c10::SymInt, Numbers, Numbers,
+                      bool);
 using Backward = Tensor(const Tensor &, const Tensor &, const Tensor &, const Tensor &, const Tensor &, at::TensorList,
                         Numbers, Numbers);
 using Check = void(const Tensor &, const Tensor &, const Given &, const Given &, Numbers, Numbers, bool);
@@ -103,12 +105,13 @@ int forward_of(const Tensor &predictions, const Tensor &rows, const Given &count
     return pay(&call, &settings);
 }
 
-Found forward(const Tensor &predictions, const Tensor &rows, const Given &counts, const Given &images_seen, int64_t seen,
-              Numbers anchors, Numbers numbers, bool validate) {
+Found forward(const Tensor &predictions, const Tensor &rows, const Given &counts, const Given &images_seen,
+              int64_t seen, Numbers anchors, Numbers numbers, bool validate) {
     static const auto check = find<Check>("regionloss::compiled_check");
     Settings settings = settings_of(numbers);
     if (images_seen) seen = images_seen->item<int64_t>();
-    if (validate || (images_seen && seen < 0)) check.call(predictions, rows, counts, images_seen, anchors, numbers, validate);
+    if (validate || (images_seen && seen < 0))
+        check.call(predictions, rows, counts, images_seen, anchors, numbers, validate);
     Tensor outputs = predictions.to(predictions.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
     Tensor given = rows.to(at::kDouble).contiguous();
     Given lengths = counts ? Given(counts->to(at::kLong).contiguous()) : std::nullopt;

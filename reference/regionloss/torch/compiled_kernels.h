@@ -1,10 +1,10 @@
 /* The loss of a batch on the host: forward in one pass over the predictions, backward in one over the gradient.
 
    Included once for each REAL, the type of the predictions, within a namespace of its own, after Settings and the
-   headers that compiled.cpp includes. Nothing here knows of PyTorch. The predictors of an anchor are looked at together,
-   in arrays that stay in the first cache and are whole vectors long. Forward keeps the slopes of what it has at hand, up
-   to the upstream factor, and backward has only to write them down. Sums are over lanes, then planes, then images, in
-   this order however many threads there are, so that they are the same from run to run. */
+   headers that compiled.cpp includes. Nothing here knows of PyTorch. The predictors of an anchor are looked at
+   together, in arrays that stay in the first cache and are whole vectors long. Forward keeps the slopes of what it has
+   at hand, up to the upstream factor, and backward has only to write them down. Sums are over lanes, then planes, then
+   images, in this order however many threads there are, so that they are the same from run to run. */
 
 enum { LANES = 16, NO_OBJECT = 1, PRIOR = 2, RESPONSIBLE = 4, TERMS = 5 };
 
@@ -261,7 +261,7 @@ static void settle(Plane *p, const Call *c, const Settings *s, const Grid *grid,
     int32_t every_no_object = s->every_no_object != 0, every_prior = s->every_prior != 0, early = c->early;
     EACH_LANE(0, grid->cells) {
         REAL x = p->x[l], y = p->y[l], w = p->w[l], h = p->h[l], o = p->o[l];
-        int32_t free = who[l] < 0, loud = p->best[l] < limit; /* what is not a number is not */
+        int32_t free = who[l] < 0, loud = p->best[l] < limit; /* not where it is not a number */
         int32_t pays = loud & (free | every_no_object), pulled = early & (free | every_prior);
         p->state[l] = pays * NO_OBJECT | pulled * PRIOR | (1 - free) * RESPONSIBLE;
         p->o[l] = pays ? o : 0;
