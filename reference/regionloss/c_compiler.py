@@ -1,4 +1,4 @@
-"""C compiled when it is first needed, by the user's own compiler, and kept in a folder of the user."""
+"""C and C++ compiled when it is first needed, by the user's own compiler, and kept in a folder of the user."""
 
 from __future__ import annotations
 
@@ -9,28 +9,42 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
+
+#: The variables of the environment that name the compiler and what it is handed, and the compiler without them.
+_COMPILERS = {"C": ("CC", "CFLAGS", "cc"), "C++": ("CXX", "CXXFLAGS", "c++")}
 
 
 class CompilerError(RuntimeError):
     """There is no compiler, it did not finish, or it refused, which the message says in its words."""
 
 
-def build(name: str, arguments: Sequence[str], *, source: str = "", made_of: Sequence[str] = ()) -> Path:
+def build(
+    name: str,
+    arguments: Sequence[str],
+    *,
+    language: Literal["C", "C++"] = "C",
+    source: str = "",
+    made_of: Sequence[str] = (),
+) -> Path:
     """The file that the compiler makes, from the folder if it made the same before.
 
-    The compiler is what the environment variable CC names, `cc` if it names none; CFLAGS are handed to it.
+    The compiler is what the environment variable CC names, `cc` if it names none; CFLAGS are handed to it. For C++ they
+    are CXX, `c++` and CXXFLAGS.
 
     Args:
         name: what the file's name begins with.
         arguments: for the compiler, without the output.
+        language: which compiler.
         source: what it is given on its standard input.
         made_of: what else the file depends on: whatever changes, makes another file.
 
     Raises:
         CompilerError: it was not made.
     """
-    compiler = shlex.split(os.environ.get("CC") or "cc")
-    command = [*compiler, *arguments, *shlex.split(os.environ.get("CFLAGS", ""))]
+    variable, flags, usual = _COMPILERS[language]
+    compiler = shlex.split(os.environ.get(variable) or usual)
+    command = [*compiler, *arguments, *shlex.split(os.environ.get(flags, ""))]
     key = hashlib.sha256("\0".join([source, *made_of, *command]).encode()).hexdigest()[:24]
     folder = _folder()
     kept = folder / f"{name}-{key}"
@@ -44,7 +58,8 @@ def build(name: str, arguments: Sequence[str], *, source: str = "", made_of: Seq
             )
         except FileNotFoundError:
             raise CompilerError(
-                f"there is no C compiler {compiler[0]!r}: install one, or name it in the environment variable CC"
+                f"there is no {language} compiler {compiler[0]!r}: install one, or name it in the environment variable "
+                f"{variable}"
             ) from None
         except subprocess.TimeoutExpired:
             raise CompilerError(f"{compiler[0]} did not finish within 600 s") from None

@@ -9,7 +9,7 @@ import pytest
 
 from regionloss_suite.cli import main
 
-COMPILER = shutil.which(os.environ.get("CC") or "cc")
+COMPILER = shutil.which(os.environ.get("CXX") or "c++")
 
 
 @pytest.mark.parametrize("name", ["numpy", "torch", "torch-eager", "torch-compiled"])
@@ -17,7 +17,7 @@ def test_a_bundled_adapter_conforms_in_full(name: str, capsys: pytest.CaptureFix
     if name != "numpy":
         pytest.importorskip("torch", reason="the losses in PyTorch need it: pip install 'regionloss[torch]'")
     if name == "torch-compiled" and COMPILER is None:
-        pytest.skip("the path in C needs a C compiler, and there is none")
+        pytest.skip("the path in C++ needs a compiler, and there is none")
     code = main(["check", name])
     printed = capsys.readouterr().out.strip().splitlines()
     assert code == 0, "\n".join(printed)

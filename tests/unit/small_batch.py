@@ -22,8 +22,8 @@ LISTS: list[list[list[float]]] = [
     [[0.1, 0.8, 0.6, 0.3, 2]],
     [],
 ]
-#: The paths that run on the host, `compiled` where there is a C compiler.
-HERE = ["eager", "analytic", *(["compiled"] if shutil.which(os.environ.get("CC") or "cc") else [])]
+#: The paths that run on the host, `compiled` where there is a C++ compiler.
+HERE = ["eager", "analytic", *(["compiled"] if shutil.which(os.environ.get("CXX") or "c++") else [])]
 
 
 def network(dtype: torch.dtype = torch.float32) -> Tensor:

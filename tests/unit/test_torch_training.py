@@ -16,6 +16,7 @@ from torch._dynamo.testing import CompileCounterWithBackend  # noqa: E402 - like
 from regionloss import DomainError  # noqa: E402 - likewise
 from regionloss.torch import PathError, RegionLoss, pad_truths  # noqa: E402 - likewise
 from regionloss.torch.settings import settings_of  # noqa: E402 - likewise
+from unit.small_batch import HERE  # noqa: E402 - likewise
 
 ANCHORS = [[1.0, 2.0], [2.0, 1.0]]
 CLASSES = 3
@@ -24,7 +25,6 @@ LISTS = [
     [[0.4, 0.4, 0.2, 0.6, 1], [0.45, 0.4, 0.2, 0.5, 2], [0.9, 0.1, 0.5, 0.2, 0]],
     [[0.1, 0.8, 0.6, 0.3, 2]],
 ]
-HERE = ["eager", "analytic"]
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_backward_may_run_twice_and_is_linear_in_what_comes_from_above(path: Any
     assert torch.equal(t.grad, 2 * first)
 
 
-def test_eager_can_be_differentiated_twice_and_the_fast_paths_refuse_to_be() -> None:
+def test_eager_can_be_differentiated_twice() -> None:
     t = torch.randn(2, CHANNELS, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
     direction = torch.randn(t.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
     # With a target of one: an overlap as target is a constant to the derivative, but not to a difference.
@@ -141,9 +141,13 @@ def test_eager_can_be_differentiated_twice_and_the_fast_paths_refuse_to_be() -> 
     torch.testing.assert_close(second, difference, rtol=1e-6, atol=1e-8)
     assert (second != 0).sum() > 50
 
+
+@pytest.mark.parametrize("path", [path for path in HERE if path != "eager"])
+def test_the_fast_paths_refuse_to_be_differentiated_twice(path: Any) -> None:
+    t = torch.randn(2, CHANNELS, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
     for form in (t.clone().requires_grad_(), t.clone().requires_grad_() * 1):
-        fast = RegionLoss(ANCHORS, CLASSES, path="analytic")(form, LISTS, images_seen=0)
-        message = r"the path 'analytic' has no derivative of its gradient; path='eager' has"
+        fast = RegionLoss(ANCHORS, CLASSES, path=path)(form, LISTS, images_seen=0)
+        message = rf"the path '{path}' has no derivative of its gradient; path='eager' has"
         with pytest.raises(PathError, match=message):
             torch.autograd.grad(fast + form.sum() ** 2, form, create_graph=True)
         (once,) = torch.autograd.grad(fast, form)

@@ -19,7 +19,7 @@ something else needs another name.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
@@ -58,19 +58,39 @@ class Forward(NamedTuple):
         return *self[:4], *self.kept
 
 
+def declare(path: str, kept: Callable[[Tensor, Tensor, Sequence[float]], tuple[Tensor, ...]]) -> None:
+    """Register the two operators of a path without what computes them, but with what they answer to fake tensors.
+
+    Args:
+        path: the name of the operators.
+        kept: what forward keeps for predictions, rows and anchors, as tensors of which only the form is looked at.
+    """
+
+    def fake(predictions: Tensor, rows: Tensor, *others: Any) -> tuple[Tensor, ...]:
+        anchors = others[3]  # behind counts, images_seen and seen
+        return *_fake_forward(predictions, rows, anchors), *kept(predictions, rows, anchors)
+
+    some = fake(torch.empty(1, 6, 1, 1), torch.empty(1, 0, 5), None, None, 0, (1.0, 1.0))
+    answers = ", ".join(["Tensor"] * len(some))
+    _LIBRARY.define(f"{path}({_INPUTS}, {_CHOICES}, bool validate) -> ({answers})")  # type: ignore[no-untyped-call]
+    _LIBRARY.define(f"{path}_backward(Tensor upstream, {_SAVED}, {_CHOICES}) -> Tensor")  # type: ignore[no-untyped-call]
+    torch.library.register_fake(f"regionloss::{path}", fake)
+    torch.library.register_fake(f"regionloss::{path}_backward", _fake_backward)
+
+
 def define(
     path: str,
     forward: Callable[..., Forward],
     backward: Callable[..., Tensor],
     kept: Callable[[Tensor, Tensor, Sequence[float]], tuple[Tensor, ...]],
 ) -> None:
-    """Register the two operators of a path, with what they answer to fake tensors and how they are differentiated.
+    """Register the two operators of a path that is computed from Python, and how they are differentiated.
 
     Args:
         path: the name of the operators.
         forward: answers `Forward`.
         backward: answers the gradient.
-        kept: what forward keeps for predictions, rows and anchors, as tensors of which only the form is looked at.
+        kept: as `declare` takes it.
     """
 
     def checked(
@@ -84,10 +104,7 @@ def define(
         validate: bool,
     ) -> tuple[Tensor, ...]:
         chosen = Settings(*settings)
-        if images_seen is not None and (validate or images_seen.device.type == "cpu"):
-            check_images_seen(int(images_seen))
-        if validate:
-            check_everything(predictions, rows, counts, anchors, chosen)
+        check(predictions, rows, counts, images_seen, anchors, chosen, validate)
         return forward(predictions, rows, counts, images_seen, seen, anchors, chosen).flat()
 
     def unpacked(
@@ -102,18 +119,9 @@ def define(
     ) -> Tensor:
         return backward(upstream, predictions, rows, state, owner, kept, anchors, Settings(*settings))
 
-    def fake(predictions: Tensor, rows: Tensor, *others: Any) -> tuple[Tensor, ...]:
-        anchors = others[3]  # behind counts, images_seen and seen
-        return *_fake_forward(predictions, rows, anchors), *kept(predictions, rows, anchors)
-
-    some = fake(torch.empty(1, 6, 1, 1), torch.empty(1, 0, 5), None, None, 0, (1.0, 1.0))
-    answers = ", ".join(["Tensor"] * len(some))
-    _LIBRARY.define(f"{path}({_INPUTS}, {_CHOICES}, bool validate) -> ({answers})")  # type: ignore[no-untyped-call]
-    _LIBRARY.define(f"{path}_backward(Tensor upstream, {_SAVED}, {_CHOICES}) -> Tensor")  # type: ignore[no-untyped-call]
+    declare(path, kept)
     _LIBRARY.impl(path, checked, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
     _LIBRARY.impl(f"{path}_backward", unpacked, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
-    torch.library.register_fake(f"regionloss::{path}", fake)
-    torch.library.register_fake(f"regionloss::{path}_backward", _fake_backward)
     packet = torch.ops.regionloss
     differentiated = _differentiated(path, getattr(packet, path).default, getattr(packet, f"{path}_backward").default)
     _LIBRARY.impl(path, differentiated, "Autograd")  # type: ignore[no-untyped-call]  # PyTorch leaves it so
@@ -140,9 +148,7 @@ def _differentiated(path: str, forward: Any, backward: Any) -> Callable[..., Any
         @staticmethod
         def backward(ctx: Any, upstream: Tensor | None, *_: Tensor | None) -> tuple[Tensor | None, ...]:
             if torch.is_grad_enabled():  # which it is in a backward with create_graph alone
-                raise PathError(
-                    f"the path {path!r} has no derivative of its gradient; path='eager' has (create_graph=True)"
-                )
+                refuse_second(path)
             predictions, rows, state, owner, *kept = ctx.saved_tensors
             saved = (predictions, rows, state, owner, kept, ctx.anchors, ctx.settings)
             gradient = None if upstream is None else backward(upstream, *saved)
@@ -157,6 +163,42 @@ def _differentiated(path: str, forward: Any, backward: Any) -> Callable[..., Any
         return Differentiated.apply(*inputs) if wanted else below(*inputs)  # type: ignore[no-untyped-call]  # likewise
 
     return differentiated
+
+
+def implement(name: str, schema: str, function: Callable[..., None]) -> None:
+    """Register an operator that a kernel in another language calls to have something checked or refused."""
+    _LIBRARY.define(f"{name}{schema}")  # type: ignore[no-untyped-call]
+    _LIBRARY.impl(name, function, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
+    torch.library.register_fake(f"regionloss::{name}", function)
+
+
+def check(
+    predictions: Tensor,
+    rows: Tensor,
+    counts: Tensor | None,
+    images_seen: Tensor | None,
+    anchors: Sequence[float],
+    settings: Settings,
+    validate: bool,
+) -> None:
+    """What the operators look at before they compute.
+
+    Raises:
+        DomainError: numbers outside the domain.
+    """
+    if images_seen is not None and (validate or images_seen.device.type == "cpu"):
+        check_images_seen(int(images_seen))
+    if validate:
+        check_everything(predictions, rows, counts, anchors, settings)
+
+
+def refuse_second(path: str) -> NoReturn:
+    """Refuse a derivative of the gradient.
+
+    Raises:
+        PathError: always.
+    """
+    raise PathError(f"the path {path!r} has no derivative of its gradient; path='eager' has (create_graph=True)")
 
 
 def _fake_forward(predictions: Tensor, rows: Tensor, anchors: Sequence[float]) -> tuple[Tensor, ...]:

@@ -14,7 +14,7 @@ from regionloss.torch.settings import refusal
 from regionloss_spec import Profile
 
 #: `eager` is every profile in plain, differentiable PyTorch; the others write the gradient down. `analytic` runs on any
-#: device, `compiled` is fused in C for the host and needs a C compiler, `triton` is fused for CUDA.
+#: device, `compiled` is fused in C++ for the host and needs a compiler, `triton` is fused for CUDA.
 Path = Literal["eager", "analytic", "compiled", "triton"]
 
 PATHS: tuple[Path, ...] = get_args(Path)

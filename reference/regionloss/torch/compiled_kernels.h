@@ -1,48 +1,66 @@
 /* The loss of a batch on the host: forward in one pass over the predictions, backward in one over the gradient.
 
-   Compiled with REAL, the type of the predictions, and after the declarations of Call and Settings, which compiled.py
-   writes, so that the two languages cannot disagree about them. The predictors of an anchor are looked at together, in
-   arrays that stay in the first cache and are whole vectors long. Forward keeps the slopes of what it has at hand, up
-   to the upstream factor, and backward has only to write them down. Sums are over lanes, then planes, then images, in
-   this order however many threads there are, so that they are the same from run to run. */
+   Included once for each REAL, the type of the predictions, within a namespace of its own, after Settings and the
+   headers that compiled.cpp includes. Nothing here knows of PyTorch. The predictors of an anchor are looked at
+   together, in arrays that stay in the first cache and are whole vectors long. Forward keeps the slopes of what it has
+   at hand, up to the upstream factor, and backward has only to write them down. Sums are over lanes, then planes, then
+   images, in this order however many threads there are, so that they are the same from run to run. */
 
 enum { LANES = 16, NO_OBJECT = 1, PRIOR = 2, RESPONSIBLE = 4, TERMS = 5 };
-enum { DONE = 0, NO_MEMORY = 1, BAD_TRUTH = 2 }; /* the worst of the images is answered */
+
+/* A batch, in numbers and in memory of the caller. */
+struct Call {
+    int64_t images, anchors, classes, height, width, slots, threads;
+    int64_t of_image, of_channel, of_row, of_column; /* strides of the predictions, or of the gradient in backward */
+    const double *sizes;                             /* widths and heights of the anchors in turn, cells */
+    uint8_t *state;
+    int32_t *owner;
+    REAL *active, *slopes;
+    /* for pay() alone */
+    bool early;
+    const REAL *predictions;
+    const double *rows;
+    const int64_t *counts; /* or NULL */
+    REAL *loss, *terms;
+    /* for write_gradient() alone */
+    double factor;
+    REAL *gradient;
+};
 
 /* Lanes do not depend on each other, which the compiler cannot see. */
 #define EACH_LANE(from, to) _Pragma("omp simd") for (int64_t l = (from); l < (to); l++)
 
 /* What depends on the grid alone. */
-typedef struct {
+struct Grid {
     int64_t cells, lanes; /* of a plane, and as many as whole blocks have */
     REAL *column, *row;   /* of each lane */
     int64_t *at;          /* where each cell lies in a plane of the predictions or of the gradient */
     int at_once;          /* whether a plane lies in one piece there */
-} Grid;
+};
 
 /* A truth, cells. */
-typedef struct {
+struct Box {
     REAL left, top, right, bottom, area;
     int64_t from, to; /* blocks of the cells whose predictors may overlap it beyond the threshold */
-} Box;
+};
 
 /* The predictors of one anchor, lane by lane; what lies behind the last cell pays nothing. */
-typedef struct {
+struct Plane {
     REAL *x, *y, *w, *h, *o; /* raw, and after decode() σ(tx), σ(ty), tw, th, σ(to) */
     REAL *left, *top, *right, *bottom, *area, *best;
     int32_t *state;
-} Plane;
+};
 
 /* A responsible predictor with its truth. */
-typedef struct {
+struct Owner {
     int64_t anchor, cell;
     REAL raw[5], x, y, o;
     REAL away[5];  /* of bx, by, tw, th and bo from their targets */
     double weight; /* of the squares of the first four */
     int64_t label;
-} Owner;
+};
 
-#ifdef SINGLE
+#if SINGLE
 #ifdef FP_FAST_FMAF
 static inline float fused(float a, float b, float c) { return fmaf(a, b, c); }
 #else
@@ -50,7 +68,7 @@ static inline float fused(float a, float b, float c) { return a * b + c; }
 #endif
 
 /* e^x: 2^n·e^r with |r| ≤ ln 2 / 2, by Taylor's polynomial; 2^n in two factors, for either end of the range. */
-static inline float exponential(float x) {
+static AT_ONCE float exponential(float x) {
     const float shift = 12582912.0f; /* 1.5·2^23: a sum with it is rounded to a whole number, in its lowest bits */
     x = x > 89.0f ? 89.0f : x;
     x = x < -104.0f ? -104.0f : x;
@@ -71,40 +89,42 @@ static inline float exponential(float x) {
     other.bits = (power - half + 127) << 23;
     return p * one.number * other.number;
 }
+#define NEXT(x) nextafterf(x, INFINITY)
 static const float VAST = 0x1p60f, LEAST = 0x1p-149f;
 #else
-static inline double exponential(double x) { return exp(x); }
+static AT_ONCE double exponential(double x) { return exp(x); }
+#define NEXT(x) nextafter(x, INFINITY)
 static const double VAST = 0x1p500, LEAST = 0x1p-1074;
 #endif
 
-static inline REAL logistic(REAL x) { return 1 / (1 + exponential(-x)); }
+static AT_ONCE REAL logistic(REAL x) { return 1 / (1 + exponential(-x)); }
 static inline REAL smaller(REAL a, REAL b) { return a < b ? a : b; }
 static inline REAL larger(REAL a, REAL b) { return a > b ? a : b; }
 
 static int64_t min_64(int64_t a, int64_t b) { return a < b ? a : b; }
 
 static const REAL *plane_of(const Call *c, int64_t image, int64_t anchor, int64_t channel) {
-    return (const REAL *)c->predictions + image * c->of_image + (anchor * (5 + c->classes) + channel) * c->of_channel;
+    return c->predictions + image * c->of_image + (anchor * (5 + c->classes) + channel) * c->of_channel;
 }
 
 static REAL *slope_of(const Call *c, int64_t image, int64_t anchor, int64_t channel) {
-    return (REAL *)c->gradient + image * c->of_image + (anchor * (5 + c->classes) + channel) * c->of_channel;
+    return c->gradient + image * c->of_image + (anchor * (5 + c->classes) + channel) * c->of_channel;
 }
 
 /* σ(tx), σ(ty), tw, th or σ(to) of all predictors, as settle() leaves them. */
 static REAL *active_of(const Call *c, const Grid *grid, int v) {
-    return (REAL *)c->active + v * c->images * c->anchors * grid->cells;
+    return c->active + v * c->images * c->anchors * grid->cells;
 }
 
 static REAL *row_of(const Call *c, int64_t image, int64_t slot) {
-    return (REAL *)c->slopes + (image * c->slots + slot) * (5 + c->classes);
+    return c->slopes + (image * c->slots + slot) * (5 + c->classes);
 }
 
 static int lay_out(Grid *grid, const Call *c) {
     grid->cells = c->height * c->width;
     grid->lanes = (grid->cells + LANES - 1) / LANES * LANES;
-    grid->column = calloc(2 * grid->lanes, sizeof(REAL));
-    grid->at = malloc(grid->cells * sizeof(int64_t));
+    grid->column = (REAL *)calloc(2 * grid->lanes, sizeof(REAL));
+    grid->at = (int64_t *)malloc(grid->cells * sizeof(int64_t));
     if (!grid->column || !grid->at) return 0;
     grid->row = grid->column + grid->lanes;
     grid->at_once = c->of_column == 1 && c->of_row == c->width;
@@ -123,7 +143,7 @@ static void clear(Grid *grid) {
 }
 
 static REAL *reserve(Plane *p, const Grid *grid) {
-    REAL *room = malloc(grid->lanes * (11 * sizeof(REAL) + sizeof(int32_t))), *next = room;
+    REAL *room = (REAL *)malloc(grid->lanes * (11 * sizeof(REAL) + sizeof(int32_t))), *next = room;
     REAL **arrays[11] = {&p->x, &p->y, &p->w, &p->h, &p->o, &p->left, &p->top, &p->right, &p->bottom, &p->area, &p->best};
     if (!room) return room;
     for (int v = 0; v < 11; v++, next += grid->lanes) *arrays[v] = next;
@@ -174,7 +194,8 @@ static Box box_of(const Call *c, const Settings *s, const double *truth) {
     REAL area = larger(truth[2] * truth[3] * (double)(c->height * c->width), LEAST);
     int64_t first = fmin(fmax(y - reach, 0), c->height), behind = fmin(fmax(y + reach + 1, 0), c->height);
     int64_t from = first * c->width / LANES * LANES, to = behind * c->width;
-    return (Box){x - half_w, y - half_h, x + half_w, y + half_h, area, from, to};
+    REAL left = x - half_w, top = y - half_h, right = x + half_w, bottom = y + half_h;
+    return Box{left, top, right, bottom, area, from, to};
 }
 
 /* Decide which predictor answers for which truth of an image; `who` is the truth of each predictor, or -1.
@@ -236,17 +257,18 @@ static void meet(Plane *p, const Box *boxes, int64_t count) {
 /* The state of the predictors of a plane; who does not pay a term gets the numbers for which it has no slope. */
 static void settle(Plane *p, const Call *c, const Settings *s, const Grid *grid, const int32_t *who) {
     REAL thresh = s->ignores ? s->thresh : 2; /* an IoU is never above 1 */
-    int equal = s->ignores == 2, every_no_object = s->every_no_object != 0, every_prior = s->every_prior != 0;
-    int early = c->early != 0;
+    REAL limit = s->ignores == 2 ? thresh : NEXT(thresh);
+    int32_t every_no_object = s->every_no_object != 0, every_prior = s->every_prior != 0, early = c->early;
     EACH_LANE(0, grid->cells) {
-        int owned = who[l] >= 0, quiet = equal ? !(p->best[l] < thresh) : !(p->best[l] <= thresh);
-        int pays = !quiet & (!owned | every_no_object), pulled = early & (!owned | every_prior);
-        p->state[l] = pays * NO_OBJECT | pulled * PRIOR | owned * RESPONSIBLE;
-        p->o[l] = pays ? p->o[l] : 0;
-        p->x[l] = pulled ? p->x[l] : (REAL)0.5;
-        p->y[l] = pulled ? p->y[l] : (REAL)0.5;
-        p->w[l] = pulled ? p->w[l] : 0;
-        p->h[l] = pulled ? p->h[l] : 0;
+        REAL x = p->x[l], y = p->y[l], w = p->w[l], h = p->h[l], o = p->o[l];
+        int32_t free = who[l] < 0, loud = p->best[l] < limit; /* not where it is not a number */
+        int32_t pays = loud & (free | every_no_object), pulled = early & (free | every_prior);
+        p->state[l] = pays * NO_OBJECT | pulled * PRIOR | (1 - free) * RESPONSIBLE;
+        p->o[l] = pays ? o : 0;
+        p->x[l] = pulled ? x : (REAL)0.5;
+        p->y[l] = pulled ? y : (REAL)0.5;
+        p->w[l] = pulled ? w : 0;
+        p->h[l] = pulled ? h : 0;
     }
     for (int64_t l = grid->cells; l < grid->lanes; l++) p->o[l] = 0, p->x[l] = p->y[l] = (REAL)0.5;
 }
@@ -284,7 +306,8 @@ static void pay_dense(const Call *c, const Settings *s, const Grid *grid, int64_
 static Owner owner_of(const Call *c, const Settings *s, const Grid *grid, int64_t image, int64_t slot) {
     const double *truth = c->rows + (image * c->slots + slot) * 5;
     int64_t place = c->owner[image * c->slots + slot];
-    Owner one = {.anchor = place / grid->cells, .cell = place % grid->cells, .label = truth[4]};
+    Owner one = {};
+    one.anchor = place / grid->cells, one.cell = place % grid->cells, one.label = truth[4];
     for (int v = 0; v < 5; v++) one.raw[v] = plane_of(c, image, one.anchor, v)[grid->at[one.cell]];
     one.x = logistic(one.raw[0]), one.y = logistic(one.raw[1]), one.o = logistic(one.raw[4]);
     /* In double: in a lower precision a wide grid would cost digits of the targets. */
@@ -350,8 +373,8 @@ static void pay_owner(const Call *c, const Settings *s, const Grid *grid, int64_
 static int pay_image(const Call *c, const Settings *s, const Grid *grid, int64_t image, double *sums) {
     int64_t predictors = c->anchors * grid->cells, truths = 0;
     Plane plane;
-    int32_t *who = malloc(predictors * sizeof(int32_t) + 1);
-    Box *boxes = malloc(c->slots * sizeof(Box) + 1);
+    int32_t *who = (int32_t *)malloc(predictors * sizeof(int32_t) + 1);
+    Box *boxes = (Box *)malloc(c->slots * sizeof(Box) + 1);
     REAL *room = reserve(&plane, grid);
     int held = who && boxes && room;
     sums += image * TERMS;
@@ -403,7 +426,7 @@ static void write_dense(const Call *c, const Settings *s, const Grid *grid, int6
 
 /* The gradients of the other terms, added to what the responsible pay otherwise. */
 static int write_image(const Call *c, const Settings *s, const Grid *grid, int64_t image, double *unused) {
-    REAL *room = malloc(grid->cells * sizeof(REAL)), factor = c->factor;
+    REAL *room = (REAL *)malloc(grid->cells * sizeof(REAL)), factor = c->factor;
     (void)unused;
     if (!room) return NO_MEMORY;
     write_dense(c, s, grid, image, room);
@@ -420,7 +443,7 @@ static int write_image(const Call *c, const Settings *s, const Grid *grid, int64
 
 static int for_each_image(int (*work)(const Call *, const Settings *, const Grid *, int64_t, double *), const Call *c,
                           const Settings *s, double *sums) {
-    Grid grid = {0};
+    Grid grid = {};
     int worst = lay_out(&grid, c) ? DONE : NO_MEMORY;
     if (worst == DONE) {
 #pragma omp parallel for num_threads(c->threads) if (c->threads > 1) reduction(max : worst)
@@ -433,19 +456,19 @@ static int for_each_image(int (*work)(const Call *, const Settings *, const Grid
     return worst;
 }
 
-int pay(const Call *c, const Settings *s) {
-    double terms[TERMS] = {0}, loss = 0, *sums = calloc(c->images * TERMS + 1, sizeof(double));
+static int pay(const Call *c, const Settings *s) {
+    double terms[TERMS] = {0}, loss = 0, *sums = (double *)calloc(c->images * TERMS + 1, sizeof(double));
     int how = sums ? for_each_image(pay_image, c, s, sums) : NO_MEMORY;
     for (int64_t image = 0; how == DONE && image < c->images; image++)
         for (int v = 0; v < TERMS; v++) terms[v] += sums[image * TERMS + v];
     for (int v = 0; v < TERMS; v++) {
         if (s->per_image && c->images) terms[v] /= c->images;
-        ((REAL *)c->terms)[v] = terms[v];
+        c->terms[v] = terms[v];
         loss += terms[v];
     }
-    *(REAL *)c->loss = loss;
+    *c->loss = loss;
     free(sums);
     return how;
 }
 
-int write_gradient(const Call *c, const Settings *s) { return for_each_image(write_image, c, s, NULL); }
+static int write_gradient(const Call *c, const Settings *s) { return for_each_image(write_image, c, s, NULL); }
