@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -196,3 +200,27 @@ def test_it_has_no_state_and_is_copied_and_stored_like_any_module() -> None:
         assert repr(same) == repr(loss)
         assert torch.equal(gradient_of(same, t), expected)
     assert repr(loss) == "RegionLoss(classes=3, anchors=2, profile='formula', path='analytic', validate=True)"
+
+
+@pytest.mark.parametrize("path", ["analytic", HERE[-1]])
+def test_a_loss_that_was_used_can_be_sent_to_another_process(path: Any, tmp_path: Path) -> None:
+    sent = RegionLoss(ANCHORS, CLASSES, path=path), network().detach(), pad_truths(LISTS).rows
+    loss, t, rows = sent
+    expected = loss(t, rows, images_seen=0)
+    torch.save(sent, tmp_path / "sent.pt")
+    program = (
+        "import sys, torch\n"
+        "loss, t, rows = torch.load(sys.argv[1], weights_only=False)\n"
+        "print(loss(t, rows, images_seen=0).item())"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "sent.pt")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert float(done.stdout) == expected.item()
+
+
+@pytest.mark.parametrize("name", ["profile", "anchors", "classes"])
+def test_what_a_loss_is_made_of_stays_as_it_is(name: str) -> None:
+    loss = RegionLoss(ANCHORS, CLASSES)
+    with pytest.raises(AttributeError):
+        setattr(loss, name, getattr(loss, name))

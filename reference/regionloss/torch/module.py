@@ -16,7 +16,7 @@ from regionloss.torch import eager
 from regionloss.torch.checks import check_counter, check_counts, check_shapes
 from regionloss.torch.dense import NO_OBJECT, RESPONSIBLE
 from regionloss.torch.paths import Path, check_path, choose_path
-from regionloss.torch.settings import settings_of
+from regionloss.torch.settings import refusal, settings_of
 from regionloss.torch.truths import PaddedTruths, pad_truths
 from regionloss_spec import Profile, load_profile
 
@@ -84,14 +84,37 @@ class RegionLoss(nn.Module):
         chosen = _profile(profile) if isinstance(profile, str) else profile
         sizes = read_anchors(anchors.detach().cpu().numpy() if isinstance(anchors, Tensor) else anchors)
         check_classes(classes)
-        self.profile = chosen.replace(**axes) if axes else chosen
-        check_path(path, self.profile)
+        self._profile = chosen.replace(**axes) if axes else chosen
+        check_path(path, self._profile)
         #: Numbers, not a buffer: `half()` would round them, and the kernels take them as constants.
-        self.anchors: tuple[float, ...] = tuple(sizes.ravel().tolist())
-        self.classes = int(classes)
+        self._anchors: tuple[float, ...] = tuple(sizes.ravel().tolist())
+        self._classes = int(classes)
         self.tree = None if tree is None else tuple(int(parent) for parent in tree)
         self.path = path
         self.validate = validate
+        # What only depends on what never changes: to find it out for every batch takes as long as a small batch does.
+        self._paths: dict[Any, Path] = {}
+        expressed = refusal(self._profile) is None
+        self._choices = [list(self._anchors), list(settings_of(self._profile))] if expressed else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the paths that were chosen: in another process they are not loaded yet."""
+        return {**self.__dict__, "_paths": {}}
+
+    @property
+    def anchors(self) -> tuple[float, ...]:
+        """Widths and heights in turn, cells."""
+        return self._anchors
+
+    @property
+    def classes(self) -> int:
+        """C."""
+        return self._classes
+
+    @property
+    def profile(self) -> Profile:
+        """The choices that the formula leaves open."""
+        return self._profile
 
     def extra_repr(self) -> str:
         """What `print` shows of it."""
@@ -106,7 +129,12 @@ class RegionLoss(nn.Module):
         Raises:
             PathError: the path that was asked for cannot.
         """
-        return choose_path(self.path, predictions, self.profile)
+        if torch.compiler.is_compiling():  # what is compiled would be compiled again, once there is another key
+            return choose_path(self.path, predictions, self.profile)
+        asked = self.path, predictions.device.type, predictions.dtype
+        if asked not in self._paths:
+            self._paths[asked] = choose_path(self.path, predictions, self.profile)
+        return self._paths[asked]
 
     def forward(self, predictions: Tensor, truths: Truths, *, images_seen: int | Tensor) -> Tensor:
         """The loss, 0-d: float32, or float64 for float64 (`numerics.accumulation`).
@@ -150,20 +178,12 @@ class RegionLoss(nn.Module):
     def _fast(
         self, path: Path, predictions: Tensor, rows: Tensor, counts: Tensor | None, images_seen: int | Tensor
     ) -> tuple[Tensor, ...]:
-        check_shapes(predictions, rows, counts, self.anchors, self.classes)
+        check_shapes(predictions, rows, counts, self._anchors, self._classes)
         check_counter(images_seen, predictions)
         seen, as_tensor = (0, images_seen) if isinstance(images_seen, Tensor) else (int(images_seen), None)
         operator = getattr(torch.ops.regionloss, path)
-        found: tuple[Tensor, ...] = operator(
-            predictions,
-            rows,
-            counts,
-            as_tensor,
-            seen,
-            list(self.anchors),
-            list(settings_of(self.profile)),
-            self.validate,
-        )
+        assert self._choices is not None  # of a profile that the path does not express, `path_for` has said so
+        found: tuple[Tensor, ...] = operator(predictions, rows, counts, as_tensor, seen, *self._choices, self.validate)
         return found
 
     def _eager(self, predictions: Tensor, truths: Truths, images_seen: int | Tensor) -> eager.EagerResult:
