@@ -10,8 +10,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the loss for training needs PyTorch: pip install 'regionloss[torch]'")
 
-from regionloss import DomainError  # noqa: E402 - only where PyTorch is installed
+from torch.autograd import forward_ad  # noqa: E402 - only where PyTorch is installed
+
+from regionloss import DomainError  # noqa: E402 - likewise
 from regionloss.torch import PaddedTruths, RegionLoss, analytic, pad_truths  # noqa: E402 - likewise
+from regionloss.torch.paths import PathError  # noqa: E402 - likewise
 from regionloss.torch.settings import settings_of  # noqa: E402 - likewise
 from regionloss_spec import load_profile  # noqa: E402 - likewise
 from unit.elsewhere import WaitsForDeviceError, device_elsewhere, here, there  # noqa: E402 - likewise
@@ -164,3 +167,27 @@ def test_a_truth_that_is_no_number_is_refused_without_a_warning(path: Any, valid
         warnings.simplefilter("error")
         with pytest.raises(DomainError, match="image 1, truth 0"):
             loss(network(), rows, images_seen=0)
+
+
+@pytest.mark.parametrize("path", HERE)
+def test_a_derivative_in_forward_mode_is_right_or_refused(path: Any) -> None:
+    loss, t = RegionLoss(ANCHORS, CLASSES, path=path), network(torch.float64).detach()
+    along = torch.linspace(-1, 1, t.numel(), dtype=torch.float64).view(t.shape)
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(t, along)  # type: ignore[no-untyped-call]  # PyTorch leaves it so
+        if path == "eager":
+            value = loss(dual, LISTS, images_seen=0)
+            found = forward_ad.unpack_dual(value).tangent  # type: ignore[no-untyped-call]  # likewise
+            assert found is not None
+            expected = (gradient_of(loss, t, LISTS, images_seen=0) * along).sum()
+            torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+        else:
+            with pytest.raises(PathError, match="no derivative in forward mode"):
+                loss(dual, LISTS, images_seen=0)
+
+
+@pytest.mark.parametrize("path", [path for path in HERE if path != "eager"])
+def test_so_is_that_of_torch_func(path: Any) -> None:
+    loss, t, rows = RegionLoss(ANCHORS, CLASSES, path=path), network().detach(), pad_truths(LISTS).rows
+    with pytest.raises(PathError, match="no derivative in forward mode"):
+        torch.func.jvp(lambda outputs: loss(outputs, rows, images_seen=0), (t,), (torch.ones_like(t),))

@@ -10,12 +10,13 @@ from typing import Any, Literal, overload
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from regionloss.domain import check_classes, read_anchors
 from regionloss.torch import eager
 from regionloss.torch.checks import check_counter, check_counts, check_shapes
 from regionloss.torch.dense import NO_OBJECT, RESPONSIBLE
-from regionloss.torch.paths import Path, check_path, choose_path
+from regionloss.torch.paths import Path, PathError, check_path, choose_path
 from regionloss.torch.settings import refusal, settings_of
 from regionloss.torch.truths import PaddedTruths, pad_truths
 from regionloss_spec import Profile, load_profile
@@ -182,6 +183,8 @@ class RegionLoss(nn.Module):
         check_counter(images_seen, predictions)
         seen, as_tensor = (0, images_seen) if isinstance(images_seen, Tensor) else (int(images_seen), None)
         operator = getattr(torch.ops.regionloss, path)
+        if not torch.compiler.is_compiling() and _has_tangent(predictions):
+            raise PathError(f"the path {path!r} has no derivative in forward mode; path='eager' has")
         assert self._choices is not None  # of a profile that the path does not express, `path_for` has said so
         found: tuple[Tensor, ...] = operator(predictions, rows, counts, as_tensor, seen, *self._choices, self.validate)
         return found
@@ -259,6 +262,11 @@ def _shipped(name: str) -> Profile:
 def _profile(name: str) -> Profile:
     """The profile by a name. A shipped one is read once: to read it for every batch would take longer than the loss."""
     return load_profile(name) if name.endswith(".toml") else _shipped(name)
+
+
+def _has_tangent(predictions: Tensor) -> bool:
+    """Whether they are differentiated in forward mode, in which an operator without a rule has none, and says nothing."""
+    return forward_ad.unpack_dual(predictions).tangent is not None  # type: ignore[no-untyped-call]  # PyTorch leaves it so
 
 
 def _padded(truths: Truths, predictions: Tensor) -> tuple[Tensor, Tensor | None]:
