@@ -1,6 +1,6 @@
 """NumPy for the truths of a batch on the host, and PyTorch elsewhere, for arithmetic that is written once for both.
 
-A batch has few truths, and an operation of PyTorch takes several times as long to start as one of NumPy. What the two
+A batch has few truths, and an operation of PyTorch takes more than twice as long to start as one of NumPy. What the two
 libraries spell alike is called by `library_of`; the rest is here.
 """
 

@@ -265,7 +265,7 @@ def _profile(name: str) -> Profile:
 
 
 def _has_tangent(predictions: Tensor) -> bool:
-    """Whether they are differentiated in forward mode, in which an operator without a rule has none, and says nothing."""
+    """Whether they are differentiated in forward mode: an operator without a rule for it answers none, silently."""
     return forward_ad.unpack_dual(predictions).tangent is not None  # type: ignore[no-untyped-call]  # PyTorch leaves it so
 
 

@@ -50,7 +50,7 @@ def on_threads(count: int) -> Iterator[None]:
 
 
 def use_memory() -> None:
-    """Bring the C library's allocator into the state that it has in a process which trains.
+    """Bring the C library's allocator into the state in which it keeps what is freed.
 
     Once a large piece was freed, glibc keeps memory up to that size for the next that asks, and hands it back to the
     system no more, from which to get it again costs more than the arithmetic on it. A run that met this somewhere in
