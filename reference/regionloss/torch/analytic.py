@@ -27,6 +27,7 @@ from regionloss.torch.settings import Settings
 from regionloss.torch.slots import Truths, choose, grid_of, is_read, rows_of, settle
 
 
+@np.errstate(all="ignore")  # what is huge or no number makes a loss that says so, as it does in PyTorch
 def forward(
     predictions: Tensor,
     rows: Tensor,
@@ -49,18 +50,6 @@ def forward(
         DomainError: a truth outside the domain, where the truths are on the host; elsewhere it makes the loss and its
             gradient not a number, since to look would be to wait for the device.
     """
-    with np.errstate(all="ignore"):  # what is huge or no number makes a loss that says so, as it does in PyTorch
-        return _forward(predictions, rows, counts, early, anchors, settings)
-
-
-def _forward(
-    predictions: Tensor,
-    rows: Tensor,
-    counts: Tensor | None,
-    early: Tensor | bool,
-    anchors: Sequence[float],
-    settings: Settings,
-) -> Forward:
     t = by_anchor(predictions.detach(), anchors)
     images, count, channels, height, width = t.shape
     kept, slopes = slopes_kept(predictions, rows, anchors)
