@@ -56,6 +56,22 @@ def test_every_shape_agrees_with_the_reference(
     conforms(batch_of(asked), profile)
 
 
+def test_the_largest_of_many_classes_may_be_read_last() -> None:
+    asked = given((1, 300, 2, 3), 3, anchors=(1.0, 2.0))
+    asked.predictions[:, -1] = 9.0
+    conforms(batch_of(asked), DARKNET)
+
+
+def test_a_place_that_float32_cannot_tell_is_read_as_it_is() -> None:
+    columns = 2048  # in float32 a place is off by up to 2048 * 2^-25 cells
+    row = torch.tensor([[[(1500 + 1 / 3) / columns, 0.5, 1 / columns, 0.5, 1.0]]], dtype=torch.float64, device=DEVICE)
+    asked = given((1, 2, 1, columns), 1, anchors=(1.0, 1.0))._replace(rows=row)
+    asked.predictions[:, :2] = 0  # σ is 1/2, and so is the slope with respect to it 1/4
+    slope = backward(asked, forward(asked))[0, :2, 0, 1500].tolist()
+    small = 2 - 0.5 / columns
+    assert slope == pytest.approx([small * (1 / 2 - 1 / 3) / 4, 0], rel=1e-6)
+
+
 def test_a_tie_with_the_threshold_is_decided_as_by_a_division() -> None:
     # Quotients as close to the threshold as float32 gets, of both parities, on it and on both sides of it.
     draw = np.random.default_rng(0)
