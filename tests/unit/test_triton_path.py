@@ -62,6 +62,11 @@ def test_the_largest_of_many_classes_may_be_read_last() -> None:
     conforms(batch_of(asked), DARKNET)
 
 
+def test_the_squared_error_of_classes_is_summed_over_all_turns() -> None:
+    profile = DARKNET.replace(class_term="squared-error")
+    conforms(batch_of(given((1, 300, 2, 3), 3, profile=profile, anchors=(1.0, 2.0))), profile)
+
+
 def test_a_place_that_float32_cannot_tell_is_read_as_it_is() -> None:
     columns = 2048  # in float32 a place is off by up to 2048 * 2^-25 cells
     row = torch.tensor([[[(1500 + 1 / 3) / columns, 0.5, 1 / columns, 0.5, 1.0]]], dtype=torch.float64, device=DEVICE)
