@@ -50,6 +50,32 @@ def test_the_farthest_box_that_overlaps_a_truth_beyond_the_threshold_is_found(
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("thresh", [0.25, 0.6, 0.8])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("sides", [(-1, -1), (-1, 1), (1, -1), (1, 1)])
+def test_so_is_the_farthest_box_along_both_axes(path: Any, thresh: float, share: float, sides: tuple[int, int]) -> None:
+    # A box whose far sides are those of the truth, dx and dy off, is w + 2dx wide and h + 2dy high, and around it.
+    size = (9.0, 5.0)
+    for limit, silenced in ((0.999 / thresh, True), (1.001 / thresh, False)):
+        longer = (limit**share, limit ** (1 - share))  # than the truth; the IoU is 1 by their product
+        middle = (20.3, 20.6)
+        predictions = torch.full((1, 12, CELLS, CELLS), -9.0, dtype=torch.float64)
+        rows = torch.tensor([[[*(m / CELLS for m in middle), *(s / CELLS for s in size), 0]]], dtype=torch.float64)
+        place = [m + side * (by - 1) / 2 * s for m, side, by, s in zip(middle, sides, longer, size, strict=True)]
+        i, j = map(int, place)
+        predictions[0, 6:10, j, i] = torch.tensor(
+            [
+                *(math.log(at % 1 / (1 - at % 1)) for at in place),
+                *(math.log(by * s) for by, s in zip(longer, size, strict=True)),
+            ]
+        )
+        loss = RegionLoss([size, [1.0, 1.0]], 1, path=path, thresh=thresh)  # the first answers for the truth
+        found = loss.details(predictions, rows, images_seen=20000).ignored[0, 1]
+        assert found[j, i] == silenced, limit
+        assert found.sum() == int(silenced)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("thresh", [0.25, 0.6, 0.8])
 @pytest.mark.parametrize("axis", ["across", "down"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_the_shortest_and_the_longest_box_that_overlap_a_truth_beyond_the_threshold_are_found(
@@ -83,6 +109,16 @@ def test_at_or_above_a_threshold_of_zero_everybody_is_silent_even_where_there_is
     assert (found.ignored | found.responsible).all()
     above = RegionLoss([[1.0, 1.0], [2.0, 2.0]], 1, path=path, thresh=0.0)
     assert not above.details(predictions, rows, images_seen=20000).ignored[1].any()
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_above_a_threshold_of_zero_any_overlap_silences_from_any_distance(path: Any) -> None:
+    predictions = torch.full((1, 6, 1, CELLS), -9.0, dtype=torch.float64)
+    predictions[0, 2, 0, -2:] = torch.tensor([4.4, 4.3])  # 81 and 74 cells wide, around 39.0001 and 40.0001
+    rows = torch.tensor([[[0.5 / CELLS, 0.5, 1 / CELLS, 1.0, 0]]], dtype=torch.float64)  # from 0 to 1
+    loss = RegionLoss([[1.0, 1.0]], 1, path=path, thresh=0.0)
+    found = loss.details(predictions, rows, images_seen=20000).ignored.flatten()
+    assert found[-2:].tolist() == [True, False]
 
 
 @pytest.mark.parametrize("path", PATHS)
