@@ -224,3 +224,12 @@ def test_what_a_loss_is_made_of_stays_as_it_is(name: str) -> None:
     loss = RegionLoss(ANCHORS, CLASSES)
     with pytest.raises(AttributeError):
         setattr(loss, name, getattr(loss, name))
+
+
+@pytest.mark.parametrize("path", HERE)
+def test_truths_have_no_derivative_and_do_not_seem_to_have_one(path: Any) -> None:
+    rows = pad_truths(LISTS).rows.requires_grad_()
+    loss = RegionLoss(ANCHORS, CLASSES, path=path)
+    assert not loss(network().detach(), rows, images_seen=0).requires_grad
+    loss(network(), rows, images_seen=0).backward()
+    assert rows.grad is None

@@ -193,7 +193,7 @@ Found differentiate(const Tensor &predictions, const Tensor &rows, const Given &
         at::AutoDispatchBelowADInplaceOrView below;
         found = operation.call(predictions, rows, counts, images_seen, seen, anchors, settings, validate);
     }
-    if (at::GradMode::is_enabled() && (predictions.requires_grad() || rows.requires_grad()))
+    if (at::GradMode::is_enabled() && predictions.requires_grad())
         std::get<0>(found) = Loss::apply(predictions, rows, found, anchors, settings);
     return found;
 }
