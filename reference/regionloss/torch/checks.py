@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from regionloss.domain import DomainError, check_images_seen, check_predictions_finite, check_truth
+from regionloss.torch.arrays import Array
 from regionloss.torch.settings import Settings
 from regionloss.torch.slots import choose, grid_of, is_read, rows_of
 
@@ -88,7 +89,7 @@ def check_counts(rows: Tensor, counts: Tensor) -> None:
             raise DomainError("domain.ranks", f"its count of truths is {count}, expected 0 to {rows.shape[1]}", image)
 
 
-def check_slots(rows: Tensor, slots: Tensor, classes: int) -> None:
+def check_slots(rows: Tensor, slots: Array, classes: int) -> None:
     """Refuse truths of `[N, T, 5]` by their slots, indices in `[N*T]`. Waits for the device that they are on.
 
     Raises:

@@ -53,7 +53,7 @@ def silence(active: Array, truths: Truths, boxes: Array, grid: Grid, settings: S
         return quiet
     if settings.thresh < 0 or (settings.thresh == 0 and settings.ignores == 2):
         return ~quiet  # MaxIOU is 0 where no truth is overlapped, and where there is none
-    if truths.counts is None:
+    if library is np:
         _silence_near(quiet.reshape(-1), active.reshape(5, -1), boxes, truths, grid, settings)
     else:
         _silence_all(quiet, active, boxes, truths, grid, settings)
