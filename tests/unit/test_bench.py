@@ -33,12 +33,13 @@ from regionloss_suite.bench.goals import goals_of
 from regionloss_suite.bench.measure import Entry, Findings, Gate, Series, measure
 from regionloss_suite.bench.plan import GOALS, Item, Plan, crossed, standard
 from regionloss_suite.bench.report import markdown, terminal
-from regionloss_suite.bench.results import Results, ResultsError, read_results, to_text
+from regionloss_suite.bench.results import WALL_COLD, Results, ResultsError, read_results, to_text
 from regionloss_suite.bench.rounds import Effort, Spread, interleave, quantile, ratio, spread
 from regionloss_suite.bench.setting import Setting
 from regionloss_suite.bench.tables import goals_table
-from regionloss_suite.bench.torch_clocks import between_events, queued
+from regionloss_suite.bench.torch_clocks import between_events, on_host, queued
 from regionloss_suite.bench.torch_footprint import Footprint, footprint, launches_of, peak_of, waits_of
+from regionloss_suite.bench.torch_machine import keep_memory
 from regionloss_suite.bench.units import digits, in_bytes, in_seconds, percent, times
 from regionloss_suite.cli import main
 
@@ -106,6 +107,20 @@ def test_a_slow_contender_takes_part_in_some_rounds_that_lie_evenly() -> None:
     assert list(found["slow"]) == [0, 2, 4, 6, 8, 10]
     assert list(found["fast"]) == list(range(12))
     assert list(found["endless"]) == [0, 4, 8]
+
+
+def test_what_goes_before_a_call_counts_for_how_many_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    calls = 0
+
+    def once() -> float:  # three seconds go before a call that takes a tenth of one
+        nonlocal now, calls
+        now, calls = now + 3.1, calls + 1
+        return 0.1
+
+    monkeypatch.setattr("regionloss_suite.bench.rounds.perf_counter", lambda: now)
+    assert interleave({"a": once}, Effort(rounds=10, turn=1.0, most=16.0)) == {"a": dict.fromkeys((0, 2, 4, 6, 8), 0.1)}
+    assert calls == 2 + 5  # not ten to a turn, and no more rounds than sixteen seconds hold
 
 
 # What is timed on.
@@ -418,6 +433,7 @@ def results(times: dict[str, list[float]], *settings: Setting, **given: Any) -> 
         "bandwidth": found.bandwidth,
         "load": [0.5, 1.5],
         "clocks": {},
+        "memory kept": True,
         "versions": {"torch": "2"},
         "threads": 1,
         "vector instructions": "AVX2",
@@ -543,6 +559,7 @@ def test_the_report_says_what_it_is_about() -> None:
     assert "![Time](charts/time.svg)" in page
     shown = terminal(found)
     assert any("1 thread" in line for line in shown)
+    assert "  The allocator keeps what is freed, in pieces of up to 32 MB." in shown
     assert any(line.startswith("  torch-analytic  1.00 ms (1.00–1.60)") for line in shown)
 
 
@@ -589,6 +606,30 @@ def test_no_chart_where_nothing_lies_along_an_axis() -> None:
 # What a loss takes besides time.
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="its allocator is another")
+def test_memory_that_was_freed_is_used_again() -> None:
+    """In a process of its own: how glibc was told to work, it is never told to forget."""
+    code = (
+        "import torch, resource\n"
+        "from regionloss_suite.bench.torch_machine import keep_memory\n"
+        "assert keep_memory()\n"
+        "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "def work(): return [torch.ones(1 << 20) for _ in range(30)]\n"  # 120 MB in pieces of 4
+        "for _ in range(5): work()\n"  # until every piece has found its place
+        "before = faults(); work(); print(faults() - before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 300  # of 30720 pages
+
+
+def test_an_allocator_that_cannot_be_told_is_said_to_do_as_it_likes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ctypes.CDLL", lambda _: object())
+    assert keep_memory() is False
+    found = results(TIMES)
+    found.about["memory kept"] = False
+    assert "  The allocator does with memory as it likes." in terminal(found)
+
+
 def test_the_peak_of_memory_by_hand() -> None:
     moves = [(3, -40), (1, 100), (2, 50), (4, 20)]  # in order: 100, 150, 110, 130
     events = [
@@ -613,6 +654,44 @@ def test_memory_above_the_gradient_is_what_is_held_besides() -> None:
     assert found.memory is not None
     assert 12000 + 4000 <= found.memory < 12000 + 4000 + 100  # a few bytes for numbers
     assert footprint(both, 4000, "cpu", heavy=True).memory is None
+
+
+# Cold caches on the host.
+
+
+def test_the_caches_are_filled_before_a_call_and_that_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    class Flush:
+        def zero_(self) -> None:
+            asked.append("flush")
+
+    def reading() -> float:
+        asked.append("clock")
+        return float(len(asked))
+
+    monkeypatch.setattr("regionloss_suite.bench.torch_clocks.perf_counter", reading)
+    once = on_host(lambda _: asked.append("call"), lambda: asked.append("before"), flush=Flush())  # type: ignore[arg-type]
+    assert once() == 2.0
+    assert asked == ["before", "flush", "clock", "call", "clock"]
+
+
+def test_times_with_cold_caches_stand_beside_the_goals_and_decide_none() -> None:
+    found = findings(TIMES)
+    found.series += [
+        Series(FEW, name, "both", WALL_COLD, {0: seconds})
+        for name, seconds in (("torch-analytic", 2e-3), ("materialised", 14e-3))
+    ]
+    made = Results(file(found, results(TIMES).about), "made up")
+    table = goals_table(made)
+    assert table is not None
+    assert table.header[-1] == "with cold caches"
+    assert table.rows[0][2:] == ("≥ 10.0×", "11.0×", "11.0×–11.6×", "✓ met", "7.00× (7.00–7.00)")
+    assert table.rows[2][-1] == "–"
+    page = markdown(made, {})
+    assert "| faster than materialised | with cold caches |" in page
+    assert "| 11.0× (11.0–11.6) | 7.00× (7.00–7.00) | 1.00 kB" in page
+    assert "| torch-analytic | 1.00 ms (1.00–1.60) | 2.00 ms (2.00–2.00) |" in page
 
 
 # The clocks of CUDA, played without one.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from regionloss_suite.bench.plan import GOALS
-from regionloss_suite.bench.results import FIRST, Results
+from regionloss_suite.bench.results import FIRST, WALL_COLD, Results
 from regionloss_suite.bench.rounds import Spread
 from regionloss_suite.bench.setting import Setting, said
 
@@ -23,6 +23,7 @@ class Goal:
         at_least: whether it is to reach the limit rather than to stay within it.
         measured: the number in some results; none, if it was not measured.
         unit: `×` for a ratio of times, `%` for a share, nothing for a count.
+        cold: the same with cold caches, to be held beside it; none, if that was not measured.
     """
 
     setting: Setting
@@ -31,6 +32,7 @@ class Goal:
     at_least: bool
     measured: Callable[[Results], Spread | None]
     unit: Literal["×", "%", ""] = "×"
+    cold: Callable[[Results], Spread | None] = lambda _: None
 
     @property
     def where(self) -> str:
@@ -82,13 +84,21 @@ def _on_cuda() -> tuple[Goal, ...]:
 
 
 def _faster(setting: Setting, loss: str, base: str, limit: float, clock: str | None = None) -> Goal:
-    what = f"{loss}, times faster than {base}{_by(clock)}"
-    return Goal(setting, what, limit, True, lambda results: results.ratio(setting, base, loss, clock))
+    return _ratio(setting, f"{loss}, times faster than {base}{_by(clock)}", limit, True, (base, loss), clock)
 
 
 def _within(setting: Setting, loss: str, base: str, limit: float, clock: str | None = None) -> Goal:
-    what = f"{loss}, times as long as {base}{_by(clock)}"
-    return Goal(setting, what, limit, False, lambda results: results.ratio(setting, loss, base, clock))
+    return _ratio(setting, f"{loss}, times as long as {base}{_by(clock)}", limit, False, (loss, base), clock)
+
+
+def _ratio(setting: Setting, what: str, limit: float, at_least: bool, pair: tuple[str, str], clock: str | None) -> Goal:
+    def measured(results: Results) -> Spread | None:
+        return results.ratio(setting, *pair, clock)
+
+    def cold(results: Results) -> Spread | None:
+        return results.ratio(setting, *pair, WALL_COLD)
+
+    return Goal(setting, what, limit, at_least, measured, cold=cold)
 
 
 def _over_floor(setting: Setting, loss: str, limit: float) -> Goal:

@@ -161,7 +161,7 @@ def _measure_item(findings: Findings, item: Item, contenders: dict[str, Contende
     batch = setting.draw()
     findings.floors[setting] = floor_of(setting, batch, LINE[device])
     check = BatchCheck(setting, batch)
-    lanes: dict[tuple[str, str, str], Once] = dict(torch_lanes.of_yardsticks(setting, device))
+    lanes: dict[tuple[str, str, str], Once] = dict(torch_lanes.of_yardsticks(setting, device, cold=item.steps))
     there = [name for name in item.contenders if name in contenders]
     for name in there:
         say(f"golden cases to {name}")

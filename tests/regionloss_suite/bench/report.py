@@ -32,6 +32,11 @@ def about_lines(results: Results) -> list[str]:
     said = ", ".join(f"{name} {value}" for name, value in about["clocks"].items())
     lines.append(f"Clocks right after the work: {said or 'not known'}.")
     lines.append(f"A large copy moves {digits(about['bandwidth'] / 1e9)} GB/s, read and written.")
+    if results.device == "cpu" and "memory kept" in about:
+        how = (
+            "keeps what is freed, in pieces of up to 32 MB" if about["memory kept"] else "does with memory as it likes"
+        )
+        lines.append(f"The allocator {how}.")
     before, after = about["load"]
     if before is not None and after is not None:
         lines.append(f"Programs that wanted a processor: {before:g} before the run, {after:g} after it.")

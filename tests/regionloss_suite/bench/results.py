@@ -15,6 +15,9 @@ from regionloss_suite.bench.setting import Setting
 #: The clock whose times are shown and compared first, by the kind of device (see `torch_clocks.py`).
 FIRST = {"cpu": "wall", "cuda": "device, cold"}
 
+#: The same clock of the CPU with cold caches.
+WALL_COLD = "wall, cold"
+
 #: What is filled and copied, which is no loss.
 YARDSTICKS = ("zero_ (fresh)", "zero_", "copy_")
 

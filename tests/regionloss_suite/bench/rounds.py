@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from time import perf_counter
 from typing import TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
 
-#: Makes one call and gives the seconds that it took, on whatever clock.
+#: Makes one call and gives the seconds that it took, on whatever clock; what goes before it may take longer.
 Once = Callable[[], float]
 
 #: Most calls of one turn, and fewest rounds that a slow contender takes part in.
@@ -79,7 +80,9 @@ def interleave(lanes: Mapping[Key, Once], effort: Effort) -> dict[Key, dict[int,
     light: set[Key] = set()
     for key, once in lanes.items():
         once()
-        seconds = max(once(), 1e-9)
+        begin = perf_counter()
+        told = once()
+        seconds = max(told, perf_counter() - begin)
         calls[key] = min(max(int(effort.turn / seconds), 1), MOST_CALLS)
         if seconds < 2 * effort.turn:
             light.add(key)

@@ -9,7 +9,7 @@ from regionloss_suite.bench.filing import file
 from regionloss_suite.bench.measure import Findings, measure
 from regionloss_suite.bench.plan import Plan
 from regionloss_suite.bench.results import Results
-from regionloss_suite.bench.torch_machine import clocks, load, machine, on_threads, use_memory
+from regionloss_suite.bench.torch_machine import clocks, keep_memory, load, machine, on_threads
 
 
 def run(plan: Plan, *, threads: int, kind: str, say: Callable[[str], None]) -> Results:
@@ -26,7 +26,7 @@ def run(plan: Plan, *, threads: int, kind: str, say: Callable[[str], None]) -> R
         NotFiledError: pytest-benchmark is not there.
     """
     with on_threads(threads):
-        use_memory()
+        kept = keep_memory()
         before = load()
         findings = measure(plan, say)
         about = {
@@ -34,6 +34,7 @@ def run(plan: Plan, *, threads: int, kind: str, say: Callable[[str], None]) -> R
             "plan": kind,
             "load": [before, load()],
             "clocks": clocks(plan.device),
+            "memory kept": kept,
             **machine(plan.device),
             **_about(findings),
         }

@@ -1,6 +1,7 @@
 """The clocks by which a call is timed: that of the host, and on CUDA that of the device.
 
 - `wall`: the host's. On CUDA ten calls are made one behind the other and then waited for, and a tenth is the time.
+- `wall, cold`: the host's on the CPU, where before each call the caches were filled with something else.
 - `device, cold` and `device, warm`: CUDA events around the call, without or with what the last call left in the L2
   cache. The device is kept busy before, so that short calls queue up behind and no gap between launches is counted; a
   call whose launches take the host longer than that shows its gaps.
@@ -20,7 +21,8 @@ from regionloss_suite.bench.rounds import Once
 
 Call = Callable[[], Any]
 
-WALL, COLD, WARM, GRAPH_COLD, GRAPH_WARM = "wall", "device, cold", "device, warm", "graph, cold", "graph, warm"
+WALL, WALL_COLD = "wall", "wall, cold"
+COLD, WARM, GRAPH_COLD, GRAPH_WARM = "device, cold", "device, warm", "graph, cold", "graph, warm"
 
 #: Calls made one behind the other before the host waits for them.
 _QUEUED = 10
@@ -33,11 +35,16 @@ class CannotCapture(Exception):  # noqa: N818  # a property of the loss under te
     """The call cannot be captured in a CUDA graph; the message says why."""
 
 
-def on_host(call: Callable[[Any], Any], before: Call | None = None) -> Once:
-    """One call by the host's clock; what `before` gives is its argument, and is not timed."""
+def on_host(call: Callable[[Any], Any], before: Call | None = None, *, flush: Tensor | None = None) -> Once:
+    """One call by the host's clock; what `before` gives is its argument, and is not timed.
+
+    `flush` is written before the call, larger than the caches, so that it finds nothing there.
+    """
 
     def once() -> float:
         given = before() if before is not None else None
+        if flush is not None:
+            flush.zero_()
         start = perf_counter()
         call(given)
         return perf_counter() - start
@@ -107,7 +114,9 @@ def captured(call: Call) -> Callable[[Any], Any]:
     return replay
 
 
-def flusher() -> Tensor:
-    """What is written to empty the cache: four times its size, and half a gigabyte at least."""
-    cache = torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size
-    return torch.empty(max(4 * cache, 1 << 29), dtype=torch.uint8, device="cuda")
+def flusher(device: str) -> Tensor:
+    """What is written to empty the caches: half a gigabyte, and on CUDA four times the L2 cache at least."""
+    size = 1 << 29
+    if device == "cuda":
+        size = max(size, 4 * torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size)
+    return torch.empty(size, dtype=torch.uint8, device=device)

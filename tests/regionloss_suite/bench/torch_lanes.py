@@ -17,6 +17,7 @@ from regionloss_suite.bench.torch_clocks import (
     GRAPH_COLD,
     GRAPH_WARM,
     WALL,
+    WALL_COLD,
     WARM,
     CannotCapture,
     between_events,
@@ -36,7 +37,7 @@ def of_loss(timed: Timed, device: str, *, steps: bool) -> tuple[dict[tuple[str, 
     Args:
         timed: the loss with its batch.
         device: `cpu` or `cuda`.
-        steps: whether forward, backward and no_grad are timed alone.
+        steps: whether forward, backward and no_grad are timed alone, and on the CPU both together with cold caches.
     """
     calls: dict[str, tuple[Call, Callable[[], Any] | None]] = {"both": (lambda _: timed.both(), None)}
     if steps:
@@ -45,7 +46,8 @@ def of_loss(timed: Timed, device: str, *, steps: bool) -> tuple[dict[tuple[str, 
         calls["no_grad"] = (lambda _: timed.no_grad(), None)
     lanes: dict[tuple[str, str], Once] = {}
     for step, (call, before) in calls.items():
-        lanes |= {(step, clock): once for clock, once in _clocks(call, before, device).items()}
+        cold = steps and step == "both"
+        lanes |= {(step, clock): once for clock, once in _clocks(call, before, device, cold=cold).items()}
     notes: tuple[str, ...] = ()
     if device == "cuda":
         try:
@@ -56,11 +58,11 @@ def of_loss(timed: Timed, device: str, *, steps: bool) -> tuple[dict[tuple[str, 
     return lanes, notes
 
 
-def of_yardsticks(setting: Setting, device: str) -> dict[tuple[str, str, str], Once]:
-    """One call of each yardstick by each clock, by yardstick, step and clock."""
+def of_yardsticks(setting: Setting, device: str, *, cold: bool) -> dict[tuple[str, str, str], Once]:
+    """One call of each yardstick by each clock, by yardstick, step and clock; `cold`, whether on the CPU too."""
     lanes: dict[tuple[str, str, str], Once] = {}
     for name, call in yardsticks(setting, device).items():
-        clocks = _clocks(lambda _, call=call: call(), None, device)  # type: ignore[misc]
+        clocks = _clocks(lambda _, call=call: call(), None, device, cold=cold)  # type: ignore[misc]
         if device == "cuda":
             clocks |= _graph_clocks(captured(call))
         lanes |= {(name, "both", clock): once for clock, once in clocks.items()}
@@ -86,20 +88,21 @@ def seconds(call: Callable[[], Any], device: str) -> float:
     return once()
 
 
-def _clocks(call: Call, before: Callable[[], Any] | None, device: str) -> dict[str, Once]:
+def _clocks(call: Call, before: Callable[[], Any] | None, device: str, *, cold: bool = False) -> dict[str, Once]:
     if device == "cpu":
-        return {WALL: on_host(call, before)}
+        flushed = {WALL_COLD: on_host(call, before, flush=_flusher("cpu"))} if cold else {}
+        return {WALL: on_host(call, before), **flushed}
     return {
         WALL: queued(call, before),
-        COLD: between_events(call, before, flush=_flusher()),
+        COLD: between_events(call, before, flush=_flusher("cuda")),
         WARM: between_events(call, before),
     }
 
 
 def _graph_clocks(replay: Call) -> dict[str, Once]:
-    return {GRAPH_COLD: between_events(replay, flush=_flusher()), GRAPH_WARM: between_events(replay)}
+    return {GRAPH_COLD: between_events(replay, flush=_flusher("cuda")), GRAPH_WARM: between_events(replay)}
 
 
 @cache
-def _flusher() -> Tensor:
-    return flusher()
+def _flusher(device: str) -> Tensor:
+    return flusher(device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import shutil
@@ -13,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+#: Parameters of glibc's `mallopt`, from its `malloc.h`.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 _CLOCKS = ("clocks.sm", "clocks.mem", "clocks.max.sm", "clocks.max.mem")
 
@@ -49,15 +53,19 @@ def on_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(former)
 
 
-def use_memory() -> None:
-    """Bring the C library's allocator into the state in which it keeps what is freed.
+def keep_memory() -> bool:
+    """Have glibc keep what is freed for the next that asks, in pieces of up to 32 MB; false, where there is no glibc.
 
-    Once a large piece was freed, glibc keeps memory up to that size for the next that asks, and hands it back to the
-    system no more, from which to get it again costs more than the arithmetic on it. A run that met this somewhere in
-    its middle would hold the numbers before against those behind; and who makes many large tensors gains most by it.
+    Else it depends on what a process allocated before, and where, whether a tensor gets such memory or fresh pages of
+    the system, which cost more than the arithmetic on them. A process that trains a large network has come to keep
+    what it frees; so who makes many large tensors is not charged for pages.
     """
-    large = torch.empty(32 * 2**20 - 2**16, dtype=torch.uint8)  # the largest piece that glibc learns from
-    del large
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
+    largest, most = 32 * 2**20, 2**31 - 1  # the largest that it takes for either
+    return bool(mallopt(_M_MMAP_THRESHOLD, largest) and mallopt(_M_TRIM_THRESHOLD, most))
 
 
 def clocks(device: str) -> dict[str, str]:
