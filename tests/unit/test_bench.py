@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import warnings
+from mmap import PAGESIZE
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -38,7 +39,7 @@ from regionloss_suite.bench.rounds import Effort, Spread, interleave, quantile, 
 from regionloss_suite.bench.setting import Setting
 from regionloss_suite.bench.tables import goals_table
 from regionloss_suite.bench.torch_clocks import between_events, on_host, queued
-from regionloss_suite.bench.torch_footprint import Footprint, footprint, launches_of, peak_of, waits_of
+from regionloss_suite.bench.torch_footprint import Footprint, Paged, footprint, launches_of, peak_of, waits_of
 from regionloss_suite.bench.torch_machine import keep_memory
 from regionloss_suite.bench.units import digits, in_bytes, in_seconds, percent, times
 from regionloss_suite.cli import main
@@ -342,6 +343,30 @@ def test_a_contender_that_nobody_named_may_be_missing() -> None:
     assert reason.startswith("no adapter 'absent-loss'")
     with pytest.raises(AdapterError, match="no adapter 'absent-loss'"):
         measure(Plan("cpu", (item,), Effort(rounds=1, turn=0.0)), lambda text: None)
+
+
+def test_pages_are_counted_in_the_calls_that_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    so_far = iter([10, 910, 1000, 1003, 1003, 1006, 1006, 1009, 1009])  # the first call still looks for room
+    monkeypatch.setattr("regionloss_suite.bench.torch_footprint._pages_so_far", lambda: next(so_far))
+    paged = Paged(lambda: 0.25)
+    assert [paged() for _ in range(4)] == [0.25] * 4
+    assert paged.fresh_pages() == 3 * PAGESIZE
+    monkeypatch.setattr("regionloss_suite.bench.torch_footprint._pages_so_far", lambda: 0)
+    assert paged.fresh_pages() is None  # where none are counted, there might be any
+
+
+def test_the_pages_of_a_run_are_those_of_its_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    paged: list[str] = []
+
+    class Seen(Paged):
+        def fresh_pages(self) -> int | None:
+            paged.append(f"{len(self._pages)} calls")
+            return 4096
+
+    monkeypatch.setattr("regionloss_suite.bench.measure.Paged", Seen)
+    found = measure(Plan("cpu", (Item(SMALL, ("materialised",)),), Effort(rounds=3, turn=0.0)), lambda text: None)
+    assert paged == ["5 calls"]  # two to see how long they take, and one in each round
+    assert [entry.footprint.fresh_pages for entry in found.entries] == [4096]
 
 
 # The steps of an adapter.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from regionloss_adapters import AdapterError, CannotAnswer, Description, Question, Timed
 from regionloss_spec import Batch
@@ -14,9 +14,10 @@ from regionloss_suite.bench.contenders import Contender, contender
 from regionloss_suite.bench.floor import LINE, Floor, floor_of
 from regionloss_suite.bench.gate import BatchCheck, RefusedToTime, check_golden, profile_of
 from regionloss_suite.bench.plan import Item, Plan
+from regionloss_suite.bench.results import FIRST
 from regionloss_suite.bench.rounds import Once, interleave
 from regionloss_suite.bench.setting import Setting
-from regionloss_suite.bench.torch_footprint import Footprint, footprint
+from regionloss_suite.bench.torch_footprint import Footprint, Paged, footprint
 from regionloss_suite.compare import forget
 
 #: A loss whose forward and backward take longer is not timed step by step, nor profiled.
@@ -168,6 +169,8 @@ def _measure_item(findings: Findings, item: Item, contenders: dict[str, Contende
         with contextlib.suppress(RefusedToTime):  # which the second time says so again
             gate.pass_golden(contenders[name], setting.dtype)
     torch_lanes.forget_compiled()
+    admitted: list[tuple[Timed, bool, Entry]] = []
+    pages: dict[str, Paged] = {}
     for name in there:
         say(f"the batch to {name}")
         try:
@@ -178,9 +181,15 @@ def _measure_item(findings: Findings, item: Item, contenders: dict[str, Contende
         heavy = torch_lanes.seconds(timed.both, device) > HEAVY
         steps = item.steps and not heavy and not conversions
         own, notes = torch_lanes.of_loss(timed, device, steps=steps)
+        if device == "cpu":
+            own["both", FIRST["cpu"]] = pages[name] = Paged(own["both", FIRST["cpu"]])
         lanes |= {(name, step, clock): once for (step, clock), once in own.items()}
-        found = footprint(timed.both, setting.gradient_bytes, device, heavy=heavy)
-        findings.entries.append(Entry(setting, name, conversions, passed, found, notes))
+        admitted.append((timed, heavy, Entry(setting, name, conversions, passed, Footprint(), notes)))
     say("timing")
     times = interleave(lanes, findings.plan.effort)
     findings.series += [Series(setting, *key, rounds) for key, rounds in times.items()]
+    for timed, heavy, entry in admitted:
+        found = footprint(timed.both, setting.gradient_bytes, device, heavy=heavy)
+        if entry.contender in pages:
+            found = replace(found, fresh_pages=pages[entry.contender].fresh_pages())
+        findings.entries.append(replace(entry, footprint=found))

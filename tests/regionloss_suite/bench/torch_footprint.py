@@ -7,11 +7,15 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from mmap import PAGESIZE
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
+
+from regionloss_suite.bench.rounds import Once
 
 Call = Callable[[], Any]
 
@@ -38,8 +42,39 @@ class Footprint:
         return asdict(self)
 
 
+class Paged:
+    """Calls of a forward and backward on the host, of which each is also asked for the pages that it was handed over.
+
+    They are counted in the calls that are timed: in others, the memory that those work in may lie elsewhere.
+    """
+
+    def __init__(self, once: Once) -> None:
+        self._once = once
+        self._pages: list[int] = []
+
+    def __call__(self) -> float:
+        """One call, as `once` makes it."""
+        before = _pages_so_far()
+        seconds = self._once()
+        self._pages.append(_pages_so_far() - before)
+        return seconds
+
+    def fresh_pages(self) -> int | None:
+        """Bytes of the pages of a call: the median, for the first still look for room. `None` if nobody counts them."""
+        return round(median(self._pages)) * PAGESIZE if _pages_so_far() else None
+
+
+def _pages_so_far() -> int:
+    """The pages that this process was handed over; 0 on a system that does not count them."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
 def footprint(both: Call, gradient_bytes: int, device: str, *, heavy: bool = False) -> Footprint:
-    """Measure one forward and backward that has been run before.
+    """Measure one forward and backward that has been run before, but for the pages, see `Paged`.
 
     Args:
         both: gives the gradient.
@@ -49,8 +84,7 @@ def footprint(both: Call, gradient_bytes: int, device: str, *, heavy: bool = Fal
     """
     if device == "cuda":
         return Footprint(_peak_on_cuda(both) - gradient_bytes, None, _launches(both), waits_of(both))
-    memory = None if heavy else _peak_on_host(both) - gradient_bytes
-    return Footprint(memory, _fresh_pages(both))
+    return Footprint(None if heavy else _peak_on_host(both) - gradient_bytes)
 
 
 def _peak_on_cuda(both: Call) -> int:
@@ -83,20 +117,6 @@ def peak_of(events: list[dict[str, Any]]) -> int:
         total += int(event["args"]["Bytes"])
         peak = max(peak, total)
     return peak
-
-
-def _fresh_pages(both: Call) -> int | None:
-    """Bytes of the pages that the system handed over: the median of three, for it does so in its own time."""
-    try:
-        import resource
-    except ImportError:  # a system that does not count them
-        return None
-    counts = []
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        both()
-        counts.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-    return sorted(counts)[1] * resource.getpagesize()
 
 
 def _launches(both: Call) -> int:
