@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from filelock import FileLock
+
 #: The variables of the environment that name the compiler and what it is handed, and the compiler without them.
 _COMPILERS = {"C": ("CC", "CFLAGS", "cc"), "C++": ("CXX", "CXXFLAGS", "c++")}
 
@@ -29,8 +31,9 @@ def build(
 ) -> Path:
     """The file that the compiler makes, from the folder if it made the same before.
 
-    The compiler is what the environment variable CC names, `cc` if it names none; CFLAGS are handed to it. For C++ they
-    are CXX, `c++` and CXXFLAGS.
+    Of several processes that want the same file, one makes it and the others wait for it. The compiler is what the
+    environment variable CC names, `cc` if it names none; CFLAGS are handed to it. For C++ they are CXX, `c++` and
+    CXXFLAGS.
 
     Args:
         name: what the file's name begins with.
@@ -48,9 +51,18 @@ def build(
     key = hashlib.sha256("\0".join([source, *made_of, *command]).encode()).hexdigest()[:24]
     folder = _folder()
     kept = folder / f"{name}-{key}"
-    if kept.is_file():
-        return kept
-    with tempfile.TemporaryDirectory(dir=folder) as here:
+    if not kept.is_file():
+        with FileLock(
+            f"{kept}.lock"
+        ):  # those of a distributed training begin together, and each would compile the same
+            if not kept.is_file():
+                _compile(kept, command, source, language)
+    return kept
+
+
+def _compile(kept: Path, command: Sequence[str], source: str, language: str) -> None:
+    """Make the file, which is there as a whole or not at all."""
+    with tempfile.TemporaryDirectory(dir=kept.parent) as here:
         fresh = Path(here) / kept.name
         try:
             made = subprocess.run(
@@ -58,16 +70,15 @@ def build(
             )
         except FileNotFoundError:
             raise CompilerError(
-                f"there is no {language} compiler {compiler[0]!r}: install one, or name it in the environment variable "
-                f"{variable}"
+                f"there is no {language} compiler {command[0]!r}: install one, or name it in the environment variable "
+                f"{_COMPILERS[language][0]}"
             ) from None
         except subprocess.TimeoutExpired:
-            raise CompilerError(f"{compiler[0]} did not finish within 600 s") from None
+            raise CompilerError(f"{command[0]} did not finish within 600 s") from None
         if made.returncode:
             said = made.stderr.decode(errors="replace")[-2000:]
             raise CompilerError(f"this failed: {shlex.join(command)}\n{said}")
         fresh.replace(kept)
-    return kept
 
 
 def processor() -> str:

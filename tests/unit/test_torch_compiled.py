@@ -226,6 +226,17 @@ def test_it_is_compiled_once_and_anew_for_whatever_it_is_made_of(
     assert all(file.is_file() for file in made)
 
 
+def test_of_processes_that_begin_together_one_compiles(compiler: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = 'from regionloss.c_compiler import build; print(build("nothing", ["-shared"], language="C++"))'
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    monkeypatch.setenv("SECONDS", "2")
+    children = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    made = {child.communicate()[0] for child in children}
+    assert len(made) == 1
+    assert Path(made.pop().strip()).is_file()
+    assert len(compiler.read_text().splitlines()) == 1
+
+
 def copied(source: Path, folder: Path, changed: str) -> Path:
     """A copy of the sources in the folder, one of which has another line."""
     for name in ("compiled.cpp", "compiled_kernels.h"):
@@ -253,17 +264,19 @@ def test_a_compiler_without_threads_is_asked_for_less(
 
 @pytest.fixture
 def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What a compiler was called with: one that makes empty files, and refuses what the variable LACKING names."""
+    """What a compiler was called with: one that makes empty files, refuses what LACKING names and takes SECONDS."""
     log, program = tmp_path / "log", tmp_path / "compiler"
     program.write_text(
         "#!/bin/sh\n"
         'for argument; do case "$argument" in $LACKING) echo "no such thing: $argument" >&2; exit 1;; esac; done\n'
         f'echo "$@" >> "{log}"\n'
+        "sleep $SECONDS\n"
         'while [ "$1" != -o ]; do shift; done; : > "$2"\n'
     )
     program.chmod(0o700)
     monkeypatch.setenv("CXX", str(program))
     monkeypatch.setenv("LACKING", "")
+    monkeypatch.setenv("SECONDS", "0")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return log
 
