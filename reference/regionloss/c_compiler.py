@@ -52,9 +52,7 @@ def build(
     folder = _folder()
     kept = folder / f"{name}-{key}"
     if not kept.is_file():
-        with FileLock(
-            f"{kept}.lock"
-        ):  # those of a distributed training begin together, and each would compile the same
+        with FileLock(f"{kept}.lock"):  # the processes of a distributed training want it all at once
             if not kept.is_file():
                 _compile(kept, command, source, language)
     return kept

@@ -186,8 +186,23 @@ def test_a_derivative_in_forward_mode_is_right_or_refused(path: Any) -> None:
                 loss(dual, LISTS, images_seen=0)
 
 
-@pytest.mark.parametrize("path", [path for path in HERE if path != "eager"])
-def test_so_is_that_of_torch_func(path: Any) -> None:
-    loss, t, rows = RegionLoss(ANCHORS, CLASSES, path=path), network().detach(), pad_truths(LISTS).rows
-    with pytest.raises(PathError, match="no derivative in forward mode"):
-        torch.func.jvp(lambda outputs: loss(outputs, rows, images_seen=0), (t,), (torch.ones_like(t),))
+TRANSFORMS = {
+    "grad": lambda loss, t: torch.func.grad(loss)(t),
+    "vjp": lambda loss, t: torch.func.vjp(loss, t),
+    "jvp": lambda loss, t: torch.func.jvp(loss, (t,), (torch.ones_like(t),)),
+    "hessian": lambda loss, t: torch.func.hessian(loss)(t),
+    "vmap of grad": lambda loss, t: torch.func.vmap(torch.func.grad(loss))(t[:, None]),
+}
+
+
+@pytest.mark.parametrize("path", HERE)
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_torch_func_differentiates_no_path_and_is_told_what_does(path: Any, transform: str) -> None:
+    loss, t = RegionLoss(ANCHORS, CLASSES, path=path), network().detach()
+    none: Any = torch.zeros(len(t) if transform != "vmap of grad" else 1, 0, 5)
+    for value in (
+        lambda outputs: loss(outputs, none, images_seen=0),
+        lambda outputs: loss.details(outputs, none, images_seen=0).loss,
+    ):
+        with pytest.raises(PathError, match=r"no path is differentiated by torch\.func .*; torch\.autograd differ"):
+            TRANSFORMS[transform](value, t)

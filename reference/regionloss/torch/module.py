@@ -149,9 +149,10 @@ class RegionLoss(nn.Module):
 
         Raises:
             DomainError: an input outside the domain; the message names image, truth and clause.
-            PathError: the path that was asked for cannot compute this.
+            PathError: the path that was asked for cannot compute this, or `torch.func` differentiates it.
             TypeError: predictions or truths that are not of floating point.
         """
+        _refuse_transforms(predictions)
         path = self.path_for(predictions)
         if path == "eager":
             return self._eager(predictions, truths, images_seen).potential
@@ -159,6 +160,7 @@ class RegionLoss(nn.Module):
 
     def details(self, predictions: Tensor, truths: Truths, *, images_seen: int | Tensor) -> Details:
         """The loss with its terms, its indicators and the path that computed it; arguments and errors of `forward`."""
+        _refuse_transforms(predictions)
         path = self.path_for(predictions)
         if path == "eager":
             found = self._eager(predictions, truths, images_seen)
@@ -262,6 +264,21 @@ def _shipped(name: str) -> Profile:
 def _profile(name: str) -> Profile:
     """The profile by a name. A shipped one is read once: to read it for every batch would take longer than the loss."""
     return load_profile(name) if name.endswith(".toml") else _shipped(name)
+
+
+def _refuse_transforms(predictions: Tensor) -> None:
+    """Refuse predictions that `torch.func` differentiates.
+
+    Its tensors hide the numbers by which eager decides, and the gradients that are written down are not of its kind.
+
+    Raises:
+        PathError: they are such.
+    """
+    if not torch.compiler.is_compiling() and torch._C._functorch.is_gradtrackingtensor(predictions):
+        raise PathError(
+            "no path is differentiated by torch.func (grad, vjp, jvp, jacrev, hessian); torch.autograd differentiates "
+            "each of them, and path='eager' twice and in forward mode (torch.autograd.forward_ad)"
+        )
 
 
 def _has_tangent(predictions: Tensor) -> bool:
