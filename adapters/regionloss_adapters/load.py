@@ -26,6 +26,7 @@ BUNDLED = {
     "uvipen": ("regionloss_adapters.ports.uvipen", "adapter"),
     "samylee": ("regionloss_adapters.ports.samylee", "adapter"),
     "zjykzj": ("regionloss_adapters.ports.zjykzj", "adapter"),
+    "longcw": ("regionloss_adapters.ports.longcw", "adapter"),
     "keras-yolo2": ("regionloss_adapters.ports.keras_yolo2", "adapter"),
     "yad2k": ("regionloss_adapters.ports.yad2k", "adapter"),
 }

@@ -274,6 +274,66 @@ def shape_iou(size, anchor):
     return shared / (size[0] * size[1] + width * height - shared)
 """
 
+LONGCW = """
+import numpy as np
+from functools import partial
+from multiprocessing import Pool
+import utils.network as net_utils
+import cfgs.config as cfg
+from layers.reorg.reorg_layer import ReorgLayer
+from utils.cython_bbox import as_fractions
+from utils.cython_yolo import half
+
+def rows_of(boxes, size):
+    boxes = as_fractions(np.ascontiguousarray(boxes, dtype=np.float), np.asarray(size, dtype=np.float))
+    x, y = (boxes[:, 0] + boxes[:, 2]) / 2, (boxes[:, 1] + boxes[:, 3]) / 2
+    return np.stack([x, y, boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]], axis=1)
+
+class Darknet19(torch.nn.Module):
+    def __init__(self):
+        self.pool = Pool(processes=10)
+
+    def forward(self, im_data, gt_boxes=None, gt_classes=None, dontcare=None, size_index=0):
+        print("cell inds")
+        both = self.conv1s(im_data)
+        output = torch.cat([self.reorg(both), self.conv3(self.conv2(both))], 1)
+        output = self.global_average_pool(self.conv5(self.conv4(output)))
+        size, cells = cfg.multi_scale_inp_size[size_index], cfg.multi_scale_out_size[size_index]
+        assert tuple(cells) == tuple(output.shape[:1:-1]) and tuple(size) == tuple(32 * cells)
+        assert output.shape[1] == cfg.num_anchors * (5 + cfg.num_classes) and len(dontcare) == len(output)
+        assert (cfg.object_scale, cfg.noobject_scale, cfg.class_scale, cfg.coord_scale) == (5, 1, 1, 1)
+        found = self.pool.map(partial(rows_of, size=size), (gt_boxes[n] for n in range(len(output))))
+        assert all(labels.dtype == np.int for labels in gt_classes)
+        lists = [np.concatenate([rows, labels[:, None]], axis=1) for rows, labels in zip(found, gt_classes)]
+        thresh = net_utils.np_to_variable(np.array([half(2 * cfg.iou_thresh)], dtype=np.float))
+        assert thresh.dtype == torch.float32 and net_utils.np_to_variable(np.ones(1), dtype=torch.FloatTensor) == 1
+        torch.nn.MSELoss(size_average=False)
+        self.bbox_loss = ours(output, lists, cfg.anchors, cfg.num_classes, 10**6, "darknet", truth_end="none",
+                              max_truths=0, thresh=round(thresh.item(), 6))
+
+    @property
+    def loss(self):
+        return self.bbox_loss
+"""
+
+_BBOX_PYX = """
+cimport cython
+import numpy as np
+cimport numpy as np
+DTYPE = np.float
+ctypedef np.float_t DTYPE_t
+
+def as_fractions(np.ndarray[DTYPE_t, ndim=2] boxes, np.ndarray[DTYPE_t, ndim=1] size):
+    cdef np.ndarray[DTYPE_t, ndim=2] found = np.zeros((boxes.shape[0], 4), dtype=DTYPE)
+    cdef unsigned int n, c
+    for n in range(boxes.shape[0]):
+        for c in range(4):
+            found[n, c] = boxes[n, c] / size[c % 2]
+    return found
+"""
+
+_YOLO_PYX = "def half(double number):\n    return number / 2\n"
+
 #: By adapter: the files of its stand-in.
 FILES = {
     "lightnet": {"lightnet/network/loss/_regionloss.py": _OURS + LIGHTNET},
@@ -287,6 +347,7 @@ FILES = {
         "utils.py": _KERAS_UTILS,
     },
     "yad2k": {"yad2k/models/keras_yolo.py": _OURS_IN_KERAS + YAD2K},
+    "longcw": {"darknet.py": _OURS + LONGCW, "utils/bbox.pyx": _BBOX_PYX, "utils/yolo.pyx": _YOLO_PYX},
     "zjykzj": {"models/yolov2v3/yolov2loss.py": _OURS + ZJYKZJ},
 }
 

@@ -15,7 +15,7 @@ import pytest
 from regionloss import region_loss
 from regionloss_adapters import Adapter, AdapterError, CannotAnswer, Question, load_adapter
 from regionloss_adapters.load import BUNDLED
-from regionloss_adapters.ports import keras_yolo2, yad2k
+from regionloss_adapters.ports import keras_yolo2, longcw, yad2k
 from regionloss_adapters.ports.source import VARIABLES, Port, digest_of, load, name_source, stub
 from regionloss_spec import load_cases, load_profile
 from regionloss_suite.cli import main
@@ -69,7 +69,9 @@ def test_a_right_loss_behind_the_interface_is_found_right(stand_in: Adapter, nam
     assert len(asked) >= least
 
 
-@pytest.mark.parametrize(("stand_in", "least"), [("zjykzj", 30), ("keras-yolo2", 14)], indirect=["stand_in"])
+@pytest.mark.parametrize(
+    ("stand_in", "least"), [("zjykzj", 30), ("keras-yolo2", 14), ("longcw", 30)], indirect=["stand_in"]
+)
 def test_a_port_without_a_profile_of_its_own_is_judged_as_darknet(stand_in: Adapter, least: int) -> None:
     late = [case for case in CASES if case.batch.images_seen >= 12800 or case.expected.error is not None]
     judge = Judge(stand_in, late, "darknet")
@@ -91,6 +93,7 @@ def test_a_port_without_a_profile_of_its_own_is_judged_as_darknet(stand_in: Adap
         ("keras-yolo2", "coord_weight", 3.0), ("keras-yolo2", "object_weight", 3.0),
         ("keras-yolo2", "no_object_weight", 3.0), ("keras-yolo2", "class_weight", 3.0),
         ("zjykzj", "thresh", 0.25), ("zjykzj", "no_object_weight", 3.0), ("zjykzj", "object_weight", 3.0),
+        ("longcw", "thresh", 0.25),
     ],
     indirect=["stand_in"],
 )  # fmt: skip
@@ -109,6 +112,31 @@ def test_each_option_reaches_the_loss(stand_in: Adapter, axis: str, value: float
         profile=own.replace(**{axis: value}, reduction=stand_in.describe().reduction),
     ).gradient  # fmt: skip
     np.testing.assert_allclose(changed, wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "environment", "message"),
+    [
+        ("bbox", "def f(:", {}, "adapter 'longcw': Cython does not take .*bbox.pyx: (.|\n)*def f"),
+        ("yolo", "def f():\n    pass\n", {"CC": "no-such-compiler"}, "yolo.pyx cannot be compiled: there is no C comp"),
+    ],
+)
+def test_what_cython_or_its_compiler_refuse_is_said(
+    file: str, text: str, environment: dict[str, str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("Cython")
+    (tmp_path / "utils").mkdir()
+    (tmp_path / f"utils/{file}.pyx").write_text(text, encoding="utf-8")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(AdapterError, match=message):
+        longcw._compiled(tmp_path, file)
+
+
+def test_a_missing_cython_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(AdapterError, match="adapter 'longcw' needs Cython, which is not installed"):
+        longcw._compiled(tmp_path, "bbox")
 
 
 @pytest.mark.parametrize("stand_in", ["samylee"], indirect=True)

@@ -25,6 +25,7 @@ VARIABLES = {
     "uvipen": "REGIONLOSS_UVIPEN",
     "samylee": "REGIONLOSS_SAMYLEE",
     "zjykzj": "REGIONLOSS_ZJYKZJ",
+    "longcw": "REGIONLOSS_LONGCW",
     "keras-yolo2": "REGIONLOSS_KERAS_YOLO2",
     "yad2k": "REGIONLOSS_YAD2K",
 }
