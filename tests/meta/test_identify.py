@@ -444,3 +444,30 @@ def test_what_is_odd_is_printed() -> None:
     found = identify(loss)
     said = "\n".join(lines(found, verify(loss, found, number=3)))
     assert "weights of x and y" in said
+    assert "no profile expresses it in prior_weight: " in said  # nothing of what is not in the formula
+
+
+def test_a_formula_says_where_it_is_that_of_darknet_for_want_of_another() -> None:
+    class Cubed(Hidden):
+        """Pulls silent predictors down by the cube of their confidence."""
+
+        def answer(self, question: Question) -> Answer:
+            answer = super().answer(question)
+            count, (height, width) = len(question.batch.anchors), question.batch.predictions.shape[2:]
+            gradient = np.array(answer.gradient).reshape(len(question.batch.truths), count, -1, height, width)
+            confidence = 1 / (1 + np.exp(-question.batch.predictions.reshape(gradient.shape)[:, :, 4].clip(-50)))
+            silent = np.ones(confidence.shape, dtype=bool)
+            for image, _, *predictor in answer.responsible or ():
+                silent[(image, *predictor)] = False
+            gradient[:, :, 4] *= np.where(silent, confidence**2, 1)
+            shape = question.batch.predictions.shape
+            return dataclasses.replace(answer, gradient=gradient.reshape(shape), potential=None, terms=None)
+
+    loss = Cubed(load_profile("darknet"))
+    found = identify(loss)
+    verified = verify(loss, found, number=3)
+    assert "objectness" in found.unknown
+    (said,) = [line for line in lines(found, verified) if line.startswith("no profile expresses it in ")]
+    assert "objectness" in said
+    assert said.endswith(": there, this is what darknet does")
+    assert f"```\n\n{said}\n\n| axis" in markdown(found, verified)

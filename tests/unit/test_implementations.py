@@ -102,6 +102,32 @@ def test_the_page_shows_every_record() -> None:
     assert all(f">{name}</th>" in page.axes() for name in names)
 
 
+def test_the_page_says_which_edges_a_formula_explains(monkeypatch: pytest.MonkeyPatch) -> None:
+    (record,) = (record for record in page.records() if record["name"] == "darknet-pjreddie")
+    held = record["identified"]["verification"]
+    assert list(held["edges left"]) == ["hand-zero-over-zero"]
+    monkeypatch.setattr(page, "records", lambda: [record])
+    assert f"| {held['edges'] - 1} of {held['edges']} |" in page.summary()
+    said = "- on an edge: [`hand-zero-over-zero`](cases/hand-zero-over-zero.md): answered with a gradient that is not"
+    assert said in page.formulas()
+    assert "No profile expresses it" not in page.formulas()
+
+
+def test_of_a_formula_that_explains_little_the_page_says_so_and_the_first_reasons(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (record,) = (record for record in page.records() if record["name"] == "longcw")
+    monkeypatch.setattr(page, "records", lambda: [record])
+    said = page.formulas()
+    assert "    No profile expresses it in ignore, thresh, " in said
+    assert "scalar" not in said.partition("No profile expresses it in ")[2].partition(":")[0]  # which is no axis
+    left = record["identified"]["verification"]["left"]
+    often = [int(line.rpartition("(in ")[2].split()[0]) for line in said.splitlines() if "- not explained: " in line]
+    assert often == sorted(left.values(), reverse=True)[: page.SHOWN]
+    assert f"- and {len(left) - page.SHOWN} outputs or states more" in said
+    assert said.count("- on an edge: ") == page.SHOWN
+
+
 def test_the_page_marks_what_differs(monkeypatch: pytest.MonkeyPatch) -> None:
     lightnets = [record for record in page.records() if record["name"] == "lightnet"]
     monkeypatch.setattr(page, "records", lambda: lightnets)

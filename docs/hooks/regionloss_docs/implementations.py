@@ -11,10 +11,13 @@ from typing import Any
 from regionloss_docs.chapters import titles
 from regionloss_docs.places import case_url, clause_url, link, profile_url
 from regionloss_spec import AXES, Profile, load_clauses, load_profile
+from regionloss_suite.identify.formula import assumed
 from regionloss_suite.identify.profile_of import canonical
 
 FOLDER = Path(__file__).parents[2] / "implementations"
 HERE = "implementations.html"
+#: Most items of a kind that are told of one implementation.
+SHOWN = 8
 #: What no experiment on a gradient shows, or what stands for no term of the formula.
 _UNTOLD = ("printed_cost", "squared_factor")
 
@@ -30,8 +33,8 @@ def summary() -> str:
     """One line for each implementation: where it is from, and how well its formula is known, Markdown."""
     lines = [
         "| implementation | commit, licence | run with | nearest profile | of the cases of its profile "
-        "| of random batches | time |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| of random batches | of edge cases | time |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for record in records():
         found = record["identified"]
@@ -49,6 +52,7 @@ def summary() -> str:
             f"| [{nearest}]({profile_url(nearest).replace('.html', '.md')}){apart} "
             f"| {agreeing} as {profile} "
             f"| {held['explained']} of {held['batches']} "
+            f"| {held['edges'] - len(held['edges left'])} of {held['edges']} "
             f"| {f'{timed:g}×' if timed else '–'} |"
         )
     return "\n".join(lines) + "\n"
@@ -115,11 +119,35 @@ def formulas() -> str:
         held = found["verification"]
         lines += [f'??? abstract "{record["name"]}"', ""]
         lines += ["    ```text", *(f"    {line}" for line in found["formula"]), "    ```", ""]
+        odd = [axis for axis in found["not identified"] if axis in found["odd"]]
+        lines += [f"    {said[0].upper()}{said[1:]}.\n" for said in assumed(odd)]
         lines += [f"    - {axis}: {evidence}" for axis, evidence in found["odd"].items()]
-        lines += [f"    - not explained: {what} (in {number} batches)" for what, number in held["left"].items()]
+        often = sorted(held["left"].items(), key=lambda item: -item[1])
+        lines += _first([f"not explained: {what} (in {number} batches)" for what, number in often], "outputs or states")
+        lines += _on_edges(held["edges left"])
         lines += [f"    - {note}" for note in record["notes"]]
         lines.append("")
     return "\n".join(lines) + "\n"
+
+
+def _on_edges(left: dict[str, str]) -> list[str]:
+    """The edge cases that a formula does not explain, Markdown."""
+    said = [
+        f"on an edge: [`{case}`]({case_url(case).replace('.html', '.md')}): {_departure(case, what)}"
+        for case, what in left.items()
+    ]
+    return _first(said, "edge cases")
+
+
+def _first(said: list[str], kind: str) -> list[str]:
+    """Items of a list, Markdown: where a formula explains little there are many, and the first say enough."""
+    items = [f"    - {one}" for one in said[:SHOWN]]
+    return items + ([f"    - and {len(said) - SHOWN} {kind} more"] if len(said) > SHOWN else [])
+
+
+def _departure(case: str, said: str) -> str:
+    """What departs on a case, without its name."""
+    return said.removeprefix(f"{case}: ").removeprefix(f"{case}, ")
 
 
 def _table(corner: str, rows: list[str], columns: list[dict[str, Any]]) -> str:

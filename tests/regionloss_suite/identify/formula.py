@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from regionloss_spec import AXES, Profile, load_clauses, load_profile, profile_names
@@ -148,10 +149,24 @@ def as_json(found: Identified, verified: Verified) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def assumed(odd: Sequence[str]) -> list[str]:
+    """What is to be said with a formula that is darknet's in some axes, because no profile expresses the loss there.
+
+    Args:
+        odd: what no profile expresses; only what has a part in the formula is told.
+    """
+    axes = [axis for axis in AXES if axis in odd and axis != "printed_cost"]
+    return [f"no profile expresses it in {', '.join(axes)}: there, this is what darknet does"] if axes else []
+
+
+def _odd_axes(found: Identified) -> list[str]:
+    return [axis for axis in found.unknown if found.findings[axis].odd]
+
+
 def lines(found: Identified, verified: Verified) -> list[str]:
     """What was found, for a terminal."""
     name, count = nearest(found.profile)
-    out = [f"{found.name}: {found.questions} questions", "", *formula(found.profile), ""]
+    out = [f"{found.name}: {found.questions} questions", "", *formula(found.profile), *assumed(_odd_axes(found)), ""]
     out.append("Differences from darknet (weights of squared terms for a factor of ½):")
     told = differences(found.profile, load_profile("darknet"))
     out += [f"  {axis} = {value} (darknet: {other}) · {', '.join(ids)}" for axis, value, other, ids in told] or [
@@ -187,6 +202,7 @@ def markdown(found: Identified, verified: Verified) -> str:
         *formula(found.profile),
         "```",
         "",
+        *(f"{said}\n" for said in assumed(_odd_axes(found))),
         "| axis | value | darknet | clauses |",
         "| --- | --- | --- | --- |",
     ]
