@@ -50,13 +50,12 @@ _STRIDE = 32
 def adapter(port: Port = PORT) -> Adapter:
     """The loss of a checkout. Raises `AdapterError` where it is missing, another version, or cannot be compiled."""
     root = port.root()
-    import torch
-
     from regionloss_adapters.ports.old_torch import quiet
 
     with _old_numpy():
         stubs = stub(*_LEFT_OUT) | {f"utils.cython_{name}": _compiled(root, name) for name in ("bbox", "yolo")}
         module = load(root, FILE, stubs=stubs)
+    torch = module.torch
     module.net_utils = SimpleNamespace(
         np_to_variable=lambda values, dtype=torch.FloatTensor: torch.from_numpy(values).type(dtype)
     )
@@ -69,7 +68,7 @@ def adapter(port: Port = PORT) -> Adapter:
             multi_scale_inp_size=[size * _STRIDE], multi_scale_out_size=[size], anchors=batch.anchors,
             num_anchors=len(batch.anchors), num_classes=batch.classes, iou_thresh=question.profile.thresh, **_WEIGHTS
         )  # fmt: skip
-        network = _without_layers(module.Darknet19)
+        network = _without_layers(module)
         rows = [np.asarray(image, dtype=np.float64) for image in boxes]
         with _old_numpy(), quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of PyTorch's, about arguments that have other names today
@@ -86,12 +85,10 @@ def adapter(port: Port = PORT) -> Adapter:
     )
 
 
-def _without_layers(kind: Any) -> Any:
-    """A network of this kind that passes its input to its loss."""
-    import torch
-
-    network = kind.__new__(kind)
-    torch.nn.Module.__init__(network)
+def _without_layers(module: Any) -> Any:
+    """Its network, passing its input to its loss."""
+    network = module.Darknet19.__new__(module.Darknet19)
+    module.torch.nn.Module.__init__(network)
     for name in ("conv1s", "conv2", "conv3", "conv4", "conv5", "global_average_pool"):
         setattr(network, name, lambda values: values)
     network.reorg = lambda values: values[:, :0]  # what it is concatenated with
