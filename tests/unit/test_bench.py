@@ -93,12 +93,22 @@ def test_contenders_take_turns_and_each_round_begins_with_another() -> None:
     }
 
 
-def test_a_short_call_is_made_several_times_a_turn_and_the_first_does_not_count() -> None:
+def test_a_short_call_is_made_several_times_a_turn_and_the_first_do_not_count() -> None:
     clock = Clock()
-    # Two calls ahead; then a turn of four whose first is 9.0, and of the others the median is 0.3.
-    once = clock.lane("a", 5.0, 0.25, 9.0, 0.3, 0.9, 0.2, 0.3)
+    # Two calls ahead; then two of 9.0, and a turn of four whose median is 0.3.
+    once = clock.lane("a", 5.0, 0.25, 9.0, 9.0, 0.3, 0.9, 0.2, 0.3)
     assert interleave({"a": once}, Effort(rounds=1, turn=1.0, most=100.0)) == {"a": {0: 0.3}}
-    assert len(clock.called) == 2 + 1 + 4
+    assert len(clock.called) == 2 + 2 + 4
+
+
+@pytest.mark.parametrize(
+    ("seconds", "ahead", "counted"),
+    [(0.01, 8, 50), (0.0625, 8, 16), (0.3, 2, 3), (0.75, 1, 1), (1.5, 1, 1), (2.5, 0, 1)],
+)
+def test_how_many_calls_go_ahead_of_a_turn(seconds: float, ahead: int, counted: int) -> None:
+    clock = Clock()
+    interleave({"a": clock.lane("a", seconds)}, Effort(rounds=1, turn=1.0, most=100.0))
+    assert len(clock.called) == 2 + ahead + counted
 
 
 def test_a_slow_contender_takes_part_in_some_rounds_that_lie_evenly() -> None:

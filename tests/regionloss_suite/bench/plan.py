@@ -19,6 +19,9 @@ DEFAULT = {
     "cuda": ("torch-triton", "torch-analytic", "torch-eager", "materialised", "materialised-compiled", "python-loop"),
 }
 
+#: A call takes milliseconds on the CPU, and a loop of it many of them until it has the caches to itself.
+EFFORT = {"cpu": Effort(turn=0.04), "cuda": Effort()}
+
 #: What joins the adapters that are named, so that there is something to hold them against.
 COMPARATOR = "materialised"
 
@@ -84,7 +87,7 @@ def standard(device: str, names: Sequence[str]) -> Plan:
     goals = [Item(setting, _for_goal(everyone, setting, device)) for setting in GOALS[device]]
     forms = [Item(setting, quick) for setting in _forms(MIDDLE[device])]
     axes = [Item(setting, quick, steps=False) for setting in _along_the_axes(device)]
-    return Plan(device, _each_once([*goals, *forms, *axes]), Effort(), named=bool(names))
+    return Plan(device, _each_once([*goals, *forms, *axes]), EFFORT[device], named=bool(names))
 
 
 def quick(device: str, names: Sequence[str]) -> Plan:
@@ -114,7 +117,7 @@ def crossed(
             grid, batch, classes, truths, dtype, layout, images_seen
         )
     ]
-    return Plan(device, tuple(Item(setting, everyone) for setting in settings), Effort(), named=bool(names))
+    return Plan(device, tuple(Item(setting, everyone) for setting in settings), EFFORT[device], named=bool(names))
 
 
 def _for_goal(everyone: tuple[str, ...], setting: Setting, device: str) -> tuple[str, ...]:

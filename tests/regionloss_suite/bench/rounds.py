@@ -13,8 +13,8 @@ Key = TypeVar("Key", bound=Hashable)
 #: Makes one call and gives the seconds that it took, on whatever clock; what goes before it may take longer.
 Once = Callable[[], float]
 
-#: Most calls of one turn, and fewest rounds that a slow contender takes part in.
-MOST_CALLS, FEWEST_ROUNDS = 50, 3
+#: Most calls of one turn, most that go ahead of them, and fewest rounds that a slow contender takes part in.
+MOST_CALLS, MOST_AHEAD, FEWEST_ROUNDS = 50, 8, 3
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,10 @@ def ratio(times: Mapping[int, float], base: Mapping[int, float]) -> Spread | Non
 def interleave(lanes: Mapping[Key, Once], effort: Effort) -> dict[Key, dict[int, float]]:
     """Let every lane take its turn in every round, and begin each round with another one.
 
-    A turn is as many calls as fill its time, and its result their median. One more goes ahead of them uncounted, since
-    it finds the cache and the memory as the contender before has left them; where a single call fills the turn twice
-    over, that matters too little to be worth its time.
+    A turn is as many calls as fill its time, and its result their median. Half as many go ahead of them uncounted: the
+    first find the caches and the memory as the contender before has left them, and it takes some eight of them until a
+    loop is what it would be alone. Where a single call fills the turn twice over, that matters too little to be worth
+    its time.
 
     Args:
         lanes: makes one call each.
@@ -76,17 +77,16 @@ def interleave(lanes: Mapping[Key, Once], effort: Effort) -> dict[Key, dict[int,
         For each lane the seconds of a call in each round that it took part in.
     """
     calls: dict[Key, int] = {}
+    ahead: dict[Key, int] = {}
     share: dict[Key, int] = {}
-    light: set[Key] = set()
     for key, once in lanes.items():
         once()
         begin = perf_counter()
         told = once()
         seconds = max(told, perf_counter() - begin)
         calls[key] = min(max(int(effort.turn / seconds), 1), MOST_CALLS)
-        if seconds < 2 * effort.turn:
-            light.add(key)
-        turns = int(effort.most / (seconds * (calls[key] + (key in light))))
+        ahead[key] = min(-(-calls[key] // 2), MOST_AHEAD) if seconds < 2 * effort.turn else 0
+        turns = int(effort.most / (seconds * (calls[key] + ahead[key])))
         share[key] = min(effort.rounds, max(turns, FEWEST_ROUNDS))
     found: dict[Key, dict[int, float]] = {key: {} for key in lanes}
     order = list(lanes)
@@ -94,7 +94,7 @@ def interleave(lanes: Mapping[Key, Once], effort: Effort) -> dict[Key, dict[int,
         first = number % max(len(order), 1)
         for key in order[first:] + order[:first]:
             if _takes_part(number, share[key], effort.rounds):
-                if key in light:
+                for _ in range(ahead[key]):
                     lanes[key]()
                 found[key][number] = median(lanes[key]() for _ in range(calls[key]))
     return found
