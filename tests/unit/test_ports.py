@@ -50,7 +50,8 @@ def adapter_of(name: str, port: Port) -> Adapter:
 def stand_in(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Adapter:
     """The adapter of the name that it is asked with, on its stand-in."""
     name: str = request.param
-    pytest.importorskip(port_of(name).framework)  # which its stand-in is written in
+    for module in (port_of(name).framework, *port_of(name).needs):  # which its stand-in is written in
+        pytest.importorskip(module)
     root = stand_ins.write(tmp_path / name, name)
     monkeypatch.setenv(VARIABLES[name], str(root))
     files = {file: digest_of(root / file) for file in port_of(name).files}
@@ -133,10 +134,12 @@ def test_what_cython_or_its_compiler_refuse_is_said(
         longcw._compiled(tmp_path, file)
 
 
-def test_a_missing_cython_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+def test_a_missing_cython_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "Cython" else find(name))
     with pytest.raises(AdapterError, match="adapter 'longcw' needs Cython, which is not installed"):
-        longcw._compiled(tmp_path, "bbox")
+        adapter_of("longcw", port_of("longcw"))
 
 
 @pytest.mark.parametrize("stand_in", ["samylee"], indirect=True)
@@ -192,7 +195,7 @@ def test_an_old_loss_leaves_pytorch_as_it_was(stand_in: Adapter, capsys: pytest.
 
 @pytest.mark.parametrize("name", PORTS)
 def test_without_a_source_it_says_where_to_get_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    port = dataclasses.replace(port_of(name), framework="numpy", package="")
+    port = dataclasses.replace(port_of(name), framework="numpy", needs=(), package="")
     monkeypatch.delenv(VARIABLES[name], raising=False)
     with pytest.raises(AdapterError) as caught:
         adapter_of(name, port)
@@ -206,7 +209,7 @@ def test_without_a_source_it_says_where_to_get_one(name: str, monkeypatch: pytes
 def test_an_incomplete_or_another_version_is_refused(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    port = dataclasses.replace(port_of(name), framework="numpy")
+    port = dataclasses.replace(port_of(name), framework="numpy", needs=())
     monkeypatch.setenv(VARIABLES[name], str(tmp_path))
     file = tmp_path / next(iter(port.files))
     with pytest.raises(AdapterError, match="has no"):

@@ -35,6 +35,7 @@ PORT = Port(
         "utils/bbox.pyx": "0ed87db31e3284bdb93f34807dbde293a4660a272e3a914fff0d69b3e5393ef9",
         "utils/yolo.pyx": "344019b732c68d543fb595f9984274d168d619e2e161aefffae65fe9c899cd88",
     },
+    needs=("Cython",),
     shims=(
         "Its layers are left out: its predictions are the outputs of the last of them.",
         "Its weights are those of its configuration, which also names the data and is left out: 5, 1, 1 and 1.",
@@ -103,10 +104,8 @@ def _old_numpy() -> Iterator[None]:
 
 
 def _compiled(root: Path, name: str) -> ModuleType:
-    """One of its modules in Cython. Raises `AdapterError` where there is no Cython, no compiler or no header."""
+    """One of its modules in Cython. Raises `AdapterError` where Cython or the compiler refuse it, or there is none."""
     file = root / f"utils/{name}.pyx"
-    if importlib.util.find_spec("Cython") is None:
-        raise AdapterError(f"adapter {PORT.name!r} needs Cython, which is not installed")
     with tempfile.TemporaryDirectory() as folder:
         translated = Path(folder) / f"{name}.c"
         command = [sys.executable, "-m", "cython", "-3", str(file), "-o", str(translated)]
@@ -114,7 +113,7 @@ def _compiled(root: Path, name: str) -> ModuleType:
         if done.returncode:
             raise AdapterError(f"adapter {PORT.name!r}: Cython does not take {file}: {done.stderr[-2000:]}")
         source = translated.read_text(encoding="utf-8")
-    headers = (f"-I{folder}" for folder in (np.get_include(), sysconfig.get_path("include")))
+    headers = (f"-I{headers}" for headers in (np.get_include(), sysconfig.get_path("include")))
     try:
         library = build(f"longcw-{name}", ["-O2", "-w", "-shared", "-fPIC", *headers, "-x", "c", "-"], source=source)
     except CompilerError as error:

@@ -42,7 +42,8 @@ class Port:
         licence: that it is published under.
         files: those that the loss is read from, by path in the checkout, with their SHA-256; `\r\n` counts as `\n`.
         package: name under which it can be installed; empty where it is no package.
-        framework: module that it needs.
+        framework: module that it needs, and whose version matters.
+        needs: other modules that it needs.
         shims: what the adapter does so that it runs today, one sentence each.
     """
 
@@ -53,6 +54,7 @@ class Port:
     files: Mapping[str, str]
     package: str = ""
     framework: str = "torch"
+    needs: tuple[str, ...] = ()
     shims: tuple[str, ...] = ()
 
     @property
@@ -64,11 +66,13 @@ class Port:
         """The folder of the source, which holds every file as it was when the adapter was written.
 
         Raises:
-            AdapterError: nothing names a source, a file is missing or another version, or the framework is missing.
+            AdapterError: nothing names a source, a file is missing or another version, or a module that it
+                needs is not installed.
         """
         how = f"git clone {self.upstream} && git checkout {self.commit[:7]}"
-        if importlib.util.find_spec(self.framework) is None:
-            raise AdapterError(f"adapter {self.name!r} needs {self.framework}, which is not installed")
+        for module in (self.framework, *self.needs):
+            if importlib.util.find_spec(module) is None:
+                raise AdapterError(f"adapter {self.name!r} needs {module}, which is not installed")
         root = self._named()
         if root is None:
             raise AdapterError(

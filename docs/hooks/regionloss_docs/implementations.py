@@ -11,7 +11,7 @@ from typing import Any
 from regionloss_docs.chapters import titles
 from regionloss_docs.places import case_url, clause_url, link, profile_url
 from regionloss_spec import AXES, Profile, load_clauses, load_profile
-from regionloss_suite.identify.formula import assumed
+from regionloss_suite.identify.formula import assumed, first_of
 from regionloss_suite.identify.profile_of import canonical
 
 FOLDER = Path(__file__).parents[2] / "implementations"
@@ -123,31 +123,19 @@ def formulas() -> str:
         lines += [f"    {said[0].upper()}{said[1:]}.\n" for said in assumed(odd)]
         lines += [f"    - {axis}: {evidence}" for axis, evidence in found["odd"].items()]
         often = sorted(held["left"].items(), key=lambda item: -item[1])
-        lines += _first([f"not explained: {what} (in {number} batches)" for what, number in often], "outputs or states")
-        lines += _on_edges(held["edges left"])
+        unexplained = [f"not explained: {what} (in {number} batches)" for what, number in often]
+        edges = [_on_an_edge(case, what) for case, what in held["edges left"].items()]
+        items = [*first_of(unexplained, SHOWN, "outputs or states"), *first_of(edges, SHOWN, "edge cases")]
+        lines += [f"    - {item}" for item in items]
         lines += [f"    - {note}" for note in record["notes"]]
         lines.append("")
     return "\n".join(lines) + "\n"
 
 
-def _on_edges(left: dict[str, str]) -> list[str]:
-    """The edge cases that a formula does not explain, Markdown."""
-    said = [
-        f"on an edge: [`{case}`]({case_url(case).replace('.html', '.md')}): {_departure(case, what)}"
-        for case, what in left.items()
-    ]
-    return _first(said, "edge cases")
-
-
-def _first(said: list[str], kind: str) -> list[str]:
-    """Items of a list, Markdown: where a formula explains little there are many, and the first say enough."""
-    items = [f"    - {one}" for one in said[:SHOWN]]
-    return items + ([f"    - and {len(said) - SHOWN} {kind} more"] if len(said) > SHOWN else [])
-
-
-def _departure(case: str, said: str) -> str:
-    """What departs on a case, without its name."""
-    return said.removeprefix(f"{case}: ").removeprefix(f"{case}, ")
+def _on_an_edge(case: str, said: str) -> str:
+    """What departs on an edge case, which is linked instead of named, Markdown."""
+    what = said.removeprefix(f"{case}: ").removeprefix(f"{case}, ")
+    return f"on an edge: [`{case}`]({case_url(case).replace('.html', '.md')}): {what}"
 
 
 def _table(corner: str, rows: list[str], columns: list[dict[str, Any]]) -> str:

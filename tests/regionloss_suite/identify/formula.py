@@ -184,13 +184,21 @@ def lines(found: Identified, verified: Verified) -> list[str]:
     out += [f"  not explained: {part} (in {count} batches)" for part, count in verified.left.most_common()]
     out += [f"  beside it, {part} departs (in {count} batches)" for part, count in verified.beside.most_common()]
     out += [f"  first: {verified.first}"] if verified.first else []
-    return out + [f"  on an edge: {said}" for said in _some(verified.edges_left)]
+    return out + [f"  on an edge: {said}" for said in first_of(list(verified.edges_left.values()), _EDGES_SHOWN)]
 
 
-def _some(said: dict[str, str]) -> list[str]:
-    """The first few of many: where the formula explains little, it explains few edges, and they tell nothing more."""
-    shown = list(said.values())[:_EDGES_SHOWN]
-    return shown + ([f"and {len(said) - len(shown)} more"] if len(said) > len(shown) else [])
+def first_of(said: Sequence[str], most: int, kind: str = "") -> list[str]:
+    """The first few of many, and how many more: where a formula explains little, the others tell nothing new.
+
+    Args:
+        said: one line each.
+        most: how many of them are told.
+        kind: of what there are more, if that is to be told.
+    """
+    if len(said) <= most:
+        return list(said)
+    more = f"{len(said) - most} {kind}".rstrip()
+    return [*said[:most], f"and {more} more"]
 
 
 def markdown(found: Identified, verified: Verified) -> str:
@@ -222,5 +230,5 @@ def markdown(found: Identified, verified: Verified) -> str:
         out += [f"- {part}, in {number} batches" for part, number in verified.beside.most_common()]
     if verified.edges_left:
         out += ["", "On edge cases of the spec it departs:", ""]
-        out += [f"- {said}" for said in _some(verified.edges_left)]
+        out += [f"- {said}" for said in first_of(list(verified.edges_left.values()), _EDGES_SHOWN)]
     return "\n".join(out) + "\n"
