@@ -17,10 +17,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup check test lint mutants lock bench bench-gpu docs clean
+.PHONY: help setup check test lint mutants record-ports bundle-recordings lock bench bench-gpu docs clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' Makefile
 
 setup: $(INSTALLED) ## create .venv and install the project with the pinned versions
 
@@ -37,7 +37,13 @@ lint: $(INSTALLED) ## check style, formatting and types
 	$(BIN)/mypy
 
 mutants: $(INSTALLED) ## print what each seeded mistake breaks, and how it is caught
-	$(BIN)/python -m regionloss_suite.matrix
+	$(BIN)/python tests/tools/mutant_matrix.py
+
+record-ports: $(INSTALLED) ## judge, identify and time the ports checked out below SOURCES, and write docs/implementations
+	$(BIN)/python tests/tools/record_ports.py --sources $(SOURCES) --speed
+
+bundle-recordings: $(INSTALLED) ## turn the recordings of darknet in RECORDINGS into cases of the spec
+	$(BIN)/python tests/tools/bundle_recordings.py $(RECORDINGS) spec/regionloss_spec/cases
 
 # What a run of the benchmarks writes, by the kind of device.
 bench_output = --json build/bench/$(1).json --markdown build/bench/$(1).md --svg build/bench/$(1)
@@ -52,7 +58,7 @@ bench-gpu: from_sources := PYTHONPATH=spec:reference:adapters:tests $(if $(wildc
 bench-gpu: ## judge the CUDA kernels, test and time them on a GPU
 	@mkdir -p build/bench
 	$(from_sources) -m regionloss_suite check torch-triton
-	$(foreach tests,$(wildcard tests/unit/test_triton_cuda.py),$(from_sources) -m pytest -q -p no:cacheprovider $(tests))
+	$(foreach tests,$(wildcard tests/unit/torch/test_triton_cuda.py),$(from_sources) -m pytest -q -p no:cacheprovider $(tests))
 	$(from_sources) -m regionloss_suite bench --device cuda $(call bench_output,cuda) $(BENCH_ARGS)
 
 lock: $(INSTALLED) ## say that the cases of every changed clause were looked at

@@ -2,10 +2,10 @@
 
 from regionloss_adapters import layouts, truths
 from regionloss_adapters.load import load_adapter
-from regionloss_adapters.process import LossError, ProcessAdapter
+from regionloss_adapters.process.adapter import LossError, ProcessAdapter
 from regionloss_adapters.protocol import Adapter, AdapterError, Answer, CannotAnswer, Description, Question, Refused
 from regionloss_adapters.timed import Timeable, Timed
-from regionloss_adapters.wrap import from_jax, from_keras, from_numpy, from_torch
+from regionloss_adapters.wrap.from_loss import from_jax, from_keras, from_numpy, from_torch
 
 __all__ = [
     "Adapter",

@@ -8,18 +8,18 @@ import sys
 import traceback
 from pathlib import Path
 
-from regionloss_adapters.process import ProcessAdapter
+from regionloss_adapters.process.adapter import ProcessAdapter
 from regionloss_adapters.protocol import Adapter, AdapterError
 
 #: The bundled adapters: name, module, class. Imported only when asked for.
 BUNDLED = {
     "numpy": ("regionloss_adapters.numpy_reference", "NumpyAdapter"),
-    "torch": ("regionloss_adapters.torch_fast", "TorchAdapter"),
-    "torch-analytic": ("regionloss_adapters.torch_fast", "TorchAnalyticAdapter"),
-    "torch-compiled": ("regionloss_adapters.torch_fast", "TorchCompiledAdapter"),
-    "torch-triton": ("regionloss_adapters.torch_triton", "TorchTritonAdapter"),
-    "torch-eager": ("regionloss_adapters.torch_eager", "TorchEagerAdapter"),
-    "darknet": ("regionloss_adapters.live_darknet", "adapter"),
+    "torch": ("regionloss_adapters.torch.fast", "TorchAdapter"),
+    "torch-analytic": ("regionloss_adapters.torch.fast", "TorchAnalyticAdapter"),
+    "torch-compiled": ("regionloss_adapters.torch.fast", "TorchCompiledAdapter"),
+    "torch-triton": ("regionloss_adapters.torch.triton", "TorchTritonAdapter"),
+    "torch-eager": ("regionloss_adapters.torch.eager", "TorchEagerAdapter"),
+    "darknet": ("regionloss_adapters.darknet.adapter", "adapter"),
     "lightnet": ("regionloss_adapters.ports.lightnet", "adapter"),
     "marvis": ("regionloss_adapters.ports.marvis", "adapter"),
     "andy-yun": ("regionloss_adapters.ports.andy_yun", "adapter"),

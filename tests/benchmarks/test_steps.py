@@ -12,7 +12,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from regionloss_adapters import Timed
-from regionloss_suite.bench.contenders import contender
+from regionloss_suite.bench.candidates import contender
 from regionloss_suite.bench.gate import BatchCheck
 from regionloss_suite.bench.measure import Gate
 from regionloss_suite.bench.setting import Setting

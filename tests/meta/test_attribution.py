@@ -12,12 +12,12 @@ from regionloss_adapters import Answer, Question
 from regionloss_adapters.numpy_reference import NumpyAdapter
 from regionloss_adapters.protocol import ANSWERS, Description
 from regionloss_spec import Case, load_cases, load_clauses
-from regionloss_suite.diagnosis import diagnose, fold
-from regionloss_suite.judge import Judge
-from regionloss_suite.matrix import caught
+from regionloss_suite.diagnosis.diagnosis import diagnose, fold
+from regionloss_suite.diagnosis.ranking import suspects
+from regionloss_suite.diagnosis.several import several
+from regionloss_suite.judging.judge import Judge
 from regionloss_suite.mutants import Mutant, MutantAdapter, catalogue
-from regionloss_suite.several import several
-from regionloss_suite.suspects import suspects
+from tools.mutant_matrix import caught
 
 MUTANTS = list(catalogue().values())
 

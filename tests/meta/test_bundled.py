@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from regionloss_suite.cli import main
+from regionloss_suite.cli.main import main
 
 COMPILER = shutil.which(os.environ.get("CXX") or "c++")
 

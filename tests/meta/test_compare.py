@@ -13,11 +13,11 @@ import pytest
 
 from regionloss_adapters import AdapterError
 from regionloss_spec import Batch, load_profile, profile_names
-from regionloss_suite.cli import main
+from regionloss_suite.cli.main import main
 from regionloss_suite.differential import Search, SearchError, side_of
 from regionloss_suite.differential.disagreement import disagreement
-from regionloss_suite.differential.smaller import smaller
-from regionloss_suite.finding import find_case
+from regionloss_suite.differential.shrink import smaller
+from regionloss_suite.judging.find_cases import find_case
 
 PAIRS = list(combinations(sorted(profile_names()), 2))
 

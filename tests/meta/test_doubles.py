@@ -13,8 +13,8 @@ from regionloss_adapters import Answer, CannotAnswer, Description, Question, Ref
 from regionloss_adapters.numpy_reference import NumpyAdapter
 from regionloss_adapters.protocol import ANSWERS
 from regionloss_spec import Case, load_cases
-from regionloss_suite.judge import Judge
-from regionloss_suite.report import CRASHED, DEVIATING, Report
+from regionloss_suite.judging.judge import Judge
+from regionloss_suite.judging.report import CRASHED, DEVIATING, Report
 
 #: What is wrong in any answer that was not made from the question.
 TELLING = {"noobj.gradient", "prior.value", "coord.value", "object.gradient", "class.gradient", "domain.centre"}

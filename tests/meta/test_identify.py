@@ -15,15 +15,15 @@ from regionloss import region_loss
 from regionloss_adapters import Adapter, Answer, CannotAnswer, Description, Question
 from regionloss_adapters.layouts import Layout
 from regionloss_adapters.numpy_reference import NumpyAdapter
-from regionloss_adapters.wrap import from_numpy
+from regionloss_adapters.wrap.from_loss import from_numpy
 from regionloss_spec import AXES, Profile, ProfileError, load_profile, profile_names
 from regionloss_spec.profile import axis_values
-from regionloss_suite.cli import main
-from regionloss_suite.identify import Identified, identify
-from regionloss_suite.identify.formula import as_json, differences, formula, lines, markdown, nearest, toml
-from regionloss_suite.identify.notebook import nice
-from regionloss_suite.identify.profile_of import canonical
-from regionloss_suite.identify.verify import verify
+from regionloss_suite.cli.main import main
+from regionloss_suite.measure import Identified, identify
+from regionloss_suite.measure.findings import nice
+from regionloss_suite.measure.formula import as_json, differences, formula, lines, markdown, nearest, toml
+from regionloss_suite.measure.profile import canonical
+from regionloss_suite.measure.verify import verify
 from regionloss_suite.mutants import MutantAdapter, catalogue
 
 Array = np.ndarray[Any, np.dtype[Any]]

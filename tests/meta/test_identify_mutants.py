@@ -13,9 +13,9 @@ import pytest
 from regionloss_adapters import Answer, Description, Question
 from regionloss_adapters.numpy_reference import NumpyAdapter
 from regionloss_spec import Profile, load_profile
-from regionloss_suite.identify import identify
-from regionloss_suite.identify.profile_of import canonical
-from regionloss_suite.identify.verify import verify
+from regionloss_suite.measure import identify
+from regionloss_suite.measure.profile import canonical
+from regionloss_suite.measure.verify import verify
 from regionloss_suite.mutants import Mutant, MutantAdapter, catalogue
 
 #: Weights of which none is 1, for mistakes that a weight of 1 hides.

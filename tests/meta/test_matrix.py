@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from regionloss_suite.listing import listing
+from regionloss_suite.cli.clauses import listing
 
 MUSTS = [entry for entry in listing() if entry["level"] == "MUST"]
 

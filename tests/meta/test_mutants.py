@@ -12,10 +12,10 @@ import pytest
 from regionloss import evaluate
 from regionloss_adapters import Answer, CannotAnswer, Question, Refused
 from regionloss_spec import AXES, Case, load_cases, load_clauses, load_profile
-from regionloss_suite.coverage import clauses_reached
-from regionloss_suite.judge import Judge
+from regionloss_suite.judging.judge import Judge
 from regionloss_suite.mutants import Mutant, MutantAdapter, catalogue
 from regionloss_suite.mutants.mutant import right
+from regionloss_suite.oracle.coverage import clauses_reached
 
 MUTANTS = list(catalogue().values())
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from regionloss_adapters import Adapter
     from regionloss_spec import Case
-    from regionloss_suite.report import Report
+    from regionloss_suite.judging.report import Report
 
 __all__ = ["check_loss"]
 
@@ -34,10 +34,10 @@ def check_loss(
 
     Raises:
         regionloss_adapters.AdapterError: there is no such adapter.
-        regionloss_suite.judge.NothingToJudgeError: no case belongs to the profile.
+        regionloss_suite.judging.judge.NothingToJudgeError: no case belongs to the profile.
         regionloss_spec.CaseError, regionloss_spec.ProfileError: a file that cannot be read.
     """
     # Every pytest run in an environment with this package imports this module, so it imports nothing by itself.
-    from regionloss_suite.running import run
+    from regionloss_suite.run import run
 
     return run(adapter, profile=profile, cases=cases, golden=golden, failures=failures).report

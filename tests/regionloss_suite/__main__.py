@@ -2,6 +2,6 @@
 
 import sys
 
-from regionloss_suite.cli import main
+from regionloss_suite.cli.main import main
 
 sys.exit(main())

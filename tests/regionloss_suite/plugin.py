@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from regionloss_suite.judge import Judge
-    from regionloss_suite.verdict import Verdict
+    from regionloss_suite.judging.judge import Judge
+    from regionloss_suite.judging.verdict import Verdict
 
 _JUDGE = pytest.StashKey["Judge"]()
 #: What a test found, in nothing but plain values, which reach the main process from wherever the test ran.
@@ -42,8 +42,8 @@ def judge_of(config: pytest.Config) -> Judge:
     if _JUDGE not in config.stash:
         from regionloss_adapters import load_adapter
         from regionloss_spec.case import CASES
-        from regionloss_suite.finding import find_cases
-        from regionloss_suite.judge import Judge
+        from regionloss_suite.judging.find_cases import find_cases
+        from regionloss_suite.judging.judge import Judge
 
         cases = find_cases(config.getoption("--regionloss-cases") or CASES)
         adapter = load_adapter(config.getoption("--regionloss-adapter"))

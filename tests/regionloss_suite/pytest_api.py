@@ -13,12 +13,12 @@ import pytest
 
 from regionloss_adapters import Adapter, load_adapter
 from regionloss_spec import Case, Clause, load_clauses
-from regionloss_suite.expectations import Expectation, apply
-from regionloss_suite.judge import Judge
-from regionloss_suite.report import Report
-from regionloss_suite.running import diagnosed, judge_for
-from regionloss_suite.trials import Trial, Tried, attempted, trials
-from regionloss_suite.verdict import Verdict, merged
+from regionloss_suite.judging.expectations import Expectation, apply
+from regionloss_suite.judging.judge import Judge
+from regionloss_suite.judging.report import Report
+from regionloss_suite.judging.verdict import Verdict, merged
+from regionloss_suite.properties.trials import Trial, Tried, attempted, trials
+from regionloss_suite.run import diagnosed, judge_for
 
 
 def conforms(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from regionloss_spec import Clause
-from regionloss_suite.judge import Judge
+from regionloss_suite.judging.judge import Judge
 from regionloss_suite.plugin import record
 
 

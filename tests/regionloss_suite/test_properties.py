@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from regionloss_suite.judge import Judge
+from regionloss_suite.judging.judge import Judge
 from regionloss_suite.plugin import judge_of, record
-from regionloss_suite.trials import Trial, attempted, trials, write_drawn
+from regionloss_suite.properties.trials import Trial, attempted, trials, write_drawn
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

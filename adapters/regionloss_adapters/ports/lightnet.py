@@ -8,7 +8,7 @@ from typing import Any
 from regionloss_adapters import truths
 from regionloss_adapters.ports.source import Port, load, stub
 from regionloss_adapters.protocol import Adapter, Question
-from regionloss_adapters.wrap import from_torch
+from regionloss_adapters.wrap.from_loss import from_torch
 
 FILE = "lightnet/network/loss/_regionloss.py"
 PORT = Port(

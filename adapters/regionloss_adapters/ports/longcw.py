@@ -22,7 +22,7 @@ from regionloss.c_compiler import CompilerError, build
 from regionloss_adapters import truths
 from regionloss_adapters.ports.source import Port, load, stub
 from regionloss_adapters.protocol import Adapter, AdapterError, Question
-from regionloss_adapters.wrap import from_torch
+from regionloss_adapters.wrap.from_loss import from_torch
 
 FILE = "darknet.py"
 PORT = Port(

@@ -7,7 +7,7 @@ from typing import Any
 from regionloss_adapters.ports.rows import AtLeast
 from regionloss_adapters.ports.source import Port, load, stub
 from regionloss_adapters.protocol import Adapter, Question
-from regionloss_adapters.wrap import from_torch
+from regionloss_adapters.wrap.from_loss import from_torch
 
 FILE = "region_loss.py"
 PORT = Port(

@@ -8,7 +8,7 @@ from regionloss_adapters import truths
 from regionloss_adapters.ports.rows import Square
 from regionloss_adapters.ports.source import Port, load
 from regionloss_adapters.protocol import Adapter, Question
-from regionloss_adapters.wrap import from_torch
+from regionloss_adapters.wrap.from_loss import from_torch
 
 FILE = "utils/loss.py"
 PORT = Port(

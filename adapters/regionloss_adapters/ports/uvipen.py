@@ -7,7 +7,7 @@ from typing import Any
 from regionloss_adapters import truths
 from regionloss_adapters.ports.source import Port, load
 from regionloss_adapters.protocol import Adapter, Question
-from regionloss_adapters.wrap import from_torch
+from regionloss_adapters.wrap.from_loss import from_torch
 
 FILE = "src/loss.py"
 PORT = Port(

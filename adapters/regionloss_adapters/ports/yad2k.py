@@ -13,7 +13,7 @@ from regionloss_adapters import layouts, truths
 from regionloss_adapters.ports.rows import Square
 from regionloss_adapters.ports.source import Port, load, stub
 from regionloss_adapters.protocol import Adapter, Question
-from regionloss_adapters.wrap import from_keras
+from regionloss_adapters.wrap.from_loss import from_keras
 
 FILE = "yad2k/models/keras_yolo.py"
 PORT = Port(

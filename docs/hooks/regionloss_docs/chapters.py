@@ -21,7 +21,7 @@ from regionloss_docs.places import (
 )
 from regionloss_spec import Clause, load_clauses, load_profile, profile_names
 from regionloss_spec.clause import chapters
-from regionloss_suite.listing import listing
+from regionloss_suite.cli.clauses import listing
 
 #: So many names are shown at once; the others open on demand.
 _SHOWN = 8

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from regionloss_suite.cli import main
+from regionloss_suite.cli.main import main
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 #: An entry of a report and what stands under it are told apart by their indentation.

@@ -1,4 +1,4 @@
-"""The page of implementations: what `python -m regionloss_suite.implementations` recorded, as tables."""
+"""The page of implementations: what `python -m tools.record_ports` recorded, as tables."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 from regionloss_docs.chapters import titles
 from regionloss_docs.places import case_url, clause_url, link, profile_url
 from regionloss_spec import AXES, Profile, load_clauses, load_profile
-from regionloss_suite.identify.formula import assumed, first_of
-from regionloss_suite.identify.profile_of import canonical
+from regionloss_suite.measure.formula import assumed, first_of
+from regionloss_suite.measure.profile import canonical
 
 FOLDER = Path(__file__).parents[2] / "implementations"
 HERE = "implementations.html"

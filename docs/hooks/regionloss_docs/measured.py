@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from regionloss_suite.bench.chart import charts
-from regionloss_suite.bench.report import about_lines
 from regionloss_suite.bench.results import read_results
+from regionloss_suite.bench.summary import about_lines
 from regionloss_suite.bench.tables import goals_table, setting_tables
 
 _STORED = Path(__file__).resolve().parents[2] / "benchmarks" / "cpu.json"

@@ -9,7 +9,7 @@ from html import escape
 from regionloss_docs.chapters import titles
 from regionloss_docs.places import case_url, clause_url, folded, link, mutant_url, property_url
 from regionloss_spec import AXES, load_clauses, load_profile, profile_names
-from regionloss_suite.listing import listing
+from regionloss_suite.cli.clauses import listing
 from regionloss_suite.mutants import catalogue
 from regionloss_suite.properties import PROPERTIES
 

@@ -17,11 +17,11 @@ from regionloss_spec import Batch, Case, Profile, load_cases, load_profile
 from regionloss_spec.case import Expected
 from regionloss_spec.clause import View
 from regionloss_suite.bench.setting import Setting
-from regionloss_suite.compare import Comparison
-from regionloss_suite.judge import Judge
-from regionloss_suite.reduction import multiplied_out
-from regionloss_suite.report import CONFORMING, Report
-from regionloss_suite.running import diagnosed
+from regionloss_suite.judging.judge import Judge
+from regionloss_suite.judging.report import CONFORMING, Report
+from regionloss_suite.oracle.comparison import Comparison
+from regionloss_suite.oracle.reduction import multiplied_out
+from regionloss_suite.run import diagnosed
 
 #: Numbers of a gradient that are held against the reference; of a larger batch, as many images as have so many.
 _ELEMENTS = 1_500_000

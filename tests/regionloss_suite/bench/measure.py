@@ -10,15 +10,15 @@ from dataclasses import dataclass, field, replace
 from regionloss_adapters import AdapterError, CannotAnswer, Description, Question, Timed
 from regionloss_spec import Batch
 from regionloss_suite.bench import torch_lanes
-from regionloss_suite.bench.contenders import Contender, contender
-from regionloss_suite.bench.floor import LINE, Floor, floor_of
+from regionloss_suite.bench.candidates import Contender, contender
 from regionloss_suite.bench.gate import BatchCheck, RefusedToTime, check_golden, profile_of
 from regionloss_suite.bench.plan import Item, Plan
 from regionloss_suite.bench.results import FIRST
+from regionloss_suite.bench.roofline import LINE, Floor, floor_of
 from regionloss_suite.bench.rounds import Once, interleave
 from regionloss_suite.bench.setting import Setting
 from regionloss_suite.bench.torch_footprint import Footprint, Paged, footprint
-from regionloss_suite.compare import forget
+from regionloss_suite.oracle.comparison import forget
 
 #: A loss whose forward and backward take longer is not timed step by step, nor profiled.
 HEAVY = 0.25

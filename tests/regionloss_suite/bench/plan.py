@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
-from regionloss_suite.bench.contenders import COMPILING
+from regionloss_suite.bench.candidates import COMPILING
 from regionloss_suite.bench.rounds import Effort
 from regionloss_suite.bench.setting import Layout, Setting
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from regionloss_suite.bench.contenders import BASES
+from regionloss_suite.bench.candidates import BASES
 from regionloss_suite.bench.rounds import Spread, ratio, spread
 from regionloss_suite.bench.setting import Setting
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from regionloss_suite.bench.filing import Filed
+from regionloss_suite.bench.export import Filed
 
 
 class Playback:

@@ -12,6 +12,7 @@ from torch import Tensor
 from regionloss_adapters import Timed
 from regionloss_suite.bench.rounds import Once
 from regionloss_suite.bench.setting import Setting
+from regionloss_suite.bench.torch_calibration import large_copy, yardsticks
 from regionloss_suite.bench.torch_clocks import (
     COLD,
     GRAPH_COLD,
@@ -26,7 +27,6 @@ from regionloss_suite.bench.torch_clocks import (
     on_host,
     queued,
 )
-from regionloss_suite.bench.torch_yardsticks import large_copy, yardsticks
 
 Call = Callable[[Any], Any]
 

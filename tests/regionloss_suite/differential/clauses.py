@@ -12,12 +12,12 @@ from regionloss import DomainError, evaluate
 from regionloss.bounds import PRECISIONS, bounds
 from regionloss_spec import Batch, Case, Profile, ProfileError, load_cases
 from regionloss_spec.clause import View
-from regionloss_suite.asker import case_of
-from regionloss_suite.compare import Comparison
-from regionloss_suite.differential.sides import Side, ask
-from regionloss_suite.judge import Judge, Observation
-from regionloss_suite.likenesses import clause_of, likeness
-from regionloss_suite.suspects import suspects
+from regionloss_suite.diagnosis.known_causes import clause_of, likeness
+from regionloss_suite.diagnosis.ranking import suspects
+from regionloss_suite.differential.subjects import Side, ask
+from regionloss_suite.judging.judge import Judge, Observation
+from regionloss_suite.oracle.comparison import Comparison
+from regionloss_suite.properties.harness import case_of
 
 #: So many of the smallest golden cases say what else a loss does.
 _CASES = 40

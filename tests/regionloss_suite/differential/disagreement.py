@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from regionloss.bounds import PRECISIONS, Bounds
 from regionloss_adapters import Answer
 from regionloss_spec import Batch
-from regionloss_suite.differential.sides import Said, Side, ask, limits_of, reference_of
+from regionloss_suite.differential.subjects import Said, Side, ask, limits_of, reference_of
 
 Array = NDArray[Any]
 

@@ -24,12 +24,12 @@ from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 
 from regionloss_spec import Batch, load_cases
 from regionloss_spec.case_writer import write_case
-from regionloss_suite.asker import case_of
 from regionloss_suite.differential.clauses import reason
 from regionloss_suite.differential.disagreement import SUMS, Disagreement, disagreement
-from regionloss_suite.differential.sides import Side, common_format, side_of
-from regionloss_suite.differential.smaller import smaller
-from regionloss_suite.strategies import batches
+from regionloss_suite.differential.shrink import smaller
+from regionloss_suite.differential.subjects import Side, common_format, side_of
+from regionloss_suite.properties.harness import case_of
+from regionloss_suite.properties.strategies import batches
 
 #: Larger golden cases take long to make small, and show nothing that a smaller one does not.
 _LARGEST = 3000

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from regionloss_spec import load_clauses
 from regionloss_spec.clause import View
-from regionloss_suite.asked import VIEWS, Asked, Departs
-from regionloss_suite.asker import Asker
+from regionloss_suite.properties.asked import VIEWS, Asked, Departs
+from regionloss_suite.properties.harness import Asker
 from regionloss_suite.properties.property import EVERYTHING, Function
 from regionloss_suite.properties.registry import pins
 

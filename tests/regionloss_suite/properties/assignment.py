@@ -9,8 +9,8 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from regionloss_spec import Batch, Profile
-from regionloss_suite.asked import VIEWS
-from regionloss_suite.asker import Asker, quantised
+from regionloss_suite.properties.asked import VIEWS
+from regionloss_suite.properties.harness import Asker, quantised
 from regionloss_suite.properties.lists import ROW, draw_image, with_rows
 from regionloss_suite.properties.registry import pins
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from regionloss.classes import groups_of
 from regionloss_spec import Batch, Profile
-from regionloss_suite.asked import VIEWS
-from regionloss_suite.asker import Asker, quantised
+from regionloss_suite.properties.asked import VIEWS
 from regionloss_suite.properties.geometry import by_predictor, with_predictions
+from regionloss_suite.properties.harness import Asker, quantised
 from regionloss_suite.properties.lists import with_rows
 from regionloss_suite.properties.registry import pins
 

@@ -12,8 +12,8 @@ from regionloss import Result
 from regionloss.bounds import PRECISIONS
 from regionloss.loss import pay_terms
 from regionloss_spec import Profile
-from regionloss_suite.asked import Array, Asked, Unanswered
-from regionloss_suite.asker import Asker
+from regionloss_suite.properties.asked import Array, Asked, Unanswered
+from regionloss_suite.properties.harness import Asker
 from regionloss_suite.properties.registry import pins
 
 #: Step of the differences of a gradient: their error is its square, and the rounding of the gradient over it.

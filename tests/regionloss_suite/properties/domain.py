@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from regionloss import DomainError, evaluate
 from regionloss_adapters import Refused
 from regionloss_spec import Batch, Profile
-from regionloss_suite.asked import Departs
-from regionloss_suite.asker import Asker
-from regionloss_suite.compare import Difference
+from regionloss_suite.oracle.comparison import Difference
+from regionloss_suite.properties.asked import Departs
+from regionloss_suite.properties.harness import Asker
 from regionloss_suite.properties.lists import ROW, draw_image, with_rows
 from regionloss_suite.properties.property import Function
 from regionloss_suite.properties.registry import always, pins

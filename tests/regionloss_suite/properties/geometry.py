@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from regionloss.decisions import anchor_fit
 from regionloss_spec import Batch, Profile
-from regionloss_suite.asked import Array, Asked
-from regionloss_suite.asker import Asker
+from regionloss_suite.properties.asked import Array, Asked
+from regionloss_suite.properties.harness import Asker
 from regionloss_suite.properties.registry import pins
 
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from regionloss_spec import Batch
 from regionloss_spec.clause import TERMS
-from regionloss_suite.asked import VIEWS, Asked
-from regionloss_suite.asker import Asker, quantised
+from regionloss_suite.properties.asked import VIEWS, Asked
+from regionloss_suite.properties.harness import Asker, quantised
 from regionloss_suite.properties.registry import pins
 
 _TOTALS = tuple(view for view in VIEWS if view.answer == "potential" or view.term == "no_object")

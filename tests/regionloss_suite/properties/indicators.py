@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from regionloss_spec import Batch, Profile
 from regionloss_spec.clause import View
-from regionloss_suite.asked import VIEWS, Asked
-from regionloss_suite.asker import Asker, quantised
+from regionloss_suite.properties.asked import VIEWS, Asked
 from regionloss_suite.properties.geometry import by_predictor, with_predictions
+from regionloss_suite.properties.harness import Asker, quantised
 from regionloss_suite.properties.registry import pins
 
 #: The states as far as an answer shows them.

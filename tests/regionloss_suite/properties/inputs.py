@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from regionloss_spec import Batch
-from regionloss_suite.asked import Array, Asked
-from regionloss_suite.asker import Asker
+from regionloss_suite.properties.asked import Array, Asked
+from regionloss_suite.properties.harness import Asker
 from regionloss_suite.properties.registry import pins
 
 

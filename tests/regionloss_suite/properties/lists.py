@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from regionloss import evaluate
 from regionloss.decisions import Match
 from regionloss_spec import Batch, Profile
-from regionloss_suite.asked import Array
-from regionloss_suite.asker import Asker, quantised
+from regionloss_suite.properties.asked import Array
+from regionloss_suite.properties.harness import Asker, quantised
 from regionloss_suite.properties.registry import pins
-from regionloss_suite.strategies import raw_of
+from regionloss_suite.properties.strategies import raw_of
 
 #: Rows that no loss may read: outside the domain in every way, and one that is an ordinary truth.
 _JUNK = (

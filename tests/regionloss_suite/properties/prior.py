@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 from hypothesis import strategies as st
 
-from regionloss_suite.asker import Asker
+from regionloss_suite.properties.harness import Asker
 from regionloss_suite.properties.registry import pins
 
 

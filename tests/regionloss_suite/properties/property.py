@@ -12,9 +12,9 @@ from hypothesis.errors import HypothesisException, Unsatisfiable
 
 from regionloss_adapters import Adapter, AdapterError
 from regionloss_spec import Batch, Profile, load_clauses
-from regionloss_suite.asked import Departs, Unanswered
-from regionloss_suite.asker import Asker
-from regionloss_suite.compare import Difference
+from regionloss_suite.oracle.comparison import Difference
+from regionloss_suite.properties.asked import Departs, Unanswered
+from regionloss_suite.properties.harness import Asker
 
 #: The property that ordinary batches are tried by.
 EVERYTHING = "everything that decides the loss agrees with the reference"

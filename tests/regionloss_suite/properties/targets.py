@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from regionloss_spec import Profile
 from regionloss_spec.clause import BLOCKS
-from regionloss_suite.asked import both
-from regionloss_suite.asker import Asker, quantised
+from regionloss_suite.properties.asked import both
 from regionloss_suite.properties.geometry import by_predictor, with_predictions
+from regionloss_suite.properties.harness import Asker, quantised
 from regionloss_suite.properties.registry import pins
 
 

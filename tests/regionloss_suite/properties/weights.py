@@ -11,8 +11,8 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from regionloss_spec.clause import TERMS
-from regionloss_suite.asked import Asked
-from regionloss_suite.asker import Asker
+from regionloss_suite.properties.asked import Asked
+from regionloss_suite.properties.harness import Asker
 from regionloss_suite.properties.property import Function
 from regionloss_suite.properties.registry import pins
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from regionloss_suite.report import Report
+from regionloss_suite.judging.report import Report
 from regionloss_suite.reports import badge, markdown
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from regionloss_suite.report import Report
+from regionloss_suite.judging.report import Report
 
 _COMMANDS = {"MUST": "error", "SHOULD": "warning", "MAY": "notice"}
 

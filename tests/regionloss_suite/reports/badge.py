@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from regionloss_suite.report import CONFORMING, Report
+from regionloss_suite.judging.report import CONFORMING, Report
 
 
 def render(report: Report) -> str:

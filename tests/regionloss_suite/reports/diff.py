@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from regionloss_suite.report import CONFORMING, REGRESSED, Report, painted, printable
-from regionloss_suite.verdict import Verdict
+from regionloss_suite.judging.report import CONFORMING, REGRESSED, Report, painted, printable
+from regionloss_suite.judging.verdict import Verdict
 
 #: What a change is called, by the verdict before and after; see `Change.kind` for what was not judged before.
 _KINDS = {

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from regionloss_spec import Case, ProfileError, load_profile
 from regionloss_spec.case import CASES, load_case
-from regionloss_suite.compare import Comparison
-from regionloss_suite.judge import Observation
-from regionloss_suite.report import Report
-from regionloss_suite.verdict import Verdict
+from regionloss_suite.judging.judge import Observation
+from regionloss_suite.judging.report import Report
+from regionloss_suite.judging.verdict import Verdict
+from regionloss_suite.oracle.comparison import Comparison
 
 #: By case id, the case and the gradient that the adapter answered, where it answered one.
 Failing = Mapping[str, tuple[Case, NDArray[Any] | None]]

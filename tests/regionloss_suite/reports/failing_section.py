@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from regionloss import DomainError, Result, evaluate
 from regionloss.bounds import PRECISIONS, bounds
 from regionloss_spec import Case
-from regionloss_suite.compare import Difference
-from regionloss_suite.explain import explain
-from regionloss_suite.report import printable
+from regionloss_suite.judging.report import printable
+from regionloss_suite.judging.verdict import Verdict
+from regionloss_suite.oracle.comparison import Difference
+from regionloss_suite.reports.explain import explain
 from regionloss_suite.reports.maps import drawable, maps, row, shades_legend
 from regionloss_suite.reports.pictures import DIFFERENCES, Place, value_pictures
-from regionloss_suite.verdict import Verdict
 
 Array = NDArray[Any]
 _CHANNELS = ("tx", "ty", "tw", "th", "to")

@@ -6,12 +6,12 @@ from dataclasses import replace
 from html import escape
 from itertools import groupby
 
-from regionloss_suite.report import MARKS, Report, printable
+from regionloss_suite.judging.report import MARKS, Report, printable
+from regionloss_suite.judging.verdict import Verdict
 from regionloss_suite.reports.failing import Failing, bundled, failing_verdicts
 from regionloss_suite.reports.failing_section import failing_section
 from regionloss_suite.reports.page import page, safe
 from regionloss_suite.reports.wording import chapter, sentence, set_in_html
-from regionloss_suite.verdict import Verdict
 
 #: More than these would hide what comes after them.
 _SHOWN = 5

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree
 
-from regionloss_suite.report import Report
+from regionloss_suite.judging.report import Report
+from regionloss_suite.judging.verdict import Verdict
 from regionloss_suite.reports.wording import chapter, sentence
-from regionloss_suite.verdict import Verdict
 
 #: What XML 1.0 has no way to write, not even as a reference.
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

@@ -11,8 +11,8 @@ import numpy as np
 from regionloss import Result, evaluate
 from regionloss_spec import Case
 from regionloss_spec.clause import TERMS
-from regionloss_suite.explain import WORDS, explain
-from regionloss_suite.report import printable
+from regionloss_suite.judging.report import printable
+from regionloss_suite.reports.explain import WORDS, explain
 from regionloss_suite.reports.page import page, safe
 from regionloss_suite.reports.pictures import (
     AMOUNTS,

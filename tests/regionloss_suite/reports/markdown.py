@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from regionloss_suite.report import CONFORMING, MARKS, Report, printable
+from regionloss_suite.judging.report import CONFORMING, MARKS, Report, printable
+from regionloss_suite.judging.verdict import Verdict
 from regionloss_suite.reports.wording import sentence
-from regionloss_suite.verdict import Verdict
 
 #: As many rows of each kind as one screen has room for.
 _ROWS = 8

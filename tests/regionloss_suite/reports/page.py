@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from pathlib import Path
 
-from regionloss_suite.report import printable
+from regionloss_suite.judging.report import printable
 
 _STYLES = [Path(__file__).with_name(name) for name in ("page.css", "pictures.css")]
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regionloss import Result
-from regionloss_suite.compare import Difference
+from regionloss_suite.oracle.comparison import Difference
 
 Array = NDArray[Any]
 

@@ -1,0 +1,112 @@
+"""The eager PyTorch loss as an adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from regionloss import DomainError
+from regionloss.torch.eager import EagerResult, region_loss
+from regionloss_adapters.protocol import DERIVATIVES, Answer, Description, Question, Refused
+from regionloss_adapters.timed import Timed
+from regionloss_adapters.torch.derivatives import derivatives, on_device
+from regionloss_adapters.torch.timed import leaf, rows_of, steps
+
+#: The formats of the suite as types of PyTorch.
+DTYPES = {
+    "float64": torch.float64,
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+}
+
+#: Where the losses of PyTorch can be asked.
+DEVICES = ("cpu", "cuda", "cuda tf32") if torch.cuda.is_available() else ("cpu",)
+
+
+@contextmanager
+def on_one_thread() -> Iterator[None]:
+    """Compute on one thread: the batches of a judge are tiny, and to wake a pool costs more than it does."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+class TorchEagerAdapter:
+    """`regionloss.torch.eager.region_loss`, whose gradient is that of autograd."""
+
+    def describe(self) -> Description:
+        """It answers everything but what darknet prints, under any profile and in every format."""
+        return Description(
+            "torch-eager",
+            profiles=("*",),
+            answers=("potential", "terms", "gradient", "indicators", "errors", *DERIVATIVES),
+            dtypes=tuple(DTYPES),
+            devices=DEVICES,
+            notes=(f"PyTorch {torch.__version__}",),
+        )
+
+    def answer(self, question: Question) -> Answer:
+        """Evaluate the loss and let autograd differentiate it."""
+        with on_one_thread(), on_device(question.device) as device:
+            return self._answer(question, device)
+
+    def _answer(self, question: Question, device: torch.device) -> Answer:
+        batch = question.batch
+        exact = torch.from_numpy(np.array(batch.predictions, dtype=np.float64))
+        predictions = exact.to(DTYPES[question.dtype]).to(device).requires_grad_()
+        try:
+            result = region_loss(
+                predictions,
+                batch.truths,
+                batch.anchors,
+                batch.classes,
+                images_seen=batch.images_seen,
+                profile=question.profile,
+                tree=batch.tree,
+            )
+        except DomainError as error:
+            raise Refused(str(error), error.image, error.truth) from error
+        gradient, curvature = derivatives(result.potential, predictions, question)
+        return Answer(
+            gradient=gradient.cpu().double().numpy(),
+            curvature=None if curvature is None else curvature.cpu().double().numpy(),
+            potential=result.potential.item(),
+            terms={name: term.item() for name, term in result.terms.items()},
+            responsible=_responsible(result),
+            ignored=tuple((n, k, j, i) for n, k, j, i in result.ignored.nonzero().tolist()),
+        )
+
+    def prepare(self, question: Question, *, slots: int | None = None, channels_last: bool = False) -> Timed:
+        """The loss with its truths in tensors, padded where zeros end a list."""
+        batch = question.batch
+        rows = rows_of(question, slots)
+        truths: Tensor | list[Tensor] = rows
+        if question.profile.truth_end != "x-zero":
+            truths = [table[: len(given)] for table, given in zip(rows, batch.truths, strict=True)]
+
+        def loss(predictions: Tensor) -> Tensor:
+            return region_loss(
+                predictions,
+                truths,
+                batch.anchors,
+                batch.classes,
+                images_seen=batch.images_seen,
+                profile=question.profile,
+                tree=batch.tree,
+            ).potential
+
+        return steps(loss, leaf(batch.predictions, question, channels_last=channels_last), question)
+
+
+def _responsible(result: EagerResult) -> tuple[tuple[int, ...], ...]:
+    """(image, truth, anchor, row, column) of every truth whose box is paid."""
+    paying = [match for match in result.matches if match.pays_box]
+    return tuple((match.predictor[0], match.truth, *match.predictor[1:]) for match in paying)

@@ -1,0 +1,104 @@
+"""The PyTorch loss that people train with, by each of its paths, as adapters."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from regionloss import DomainError
+from regionloss.torch import Details, PaddedTruths, PathError, RegionLoss, pad_truths
+from regionloss.torch.paths import Path
+from regionloss_adapters.protocol import Answer, CannotAnswer, Description, Question, Refused
+from regionloss_adapters.timed import Timed
+from regionloss_adapters.torch.derivatives import derivatives, on_device
+from regionloss_adapters.torch.eager import DEVICES, DTYPES, TorchEagerAdapter, on_one_thread
+from regionloss_adapters.torch.timed import leaf, rows_of, steps
+
+
+class TorchAdapter:
+    """`regionloss.torch.RegionLoss` by one of its paths, or, with `auto`, by the one that it takes itself."""
+
+    path: Path | Literal["auto"] = "auto"
+    devices: tuple[str, ...] = DEVICES
+
+    def describe(self) -> Description:
+        """It answers everything but what darknet prints, under the profiles that its path expresses."""
+        return Description(
+            "torch" if self.path == "auto" else f"torch-{self.path}",
+            profiles=("*",),
+            answers=("potential", "terms", "gradient", "indicators", "errors", "repeated gradient"),
+            dtypes=tuple(DTYPES),
+            devices=self.devices,
+            notes=(f"PyTorch {torch.__version__}", f"path {self.path}"),
+        )
+
+    def answer(self, question: Question) -> Answer:
+        """Evaluate the loss with every check, and let its own backward differentiate it."""
+        with on_one_thread(), on_device(question.device) as device:
+            return self._answer(question, device)
+
+    def _answer(self, question: Question, device: torch.device) -> Answer:
+        batch = question.batch
+        exact = torch.from_numpy(np.array(batch.predictions, dtype=np.float64))
+        predictions = exact.to(DTYPES[question.dtype]).to(device).requires_grad_()
+        try:
+            loss = RegionLoss(
+                batch.anchors, batch.classes, profile=question.profile, tree=batch.tree, path=self.path, validate=True
+            )
+            if loss.path_for(predictions) == "eager":  # whose answers say more than `Details` can, where truths share
+                return TorchEagerAdapter().answer(question)
+            rows = pad_truths(batch.truths, device=device)
+            found = loss.details(predictions, rows, images_seen=batch.images_seen)
+        except DomainError as error:
+            raise Refused(str(error), error.image, error.truth) from error
+        except PathError as error:
+            raise CannotAnswer(str(error)) from error
+        gradient, _ = derivatives(found.loss, predictions, question)
+        return Answer(
+            gradient=gradient.cpu().double().numpy(),
+            potential=found.loss.item(),
+            terms={name: term.item() for name, term in found.terms.items()},
+            responsible=_responsible(found),
+            ignored=tuple((n, k, j, i) for n, k, j, i in found.ignored.nonzero().tolist()),
+        )
+
+    def prepare(self, question: Question, *, slots: int | None = None, channels_last: bool = False) -> Timed:
+        """The loss as people train with it, without the checks that would wait for a device.
+
+        Raises:
+            CannotAnswer: its path does not compute this.
+        """
+        batch = question.batch
+        predictions = leaf(batch.predictions, question, channels_last=channels_last)
+        truths: Tensor | PaddedTruths = rows_of(question, slots)
+        if question.profile.truth_end != "x-zero":  # then rows alone do not say where a list ends
+            counts = torch.tensor([len(table) for table in batch.truths], device=question.device)
+            truths = PaddedTruths(rows_of(question, slots), counts)
+        try:
+            loss = RegionLoss(batch.anchors, batch.classes, profile=question.profile, tree=batch.tree, path=self.path)
+            return steps(lambda given: loss(given, truths, images_seen=batch.images_seen), predictions, question)
+        except PathError as error:
+            raise CannotAnswer(str(error)) from error
+
+
+class TorchAnalyticAdapter(TorchAdapter):
+    """The analytic path."""
+
+    path = "analytic"
+
+
+class TorchCompiledAdapter(TorchAdapter):
+    """The compiled path."""
+
+    path = "compiled"
+    devices = ("cpu",)
+
+
+def _responsible(found: Details) -> tuple[tuple[int, ...], ...]:
+    """(image, truth, anchor, row, column) of every truth whose box is paid."""
+    places = found.responsible.nonzero().tolist()
+    truths = found.assigned_truth[found.responsible].tolist()
+    return tuple((n, truth, k, j, i) for (n, k, j, i), truth in zip(places, truths, strict=True))

@@ -1,0 +1,88 @@
+"""Adapters for the usual port, in a few lines.
+
+Each helper takes a loss `loss(predictions, truths, question)`. Predictions and truths come in the port's own layout and
+format, as arrays of its framework; what else it needs is in the question: `question.batch` has anchors (cells,
+`[A, 2]`), classes and images_seen, `question.profile` the weights and thresholds.
+"""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+from regionloss_adapters.protocol import DERIVATIVES, Adapter
+from regionloss_adapters.wrap import jax, keras, numpy
+from regionloss_adapters.wrap.loss_call import Loss, MutatedInputError
+from regionloss_adapters.wrap.wrapped import Options, Wrapped
+
+__all__ = ["MutatedInputError", "Options", "from_jax", "from_keras", "from_numpy", "from_torch"]
+
+
+def from_torch(loss: Loss, *, name: str, **declared: Unpack[Options]) -> Adapter:
+    """An adapter for a differentiable loss in PyTorch.
+
+    Args:
+        loss: gives a scalar tensor, a dict of terms that add up to it, or a pair of both. Predictions are no leaf and
+            require a gradient. If it changes them or the truths in place, `answer` raises `MutatedInputError`.
+        name: as reports show it.
+        declared: see `Options`; devices are those of torch, such as `cpu` and `cuda`, and `cuda tf32` to be asked with
+            TensorFloat-32 on, which is off on the others. A `repeated gradient` is the sum of several that are taken
+            from one evaluation, a `second derivative` the change of the gradient along a direction; both are tried only
+            where `answers` promises them.
+
+    Raises:
+        ModuleNotFoundError: there is no PyTorch.
+        ValueError: an option that does not exist, or a format that the layout cannot be given in.
+    """
+    from regionloss_adapters.wrap import torch
+
+    return torch.WrappedTorch(loss, torch.ask, name, promises=DERIVATIVES, **declared)
+
+
+def from_numpy(loss: Loss, *, name: str, **declared: Unpack[Options]) -> Adapter:
+    """An adapter for a loss that takes NumPy arrays and knows its own gradient, or only its value.
+
+    Args:
+        loss: gives (scalar, gradient), (scalar, gradient, terms), the gradient alone, or a scalar alone, which is then
+            declared by `answers=("potential",)`. The gradient has the shape of the predictions, and is of the scalar
+            itself: `question.upstream` is multiplied onto it here. If it changes predictions or truths in place,
+            `answer` raises `MutatedInputError`.
+        name: as reports show it.
+        declared: see `Options`.
+
+    Raises:
+        ValueError: an option that does not exist, or a format that NumPy lacks or the layout cannot be given in.
+    """
+    if "bfloat16" in declared.get("dtypes", ()):
+        raise ValueError("dtypes has bfloat16, which NumPy lacks")
+    return Wrapped(loss, numpy.ask, name, **declared)
+
+
+def from_jax(loss: Loss, *, name: str, **declared: Unpack[Options]) -> Adapter:
+    """An adapter for a differentiable loss in JAX.
+
+    Args:
+        loss: gives a scalar array, a dict of terms that add up to it, or a pair of both. It is differentiated with
+            `jax.vjp` and compiled only if it compiles itself. With float64 predictions or truths, it runs with
+            `jax.enable_x64`.
+        name: as reports show it.
+        declared: see `Options`; devices are backends of JAX, such as `cpu` and `gpu`.
+
+    Raises:
+        ValueError: an option that does not exist, or a format that the layout cannot be given in.
+    """
+    return Wrapped(loss, jax.ask, name, **declared)
+
+
+def from_keras(loss: Loss, *, name: str, **declared: Unpack[Options]) -> Adapter:
+    """An adapter for a differentiable loss in TensorFlow, of Keras with that backend or without Keras.
+
+    Args:
+        loss: gives a scalar tensor, a dict of terms that add up to it, or a pair of both; differentiated with a
+            `GradientTape`. Predictions come first, whatever the order that Keras has for its losses.
+        name: as reports show it.
+        declared: see `Options`; devices are those of TensorFlow, such as `cpu` and `gpu`.
+
+    Raises:
+        ValueError: an option that does not exist, or a format that the layout cannot be given in.
+    """
+    return Wrapped(loss, keras.ask, name, **declared)

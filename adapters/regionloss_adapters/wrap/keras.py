@@ -1,0 +1,35 @@
+"""A question put to a loss in TensorFlow, of Keras or not."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regionloss_adapters.protocol import Question
+from regionloss_adapters.wrap.loss_call import Loss, Outcome, for_each_array, scalar_and_terms
+
+Array = NDArray[Any]
+
+
+def ask(loss: Loss, given: Array, truths: Any, question: Question) -> Outcome:
+    """Let a tape differentiate the scalar that a loss returns; tensors are immutable, so none is changed in place."""
+    tf: Any = importlib.import_module("tensorflow")
+    with tf.device(question.device):
+        predictions = tf.cast(tf.constant(given), question.dtype)
+        tensors = for_each_array(tf.constant, truths)
+        with tf.GradientTape() as tape:
+            tape.watch(predictions)
+            scalar, terms = scalar_and_terms(loss(predictions, tensors, question))
+        if tf.size(scalar) != 1:
+            raise TypeError(f"the loss returned a tensor of shape {scalar.shape.as_list()}, expected a scalar")
+        upstream = tf.fill(tf.shape(scalar), tf.cast(question.upstream, scalar.dtype))
+        zero = tf.UnconnectedGradients.ZERO
+        gradient = tape.gradient(scalar, predictions, output_gradients=upstream, unconnected_gradients=zero)
+        return Outcome(
+            gradient=np.asarray(tf.cast(tf.convert_to_tensor(gradient), tf.float64)),
+            scalar=float(tf.reshape(scalar, ())),
+            terms={name: float(term) for name, term in terms.items()},
+        )

@@ -1,0 +1,53 @@
+"""One run from plan to results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from regionloss_suite.bench.export import file
+from regionloss_suite.bench.measure import Findings, measure
+from regionloss_suite.bench.plan import Plan
+from regionloss_suite.bench.results import Results
+from regionloss_suite.bench.torch_machine import clocks, keep_memory, load, machine, on_threads
+
+
+def run(plan: Plan, *, threads: int, kind: str, say: Callable[[str], None]) -> Results:
+    """Time what a plan asks for.
+
+    Args:
+        plan: settings, contenders, device.
+        threads: of PyTorch on the host.
+        kind: of plan, in a word.
+        say: is told what is being done, one line each.
+
+    Raises:
+        AdapterError: a contender that there is not.
+        NotFiledError: pytest-benchmark is not there.
+    """
+    with on_threads(threads):
+        kept = keep_memory()
+        before = load()
+        findings = measure(plan, say)
+        about = {
+            "device": plan.device,
+            "plan": kind,
+            "load": [before, load()],
+            "clocks": clocks(plan.device),
+            "memory kept": kept,
+            **machine(plan.device),
+            **_about(findings),
+        }
+    return Results(file(findings, about), "this run")
+
+
+def _about(findings: Findings) -> dict[str, Any]:
+    return {
+        "bandwidth": float(f"{findings.bandwidth:.4e}"),
+        "settings": [
+            {"setting": setting.to_json(), "floor": floor.to_json()} for setting, floor in findings.floors.items()
+        ],
+        "refused": [
+            {"setting": setting.name, "contender": name, "reason": reason} for setting, name, reason in findings.refused
+        ],
+    }

@@ -1,0 +1,71 @@
+"""A run held against a former one, by ratios alone: a time says as much of the machine as of the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from regionloss_suite.bench.candidates import BASES
+from regionloss_suite.bench.results import Results
+from regionloss_suite.bench.rounds import Spread
+from regionloss_suite.bench.setting import Setting
+from regionloss_suite.bench.units import ratio_in_words, times
+
+#: The share of a ratio that may be lost before it counts as a regression.
+SLACK = 0.2
+
+
+@dataclass(frozen=True)
+class Change:
+    """How many times faster than a comparator a loss is, then and now.
+
+    Attributes:
+        new: none, if the loss was refused now.
+    """
+
+    setting: Setting
+    contender: str
+    base: str
+    old: Spread
+    new: Spread | None
+
+    def regressed(self, slack: float = SLACK) -> bool:
+        """Whether even the better rounds of now are below what was the middle then, less the slack."""
+        return self.new is None or self.new.high < (1 - slack) * self.old.middle
+
+    def __str__(self) -> str:
+        now = "not timed" if self.new is None else ratio_in_words(self.new)
+        return f"{self.contender}, faster than {self.base}, {self.setting.title}: {times(self.old.middle)}, now {now}"
+
+
+def compare(old: Results, new: Results) -> list[Change]:
+    """Every ratio of the old run that the new one has too, or refused to take."""
+    return list(_changes(old, new))
+
+
+def _changes(old: Results, new: Results) -> Iterator[Change]:
+    refused = {(one["setting"], one["contender"]) for one in new.about["refused"]}
+    for setting in old.settings:
+        for contender in (name for name in old.contenders(setting) if name not in BASES):
+            for base in BASES:
+                then, now = old.ratio(setting, base, contender), new.ratio(setting, base, contender)
+                if then is not None and (now is not None or (setting.name, contender) in refused):
+                    yield Change(setting, contender, base, then, now)
+
+
+def lines(changes: list[Change], old: Results, new: Results) -> list[str]:
+    """What regressed, and how much was compared."""
+    if not changes:
+        return ["Nothing to compare: the two runs have no ratio in common."]
+    broken = [change for change in changes if change.regressed()]
+    said = [f"✗ {change}" for change in broken]
+    counted = f"{len(changes)} ratio{'s' * (len(changes) != 1)} compared, {len(broken)} regressed"
+    said.append(f"{counted}; one may lose {SLACK:.0%} before it counts.")
+    if _processor(old) != _processor(new):
+        said.append(f"The former run was on another processor: {_processor(old)}; this one is {_processor(new)}.")
+    return said
+
+
+def _processor(results: Results) -> str:
+    cpu = results.data["machine_info"].get("cpu") or {}
+    return str(results.about.get("gpu") or cpu.get("brand_raw", "unknown"))

@@ -1,0 +1,188 @@
+"""`regionloss bench`: what is asked for, timed, written and printed."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from regionloss_suite.cli.check import UsageError, write
+from regionloss_suite.judging.report import CONFORMING, DEVIATING, REGRESSED, write_text
+
+if TYPE_CHECKING:
+    from regionloss_suite.bench.plan import Plan
+    from regionloss_suite.bench.results import Results
+
+
+def add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Define `regionloss bench`."""
+    bench = commands.add_parser(
+        "bench",
+        help="time a loss that conforms, beside others",
+        description="Time losses beside each other. One that does not conform is not timed.",
+        epilog="Without any size, the standard plan is timed: the settings of the goals, and those of the charts. "
+        "Exit code: 0 timed, 1 a loss that was named was refused, 2 wrong usage, "
+        "4 a ratio regressed against --compare.",
+    )
+    bench.add_argument(
+        "adapters",
+        metavar="ADAPTER",
+        nargs="*",
+        help="as for check, or materialised, materialised-compiled, python-loop (default: all that come with it)",
+    )
+    sizes = bench.add_argument_group("sizes, each one or several")
+    sizes.add_argument("--grid", metavar="HxW", nargs="+", type=_grid, help="cells (13x13)")
+    sizes.add_argument("--batch", metavar="N", nargs="+", type=_positive, help="images (16)")
+    sizes.add_argument("--classes", metavar="C", nargs="+", type=_positive, help="classes (20)")
+    sizes.add_argument("--truths", metavar="T", nargs="+", type=_range, help="truths of an image, 50 or 1-8 (1-8)")
+    sizes.add_argument("--dtype", nargs="+", choices=("float64", "float32", "float16", "bfloat16"), help="(float32)")
+    sizes.add_argument("--layout", nargs="+", choices=("NCHW", "channels_last"), help="of the predictions (NCHW)")
+    sizes.add_argument("--images-seen", metavar="t", nargs="+", type=_count, help="below 12800 the prior is on (0)")
+    bench.add_argument("--quick", action="store_true", help="one small batch, to see that everything works")
+    bench.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the losses compute (cpu)")
+    bench.add_argument("--threads", metavar="K", type=_positive, default=1, help="of PyTorch on the host (1)")
+    bench.add_argument("--json", metavar="FILE", type=Path, help="write the times, as pytest-benchmark does")
+    bench.add_argument("--markdown", metavar="FILE", type=Path, help="write the report as a page")
+    bench.add_argument("--svg", metavar="DIR", type=Path, help="write charts of time and memory into this folder")
+    bench.add_argument(
+        "--compare", metavar="OLD", type=Path, help="hold the ratios against those of a former run, written by --json"
+    )
+    bench.set_defaults(run=_bench)
+
+
+def _bench(options: argparse.Namespace, colour: bool) -> int:
+    del colour  # a table of numbers needs none
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else PyTorch's profiler announces itself on standard error
+    _check_installed(options.device)
+    from regionloss_adapters import AdapterError
+    from regionloss_suite.bench import diff
+    from regionloss_suite.bench.benchmark import run
+    from regionloss_suite.bench.export import NotFiledError
+    from regionloss_suite.bench.results import ResultsError, read_results
+    from regionloss_suite.bench.summary import terminal
+
+    try:
+        old = None if options.compare is None else read_results(options.compare)
+        plan, kind = _plan(options)
+        with _Progress() as progress:
+            results = run(plan, threads=options.threads, kind=kind, say=progress.say)
+    except (AdapterError, NotFiledError, ResultsError) as error:
+        raise UsageError(str(error)) from error
+    _write(options, results)
+    print("\n".join(terminal(results)))
+    refused = {one["contender"] for one in results.about["refused"]}
+    code = DEVIATING if refused & set(options.adapters) else CONFORMING
+    if old is not None:
+        changes = diff.compare(old, results)
+        print("\n" + "\n".join(diff.lines(changes, old, results)))
+        if any(change.regressed() for change in changes):
+            code = REGRESSED
+    return code
+
+
+def _check_installed(device: str) -> None:
+    """Refuse what would only fail after minutes."""
+    for module in ("torch", "pytest_benchmark"):
+        if importlib.util.find_spec(module) is None:
+            raise UsageError(f"the benchmarks need {module}: pip install 'regionloss[torch,bench]'")
+    if device == "cuda":
+        from regionloss_suite.bench.torch_machine import has_cuda
+
+        if not has_cuda():
+            raise UsageError("--device cuda: PyTorch sees no CUDA device here")
+
+
+def _plan(options: argparse.Namespace) -> tuple[Plan, str]:
+    """What is timed, and the kind of plan in a word."""
+    from regionloss_suite.bench import plan
+
+    names = list(dict.fromkeys([*options.adapters, plan.COMPARATOR])) if options.adapters else []
+    sizes = {
+        name: getattr(options, name)
+        for name in ("grid", "batch", "classes", "truths", "dtype", "layout", "images_seen")
+        if getattr(options, name) is not None
+    }
+    if options.quick and sizes:
+        raise UsageError(f"--quick has a size of its own, and --{next(iter(sizes)).replace('_', '-')} came with it")
+    if options.quick:
+        return plan.quick(options.device, names), "quick"
+    if sizes:
+        return plan.crossed(options.device, names, **sizes), "asked"
+    return plan.standard(options.device, names), "standard"
+
+
+def _write(options: argparse.Namespace, results: Results) -> None:
+    from regionloss_suite.bench import chart
+    from regionloss_suite.bench.results import to_text
+    from regionloss_suite.bench.summary import markdown
+
+    if options.json is not None:
+        write(options.json, lambda: write_text(options.json, to_text(results.data)))
+    charts: dict[str, str] = {}
+    if options.svg is not None:
+        write(options.svg, lambda: options.svg.mkdir(parents=True, exist_ok=True))
+        for drawn in chart.charts(results):
+            path: Path = options.svg / f"{drawn.name}.svg"
+            write(path, lambda path=path, drawn=drawn: write_text(path, drawn.svg))  # type: ignore[misc]
+            charts[drawn.alternative] = str(path)
+    if options.markdown is not None:
+        near = {text: _from(options.markdown.parent, Path(path)) for text, path in charts.items()}
+        write(options.markdown, lambda: write_text(options.markdown, markdown(results, near)))
+
+
+def _from(folder: Path, path: Path) -> str:
+    """A path as a page in a folder links to it."""
+    return Path(os.path.relpath(path, folder)).as_posix()
+
+
+class _Progress:
+    """Writes what is being done on standard error, on one line, on terminals only."""
+
+    def __init__(self) -> None:
+        self._shown = sys.stderr.isatty()
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._put("")
+
+    def say(self, text: str) -> None:
+        """Show what is being done, in the place of what was."""
+        self._put(text[: shutil.get_terminal_size().columns - 1])
+
+    def _put(self, text: str) -> None:
+        if self._shown:
+            sys.stderr.write(f"\r\x1b[K{text}")
+            sys.stderr.flush()
+
+
+def _grid(text: str) -> tuple[int, int]:
+    height, _, width = text.partition("x")
+    return _positive(height), _positive(width)
+
+
+def _range(text: str) -> tuple[int, int]:
+    """Fewest and most truths: `50`, or `1-8`."""
+    low, dash, high = text.partition("-")
+    found = (_count(low), _count(high)) if dash else (_count(low), _count(low))
+    if found[0] > found[1]:
+        raise argparse.ArgumentTypeError(f"{text!r} goes from {found[0]} down to {found[1]}")
+    return found
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    found = _count(text)
+    if not found:
+        raise argparse.ArgumentTypeError("0 is too small")
+    return found

@@ -1,0 +1,84 @@
+"""`regionloss compare`: inputs on which two losses disagree."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from regionloss_suite.cli.check import UsageError, add_source, use_source
+from regionloss_suite.judging.report import painted, printable
+
+if TYPE_CHECKING:
+    from regionloss_suite.differential import Progress
+
+_NONE, _FOUND, _CRASHED = 0, 1, 3
+
+
+def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Define `regionloss compare`."""
+    parser = commands.add_parser(
+        "compare",
+        help="find inputs on which two losses disagree",
+        description="Search for inputs on which two losses disagree, make them small, and say which clause separates "
+        "the two. A search in a folder that holds one goes on where that ended.",
+        epilog="Exit code: 0 they agree as far as was searched, 1 they disagree, 2 wrong usage, 3 one of them crashed.",
+    )
+    for name in ("one", "other"):
+        parser.add_argument(name, metavar=name.upper(), help="an adapter; as another profile with @PROFILE behind it")
+    add_source(parser)
+    parser.add_argument("--profile", metavar="P", help="what is asked where a name does not say (default: as claimed)")
+    parser.add_argument(
+        "--seconds", metavar="S", type=float, default=60.0, help="begin no round after this (default: 60)"
+    )
+    parser.add_argument("--jobs", metavar="N", type=int, default=1, help="processes (default: 1)")
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, default=Path("regionloss-compare"),
+        help="where the cases and the progress are kept (default: regionloss-compare)",
+    )  # fmt: skip
+    parser.set_defaults(run=_compare)
+
+
+def _compare(options: argparse.Namespace, colour: bool) -> int:
+    from regionloss_adapters import AdapterError
+    from regionloss_suite.differential import Search, SearchError
+
+    if options.jobs < 1 or not options.seconds >= 0:
+        raise UsageError("--jobs is at least 1, and --seconds not negative")
+    use_source(options)
+    try:
+        search = Search(options.one, options.other, options.out, options.profile)
+        try:
+            progress = search.run(options.seconds, options.jobs, _told)
+        except KeyboardInterrupt:
+            progress = search.progress
+            print("interrupted; the same command goes on from here", file=sys.stderr)
+    except (AdapterError, SearchError) as error:
+        raise UsageError(str(error)) from error
+    except OSError as error:
+        raise UsageError(f"{options.out} cannot be written: {error.strerror}") from error
+    print("\n".join(_lines(progress, options.out, colour=colour)))
+    if any(find.crashed for find in progress.finds):
+        return _CRASHED
+    return _FOUND if progress.finds else _NONE
+
+
+def _told(text: str) -> None:
+    """A find on a line of its own, for a terminal."""
+    if text and sys.stderr.isatty():
+        print(printable(text), file=sys.stderr, flush=True)
+
+
+def _lines(progress: Progress, folder: Path, *, colour: bool) -> list[str]:
+    lines = []
+    for find in progress.finds:
+        head = f"✗ {find.clause or 'no clause known'} · {find.words}"
+        lines.append(painted(printable(head), "31", colour=colour))
+        lines += [f"  {printable(find.why)}"] if find.why else []
+        lines.append(f"  {find.size}")
+        lines += [f"  explain: regionloss explain {folder / find.case}.json", ""]
+    count = len(progress.finds)
+    said = f"disagree in {count} way{'s' * (count != 1)}" if count else "agree as far as was searched"
+    rounds = f"{len(progress.rounds)} round{'s' * (len(progress.rounds) != 1)} in {progress.dtype}"
+    return [*lines, painted(f"{progress.one} and {progress.other} {said} · {rounds}", "1", colour=colour)]

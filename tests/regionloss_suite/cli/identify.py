@@ -1,0 +1,86 @@
+"""`regionloss identify`: the formula of a loss, read off its answers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from regionloss_spec import load_profile
+from regionloss_suite.cli.check import UsageError, add_source, use_source, write
+
+_EXPLAINED, _PARTLY, _CRASHED = 0, 1, 3
+
+
+def add_identify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Define `regionloss identify`."""
+    parser = commands.add_parser(
+        "identify",
+        help="read the formula off a loss, with every constant",
+        description="Ask a loss designed questions, write down the formula that it computes, and verify it.",
+        epilog="Exit code: 0 the formula explains every random batch, 1 it explains a part, or something is odd "
+        "or departs beside it, 2 wrong usage, 3 the loss answers nothing.",
+    )
+    parser.add_argument(
+        "adapter", help="numpy, torch, a port such as lightnet, your own as module:object or cmd:command"
+    )
+    add_source(parser)
+    parser.add_argument("--profile", metavar="P", help="what the questions say (default: the first that it claims)")
+    parser.add_argument("--batches", metavar="N", type=_count, default=500, help="random batches (default: 500)")
+    parser.add_argument("--seed", metavar="S", type=int, default=0, help="seed of the random batches (default: 0)")
+    for name, form in (
+        ("json", "every finding with its evidence, for a machine"),
+        ("markdown", "a page with every finding and its evidence"),
+        ("toml", "the profile that reproduces the loss"),
+    ):
+        parser.add_argument(f"--{name}", metavar="FILE", type=Path, help=f"write {form}")
+    parser.set_defaults(run=_identify)
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} batches, expected at least 1")
+    return number
+
+
+def _identify(options: argparse.Namespace, colour: bool) -> int:
+    from regionloss_adapters import AdapterError, load_adapter
+    from regionloss_suite.measure import formula, identify
+    from regionloss_suite.measure.black_box import Broke
+    from regionloss_suite.measure.verify import verify
+
+    if options.profile is not None:
+        load_profile(options.profile)
+    use_source(options)
+    try:
+        adapter = load_adapter(options.adapter)
+        found = identify(adapter, options.profile, _progress)
+        verified = verify(adapter, found, profile=options.profile, number=options.batches, begin=options.seed,
+                          progress=_progress)  # fmt: skip
+    except AdapterError as error:
+        raise UsageError(str(error)) from error
+    except Broke as broke:
+        print(f"regionloss: {options.adapter} answers nothing: it {broke}", file=sys.stderr)
+        return _CRASHED
+    finally:
+        _progress("", 0, 0)
+    if options.json is not None:
+        _write(options.json, json.dumps(formula.as_json(found, verified), indent=1, ensure_ascii=False) + "\n")
+    if options.markdown is not None:
+        _write(options.markdown, formula.markdown(found, verified))
+    if options.toml is not None:
+        _write(options.toml, formula.toml(found, verified))
+    print("\n".join(formula.lines(found, verified)))
+    departs = found.odd or verified.beside or verified.edges_left
+    return _PARTLY if departs or not verified.whole else _EXPLAINED
+
+
+def _write(path: Path, text: str) -> None:
+    write(path, lambda: path.write_text(text, encoding="utf-8"))
+
+
+def _progress(what: str, done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\033[K{f'{what} {done}/{total}' if total else ''}", end="", file=sys.stderr, flush=True)

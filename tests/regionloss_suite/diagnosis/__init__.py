@@ -1,0 +1,1 @@
+"""From the cases that depart to the clause that explains them."""

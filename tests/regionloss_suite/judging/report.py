@@ -1,0 +1,215 @@
+"""All verdicts on one adapter: complete as JSON, short on a terminal."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any
+
+from regionloss_suite.judging.verdict import Verdict
+
+#: Exit codes of `regionloss`.
+CONFORMING, DEVIATING, WRONG_USAGE, CRASHED, REGRESSED = 0, 1, 2, 3, 4
+
+#: For each verdict the mark that stands for it, which says it without colour, and its ANSI colour.
+MARKS = {"conforming": ("✓", "32"), "deviating": ("✗", "31"), "expected": ("!", "33"), "not-answerable": ("·", "2")}
+
+
+def _version() -> str:
+    try:
+        return installed_version("regionloss")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "unknown"
+
+
+@dataclass
+class Report:
+    """What one run found out.
+
+    Attributes:
+        adapter: name that the adapter was asked for by.
+        profile: the profile it was judged as; `any` for an adapter that takes every profile.
+        cases: how many cases were put to it.
+        verdicts: one for each clause that binds the profile, in the order of the spec.
+        crashes: the traceback of every case on which the loss under test broke.
+        notes: what the adapter says of itself, and what was done to its answers, one sentence each.
+        stale: expected deviations that expect nothing any more, one sentence each; any of them fails the run.
+        version: of the suite that judged.
+    """
+
+    adapter: str
+    profile: str
+    cases: int
+    verdicts: list[Verdict] = field(default_factory=list)
+    crashes: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    stale: tuple[str, ...] = ()
+    version: str = field(default_factory=_version)
+
+    @property
+    def deviating(self) -> list[Verdict]:
+        """The clauses that the adapter does not meet."""
+        return [verdict for verdict in self.verdicts if verdict.verdict == "deviating"]
+
+    @property
+    def exit_code(self) -> int:
+        """0 conforming, 1 not, 3 when the loss under test crashed; SHOULD and MAY are reported but do not decide."""
+        if self.crashes:
+            return CRASHED
+        musts = [verdict for verdict in self.verdicts if verdict.level == "MUST"]
+        judged = any(verdict.verdict == "conforming" for verdict in musts)
+        met = judged and not self.stale and not any(verdict in musts for verdict in self.deviating)
+        return CONFORMING if met else DEVIATING
+
+    @property
+    def outcome(self) -> str:
+        """The exit code in words."""
+        return {CONFORMING: "conforming", DEVIATING: "not conforming", CRASHED: "crashed"}[self.exit_code]
+
+    @property
+    def level(self) -> str:
+        """How far the loss conforms: `full` where nothing deviates, `must` where no MUST does, else `none`.
+
+        It is `expected` where a MUST deviates, but is expected to.
+        """
+        if self.exit_code != CONFORMING:
+            return "none"
+        kept = [verdict for verdict in self.verdicts if verdict.verdict in ("deviating", "expected")]
+        if any(verdict.level == "MUST" for verdict in kept):
+            return "expected"
+        return "must" if kept else "full"
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many clauses got each verdict; none that no clause got."""
+        counted = Counter(verdict.verdict for verdict in self.verdicts)
+        return {kind: counted[kind] for kind in MARKS if counted[kind]}
+
+    @property
+    def properties(self) -> int:
+        """How many properties were tried on drawn batches."""
+        return len({name for verdict in self.verdicts for name in verdict.properties})
+
+    def folded(self) -> list[tuple[Verdict, list[Verdict]]]:
+        """Every verdict that stands for itself, in order, each with those that only follow from it."""
+        by_clause = {verdict.clause: verdict for verdict in self.verdicts}
+        under: dict[str, list[Verdict]] = {verdict.clause: [] for verdict in self.verdicts}
+        leading = []
+        for verdict in self.verdicts:
+            first = chain(verdict, by_clause)[-1]
+            if first is verdict or first.follows in by_clause:  # the latter blame each other, and so explain nothing
+                leading.append(verdict)
+            else:
+                under[first.clause].append(verdict)
+        return [(verdict, under[verdict.clause]) for verdict in leading]
+
+    def to_json(self) -> dict[str, Any]:
+        """The whole report; keys and order are stable."""
+        return {
+            "adapter": self.adapter,
+            "profile": self.profile,
+            "version": self.version,
+            "cases": self.cases,
+            "conforming": self.exit_code == CONFORMING,
+            "level": self.level,
+            "verdicts": [verdict.to_json() for verdict in self.verdicts],
+            "crashes": self.crashes,
+            "notes": list(self.notes),
+            "stale": list(self.stale),
+        }
+
+    def write_json(self, path: Path) -> None:
+        """Write the report as a JSON file. Raises `OSError` where that cannot be done."""
+        write_text(path, json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n")
+
+    def lines(self, *, colour: bool) -> list[str]:
+        """The report for a terminal: clause by clause, then what deviates and what else there is to say, then a sum."""
+        width = max((len(verdict.clause) for verdict in self.verdicts), default=0)
+        lines = []
+        for verdict in self.verdicts:
+            mark, paint = MARKS[verdict.verdict]
+            mark = "↳" if verdict.follows else mark
+            text = f"{mark} {printable(verdict.clause):<{width}}  {verdict.level:<6}  {verdict.verdict}"
+            answered = verdict.verdict != "not-answerable"
+            said = [_count(verdict.cases, "case", "cases")] if verdict.cases else []
+            said += (
+                [_count(len(verdict.properties), "property", "properties")] if verdict.properties and answered else []
+            )
+            said += [f"follows {verdict.follows}"] if verdict.follows else [verdict.reason] if verdict.reason else []
+            text += "".join(f" · {printable(one)}" for one in said)
+            lines.append(painted(text, paint if verdict.verdict != "conforming" else "", colour=colour))
+        failures = [(verdict, followers) for verdict, followers in self.folded() if verdict.verdict == "deviating"]
+        for verdict, followers in sorted(failures, key=lambda failure: -len(failure[1])):
+            lines += ["", *_failure(verdict, followers, colour=colour)]
+        lines += self._crash([verdict.first.case for verdict, _ in failures if verdict.first is not None])
+        if self.stale:
+            lines += ["", "Expected deviations to settle:"]
+            lines += [painted(f"  {printable(said)}", "31", colour=colour) for said in self.stale]
+        if self.notes:
+            lines += ["", *(f"note: {printable(note)}" for note in self.notes)]
+        return [*lines, "", self.summary(colour=colour)]
+
+    def _crash(self, first: list[str]) -> list[str]:
+        """The traceback of one crash, rather of a case on which something was seen first."""
+        name = next((case for case in [*first, *self.crashes] if case in self.crashes), None)
+        if name is None:
+            return []
+        lines = ["", f"The loss crashed on case {printable(name)}:"]
+        lines += [f"  | {printable(line)}" for line in self.crashes[name].rstrip().splitlines()]
+        return [*lines, f"and on {len(self.crashes) - 1} more"] if len(self.crashes) > 1 else lines
+
+    def summary(self, *, colour: bool) -> str:
+        """One line: conforming or not, and the counts."""
+        shown = ", ".join(f"{count} {kind}" for kind, count in self.counts.items())
+        text = f"{printable(self.adapter)} (profile {printable(self.profile)}): {self.outcome} · "
+        text += f"{len(self.verdicts)} clauses: {shown} · {_count(self.cases, 'case', 'cases')}"
+        text += f" · {_count(self.properties, 'property', 'properties')}" if self.properties else ""
+        if self.stale:
+            text += f" · {len(self.stale)} expected deviation{'s' * (len(self.stale) != 1)} to settle"
+        return painted(text, "1;32" if self.exit_code == CONFORMING else "1;31", colour=colour)
+
+
+def chain(verdict: Verdict, by_clause: dict[str, Verdict]) -> list[Verdict]:
+    """A verdict, the one that it follows from, the one that this follows from, and so on."""
+    trail = [verdict]
+    while (before := by_clause.get(trail[-1].follows)) is not None and before not in trail:
+        trail.append(before)
+    return trail
+
+
+def _count(number: int, one: str, several: str) -> str:
+    return f"{number} {one if number == 1 else several}"
+
+
+def _failure(verdict: Verdict, followers: list[Verdict], *, colour: bool) -> list[str]:
+    """A clause that deviates by itself, what follows from it, and the commands that lead on."""
+    mark, paint = MARKS[verdict.verdict]
+    lines = [painted(f"{mark} {printable(verdict.sentence)}", paint, colour=colour)]
+    if verdict.first is not None:
+        dtype = f", in {verdict.first.dtype}" if verdict.first.dtype else ""
+        lines.append(f"  first seen: case {verdict.first.case}{dtype}")
+    lines += [f"  {verdict.reason}"] if verdict.reason else []
+    lines += [f"  reproduce: {verdict.reproduce}"] if verdict.reproduce else []
+    lines += [f"  explain: {verdict.explain}"] if verdict.explain else []
+    if followers:
+        lines.append(f"  {_count(len(followers), 'clause follows', 'clauses follow')} from it")
+    return [lines[0], *map(printable, lines[1:])]
+
+
+def painted(text: str, paint: str, *, colour: bool) -> str:
+    """Text in an ANSI colour, on terminals only."""
+    return f"\x1b[{paint}m{text}\x1b[0m" if colour and paint else text
+
+
+def printable(text: str) -> str:
+    """Text on one line in which control characters are spelled out: an adapter's words neither steer nor end a line."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file in UTF-8; half of a surrogate pair, which has no UTF-8, is spelled out as in JSON."""
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")

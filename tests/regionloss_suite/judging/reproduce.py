@@ -1,0 +1,89 @@
+"""The commands that a report ends its failures with: one that shows a departure again, one that explains its case."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from regionloss_adapters.ports.source import VARIABLES
+from regionloss_suite.judging.find_cases import place_of
+from regionloss_suite.judging.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Commands:
+    """What a run was asked for, as far as its commands repeat it.
+
+    Attributes:
+        adapter: the name by which the adapter was asked for, or `None` for one that has none.
+        profile: the profile that it was judged as, or `None` for all that it claims.
+        cases: the folder or file of cases that was asked for, or `None` for the bundled cases.
+        drawn: by name, the files of drawn batches.
+        alone: the names of those drawn batches that depart when they are put to the adapter alone.
+        source: where the source of the adapter was said to lie, or `None`.
+    """
+
+    adapter: str | None
+    profile: str | None = None
+    cases: Path | None = None
+    drawn: Mapping[str, Path] = field(default_factory=dict)
+    alone: Collection[str] = ()
+    source: Path | None = None
+
+    def added(self, verdict: Verdict) -> Verdict:
+        """A verdict that stands for itself, with its commands; any other as it is."""
+        if verdict.first is None or verdict.follows:
+            return verdict
+        case = verdict.first.case
+        file = self._file(case)
+        explain = "" if file is None else shlex.join(["regionloss", "explain", str(file), *self._option("--profile")])
+        return dataclasses.replace(verdict, reproduce=self._reproduce(case, file), explain=explain)
+
+    def advice(self, verdicts: Iterable[Verdict], answers: Collection[str]) -> tuple[str, ...]:
+        """What a report notes where nothing known answers as the loss does; nothing elsewhere, or without a name.
+
+        Nor of a loss that answers neither its gradient nor its value, by which everything is measured.
+        """
+        leading = [verdict for verdict in verdicts if verdict.verdict == "deviating" and not verdict.follows]
+        if self.adapter is None or not {"gradient", "potential"} & set(answers):
+            return ()
+        if not leading or all(verdict.looks_like for verdict in leading):
+            return ()
+        command = shlex.join(["regionloss", "identify", self.adapter, *self._option("--profile")])
+        return (f"Of several differences at once, each hides the others: `{command}` measures every choice by itself.",)
+
+    def crashed(self, crashes: Iterable[str], verdicts: Iterable[Verdict]) -> tuple[str, ...]:
+        """What a report notes of the first crash that no command of its verdicts shows again."""
+        shown = {verdict.first.case for verdict in verdicts if verdict.first is not None and verdict.reproduce}
+        name = next((case for case in crashes if case not in shown), None)
+        command = "" if name is None else self._reproduce(name, self._file(name))
+        return (f"`{command}` shows the crash on {name} again.",) if command else ()
+
+    def _file(self, case: str) -> Path | str | None:
+        """What `--cases` and `explain` take: the file of a case, or the id of a bundled one."""
+        if case in self.drawn:
+            return self.drawn[case]
+        if self.cases is None:
+            return case if place_of(case) is not None else None
+        file = self.cases / f"{case}.json" if self.cases.is_dir() else self.cases
+        return file if file.is_file() else None
+
+    def _reproduce(self, case: str, file: Path | str | None) -> str:
+        if self.adapter is None or file is None:
+            return ""
+        if case not in self.drawn or case in self.alone:
+            source = [] if self.source is None else ["--source", str(self.source)]
+            asked = [self.adapter, *source, *self._option("--profile")]
+            return shlex.join(["regionloss", "check", *asked, "--cases", str(file)])
+        # It takes several batches to see it, so the whole property is tried again.
+        suite = ["python", "-m", "pytest", "--pyargs", "regionloss_suite.test_properties", "-k", case]
+        command = shlex.join([*suite, "--regionloss-adapter", self.adapter, *self._option("--regionloss-profile")])
+        return (
+            command if self.source is None else f"{VARIABLES[self.adapter]}={shlex.quote(str(self.source))} {command}"
+        )
+
+    def _option(self, name: str) -> list[str]:
+        return [] if self.profile is None else [name, self.profile]

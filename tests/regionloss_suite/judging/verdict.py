@@ -1,0 +1,117 @@
+"""What was found about one clause."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from regionloss_suite.oracle.comparison import Difference
+
+#: From what decides a merged verdict to what says least.
+_WEIGHT = ("deviating", "expected", "conforming", "not-answerable")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What was found about one clause.
+
+    Attributes:
+        clause: its id, and its level.
+        verdict: `conforming`, `deviating`, `expected` (deviates, and was declared to) or `not-answerable`.
+        cases: how many golden cases were put to the adapter for it.
+        properties: names of the properties that were tried on it.
+        first: the first departure of a clause that deviates.
+        follows: the clause whose departure explains this one, if another one does.
+        looks_like: the known loss or mistake that answers the same, in words.
+        reason: why it is not answerable, why it was expected to deviate, or what else may be behind a deviation.
+        reproduce: the command that shows the departure again, where there is one.
+        explain: the command that explains the case on which it was seen first.
+    """
+
+    clause: str
+    level: str
+    verdict: str
+    cases: int = 0
+    properties: tuple[str, ...] = ()
+    first: Difference | None = None
+    follows: str = ""
+    looks_like: str = ""
+    reason: str = ""
+    reproduce: str = ""
+    explain: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """What deviates, where first, by how much, and what it looks like, on one line."""
+        said = [f"{self.clause} deviates", self.found, f"looks like {self.looks_like}" if self.looks_like else ""]
+        return " · ".join(part for part in said if part)
+
+    @property
+    def found(self) -> str:
+        """The place and the numbers of the first departure; empty where there is none."""
+        return "" if self.first is None else " · ".join(_seen(self.first))
+
+    def to_json(self) -> dict[str, Any]:
+        """As the JSON report holds it; what there is nothing to say of is left out."""
+        entry: dict[str, Any] = {
+            "clause": self.clause,
+            "level": self.level,
+            "verdict": self.verdict,
+            "cases": self.cases,
+            "properties": list(self.properties),
+        }
+        if self.first is not None:
+            entry["first"] = self.first.to_json()
+        said = {name: getattr(self, name) for name in ("follows", "looks_like", "reason", "reproduce", "explain")}
+        return entry | {key: text for key, text in said.items() if text}
+
+
+def _seen(first: Difference) -> list[str]:
+    """The place and the numbers of a departure, with as many digits as tell them apart."""
+    place = [] if first.image is None else [f"image {first.image}"]
+    place += [] if first.row is None else [f"cell ({first.row}, {first.column})"]
+    place += [] if first.anchor is None else [f"anchor {first.anchor}"]
+    got, expected = first.got, first.expected
+    if not isinstance(got, str) and not isinstance(expected, str):
+        digits = _digits(got, expected)
+        got, expected = (f"{number:#.{digits}g}".rstrip(".") if number else "0" for number in (got, expected))
+    within = "" if first.bound is None else f" ± {_short(first.bound)}" if first.bound else " exactly"
+    what = "" if first.quantity == "error" else f"{first.quantity} "  # a refusal or a crash speaks for itself
+    return [*([", ".join(place)] if place else []), f"{what}{got}, expected {expected}{within}"]
+
+
+def _digits(one: float, other: float) -> int:
+    """How many significant digits show two numbers to differ: four, or one more than they share, at most 17."""
+    apart, largest = abs(one - other), max(abs(one), abs(other))
+    if not math.isfinite(apart) or not apart:
+        return 4
+    return min(17, max(4, 1 + math.ceil(math.log10(largest / apart))))
+
+
+def _short(bound: float) -> str:
+    """A bound to one digit, rounded up, such as `3e-7`."""
+    if not math.isfinite(bound):
+        return f"{bound:g}"
+    power = math.floor(math.log10(bound))
+    digit = math.ceil(bound / 10.0**power - 1e-9)
+    return f"{digit}e{power}" if digit < 10 else f"1e{power + 1}"
+
+
+def merged(verdicts: Iterable[Verdict]) -> list[Verdict]:
+    """One verdict for each clause, from what cases and properties found about it, in the order of first mention."""
+    by_clause: dict[str, Verdict] = {}
+    for verdict in verdicts:
+        before = by_clause.get(verdict.clause)
+        if before is None:
+            by_clause[verdict.clause] = verdict
+            continue
+        worse, other = sorted((before, verdict), key=lambda one: _WEIGHT.index(one.verdict))
+        by_clause[verdict.clause] = replace(
+            worse,
+            cases=before.cases + verdict.cases,
+            properties=tuple(dict.fromkeys(before.properties + verdict.properties)),
+            first=worse.first or other.first,
+        )
+    return list(by_clause.values())

@@ -1,0 +1,201 @@
+"""A loss as nothing but its answers: asked through its adapter, exactly as it answers, and watched while it does."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regionloss_adapters import Adapter, Answer, CannotAnswer, Question, Refused
+from regionloss_spec import Batch, Profile
+from regionloss_suite.measure.scalar_gradient import Slopes
+from regionloss_suite.properties.harness import quantised
+
+Array = NDArray[Any]
+
+#: Channels of a predictor.
+T_X, T_Y, T_W, T_H, T_O, CLASSES = 0, 1, 2, 3, 4, 5
+
+
+#: A truth in the last cell of an enlarged grid: far from every cell that an experiment looks at.
+_FAR = 0.05
+
+
+class Broke(Exception):  # noqa: N818  # an observation, not an error of the experiment
+    """The loss refused the question, cannot be asked it, crashed on it, or answered without numbers."""
+
+
+def scene(
+    *truths: Sequence[Sequence[float] | Array] | Array,
+    anchors: Any = ((1.0, 1.0),),
+    grid: tuple[int, int] = (1, 1),
+    classes: int = 3,
+    seen: int,
+    raw: Mapping[Any, float] | None = None,
+    tree: tuple[int, ...] | None = None,
+) -> Batch:
+    """A batch whose predictions are 0 but for what is said.
+
+    Args:
+        truths: for each image its rows x, y, w, h, class.
+        anchors: widths and heights in cells.
+        grid: rows and columns.
+        classes: C.
+        seen: images seen.
+        raw: predictions by (image, anchor, channel, row, column).
+        tree: parents of the classes.
+    """
+    t = np.zeros((len(truths), len(anchors), 5 + classes, *grid))
+    for place, value in (raw or {}).items():
+        t[place] = value
+    return Batch(
+        predictions=t.reshape(len(truths), len(anchors) * (5 + classes), *grid),
+        truths=tuple(np.array(rows, dtype=np.float64).reshape(len(rows), 5) for rows in truths),
+        anchors=np.array(anchors, dtype=np.float64),
+        classes=classes,
+        images_seen=seen,
+        tree=tree,
+    )
+
+
+class BlackBox:
+    """Puts batches to an adapter; nothing that it declares about its reduction is taken out of the answers.
+
+    Args:
+        adapter: the loss to be identified.
+        profile: what every question says; the loss may read it or not.
+    """
+
+    def __init__(self, adapter: Adapter, profile: Profile) -> None:
+        self.adapter = adapter
+        self.profile = profile
+        self.description = adapter.describe()
+        self.dtype = "float64" if "float64" in self.description.dtypes else "float32"
+        #: How many questions were put.
+        self.questions = 0
+        #: What it did to its inputs, in words, or an empty text.
+        self.spoilt = ""
+        #: A tree in which all classes are siblings, for a loss that asks for one; else `None`.
+        self.tree: tuple[int, ...] | None = None
+        self.wants_tree = False
+        #: Whether it takes square grids alone.
+        self.square = False
+        #: Whether it breaks on an image without truths, and is asked with one truth in a cell that is cut off again.
+        self.wants_truth = False
+
+        #: Whether it answers no gradient, so that slopes are differences of its scalar.
+        self.scalar_only = False
+
+    @property
+    def tolerance(self) -> float:
+        """How far a measured constant may be from the truth, relative to it."""
+        if self.scalar_only:
+            return 1e-7 if self.dtype == "float64" else 1e-2
+        return 1e-9 if self.dtype == "float64" else 2e-5
+
+    @property
+    def silence(self) -> float:
+        """The largest slope that counts as none."""
+        if self.scalar_only:
+            return 1e-8 if self.dtype == "float64" else 1e-3
+        return 1e-12
+
+    def answer(self, batch: Batch) -> Answer:
+        """The answer to a batch. Raises `Broke` where there is none."""
+        if batch.tree is None and self.wants_tree:
+            batch = dataclasses.replace(batch, tree=(-1,) * batch.classes)
+        if self.wants_truth and not any(map(len, batch.truths)):
+            answer = self.put(_beside_a_truth(batch))
+            return dataclasses.replace(answer, gradient=_cut(answer.gradient, batch))
+        return self.put(batch)
+
+    def put(self, batch: Batch) -> Answer:
+        """The answer to exactly this batch. Raises `Broke`."""
+        batch = dataclasses.replace(  # copies, since a loss may spoil what it is given
+            batch,
+            predictions=quantised(batch.predictions, self.dtype).copy(),
+            truths=tuple(rows.copy() for rows in batch.truths),
+            anchors=batch.anchors.copy(),
+        )
+        kept = [batch.predictions.copy(), batch.anchors.copy(), *(rows.copy() for rows in batch.truths)]
+        self.questions += 1
+        try:
+            answer = self.adapter.answer(Question(batch=batch, profile=self.profile, dtype=self.dtype))
+        except (Refused, CannotAnswer) as said:
+            raise Broke(f"refused: {said}") from said
+        except Exception as crash:
+            raise Broke(f"crashed: {type(crash).__name__}: {crash}") from crash
+        given = [batch.predictions, batch.anchors, *batch.truths]
+        for name, before, after in zip(
+            ["predictions", "anchors"] + ["truths"] * len(batch.truths), kept, given, strict=True
+        ):
+            if not np.array_equal(before, after, equal_nan=True):
+                self.spoilt = f"its {name} were changed in place"
+        return answer
+
+    def gradient(self, batch: Batch) -> Array | Slopes:
+        """The gradient at a batch, `[N, A, 5+C, H, W]`, float64; of a scalar measured where it is indexed.
+
+        Raises:
+            Broke: here, or on indexing.
+        """
+        shape = (len(batch.truths), len(batch.anchors), 5 + batch.classes, *batch.predictions.shape[2:])
+        if not self.scalar_only:
+            answer = self.answer(batch)
+            self.scalar_only = answer.gradient is None and _total(answer) is not None
+        if self.scalar_only:
+            step = 2.0**-8 if self.dtype == "float64" else 2.0**-3
+            at = lambda point: self.scalar(dataclasses.replace(batch, predictions=point))  # noqa: E731
+            return Slopes(at, batch.predictions, shape, step, self.silence)
+        return self.gradient_of(answer, batch)
+
+    def gradient_of(self, answer: Answer, batch: Batch) -> Array:
+        """The gradient that an answer to a batch holds, `[N, A, 5+C, H, W]`, float64. Raises `Broke`."""
+        shape = (len(batch.truths), len(batch.anchors), 5 + batch.classes, *batch.predictions.shape[2:])
+        if answer.gradient is None or np.size(answer.gradient) != np.prod(shape):
+            raise Broke("answered without a gradient in the shape of its predictions")
+        gradient = np.asarray(answer.gradient, dtype=np.float64)
+        if not np.isfinite(gradient).all():
+            raise Broke("answered with a gradient that is not finite")
+        return gradient.reshape(shape)
+
+    def scalar(self, batch: Batch) -> float:
+        """The scalar at a batch. Raises `Broke`."""
+        return self.scalar_of(self.answer(batch))
+
+    def scalar_of(self, answer: Answer) -> float:
+        """The scalar that an answer holds: its potential, else the sum of its terms. Raises `Broke`."""
+        said = _total(answer)
+        if said is None:
+            raise Broke("answered without a scalar")
+        if not math.isfinite(said):
+            raise Broke("answered with a scalar that is not finite")
+        return said
+
+
+def _total(answer: Answer) -> float | None:
+    """The scalar of an answer: its potential, else the sum of its terms."""
+    if answer.potential is not None:
+        return float(answer.potential)
+    return None if answer.terms is None else float(sum(answer.terms.values()))
+
+
+def _beside_a_truth(batch: Batch) -> Batch:
+    """The batch on a grid of one row and one column more, with a small truth in the last cell of each image."""
+    images, channels, height, width = np.shape(batch.predictions)
+    predictions = np.zeros((images, channels, height + 1, width + 1))
+    predictions[..., :height, :width] = batch.predictions
+    row = [1 - _FAR / (width + 1), 1 - _FAR / (height + 1), _FAR / (width + 1), _FAR / (height + 1), 0.0]
+    return dataclasses.replace(batch, predictions=predictions, truths=(np.array([row]),) * images)
+
+
+def _cut(gradient: Array | None, batch: Batch) -> Array | None:
+    """The gradient at the cells that a batch had before it was put beside a truth."""
+    if gradient is None:
+        return None
+    images, channels, height, width = np.shape(batch.predictions)
+    return np.reshape(gradient, (images, channels, height + 1, width + 1))[..., :height, :width]

@@ -1,0 +1,128 @@
+"""The experiments in their order: each uses what the ones before it found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from regionloss_adapters import Adapter
+from regionloss_spec import AXES, Profile, load_profile
+from regionloss_suite.measure import (
+    assignment,
+    background,
+    class_outputs,
+    coordinates,
+    domain_probe,
+    ignore_rule,
+    objectness,
+)
+from regionloss_suite.measure.black_box import BlackBox, Broke
+from regionloss_suite.measure.findings import Finding, Notebook
+from regionloss_suite.measure.profile import printed_cost, profile_of
+
+#: Name of the experiment, what it does, the axes that are unknown if it breaks.
+_EXPERIMENTS: tuple[tuple[str, Callable[[Notebook], None], tuple[str, ...]], ...] = (
+    ("the prior", background.prior, ("prior_until", "prior_weight", "prior_applies")),
+    ("no object", background.no_object, ("objectness", "no_object_weight")),
+    ("the reduction", background.reduction, ("reduction",)),
+    ("the centre", coordinates.centre, ("coord_weight", "small_box_exponent")),
+    ("the size", coordinates.size, ("size_space", "size_target_floor")),
+    ("capacity", assignment.capacity, ("max_truths",)),
+    ("the end of the list", assignment.end_of_list, ("truth_end",)),
+    ("the cell", assignment.cell, ()),
+    ("the anchor", assignment.anchor_choice, ("anchor_choice",)),
+    ("the ignore rule", ignore_rule.rule, ("ignore", "thresh", "no_object_target")),
+    ("other cells, and the box of the ignored", ignore_rule.of_other_cells, ()),
+    ("objectness", objectness.responsible,
+     ("object_weight", "object_target", "object_target_gradient", "no_object_applies")),
+    ("the prior of the responsible", objectness.prior_applies, ("prior_applies",)),
+    ("classes", class_outputs.form, ("class_term", "class_weight")),
+    ("classes of the ignored", ignore_rule.ignored_class, ("ignored_class",)),
+    ("collisions", assignment.collision, ("collision", "class_collision")),
+    ("the scalar", class_outputs.scalar, ()),
+    ("the printed cost", printed_cost, ("printed_cost",)),
+    ("input outside the domain", domain_probe.refusals, ()),
+    ("no images", domain_probe.no_images, ()),
+    ("the same question again", background.steady, ()),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Identified:
+    """What was read off a loss.
+
+    Attributes:
+        name: of the loss, as its adapter says.
+        findings: by axis, in the order of the axes; what no axis expresses follows.
+        profile: the nearest that a profile comes to it.
+        questions: how many were put.
+        wants_tree: whether it wants a tree of classes.
+        scalar_only: whether it answers no gradient, so that slopes of its scalar were measured.
+    """
+
+    name: str
+    findings: dict[str, Finding]
+    profile: Profile
+    questions: int
+    wants_tree: bool
+    scalar_only: bool = False
+
+    @property
+    def unknown(self) -> list[str]:
+        """The axes that no experiment could tell; not what a loss leaves unsaid, such as a printed cost."""
+        return [axis for axis in AXES if axis in self.findings and self.findings[axis].value is None]
+
+    @property
+    def odd(self) -> list[Finding]:
+        """What no profile expresses."""
+        return [finding for finding in self.findings.values() if finding.odd]
+
+
+def asked_as(adapter: Adapter, profile: str | None) -> Profile:
+    """What the questions say: the given profile, else the first that the adapter claims, else darknet."""
+    claimed = next((name for name in adapter.describe().profiles if name != "*"), "darknet")
+    return load_profile(profile or claimed)
+
+
+def identify(
+    adapter: Adapter, profile: str | None = None, progress: Callable[[str, int, int], None] | None = None
+) -> Identified:
+    """Read the formula off a loss.
+
+    Args:
+        adapter: the loss.
+        profile: what the questions say; the loss may read it or not.
+        progress: told the name of each experiment, its number, and how many there are.
+
+    Raises:
+        Broke: it answers not even the simplest question.
+    """
+    book = Notebook(BlackBox(adapter, asked_as(adapter, profile)))
+    background.start(book)
+    for number, (name, experiment, axes) in enumerate(_EXPERIMENTS):
+        if progress is not None:
+            progress(name, number, len(_EXPERIMENTS))
+        try:
+            experiment(book)
+        except Broke as broke:
+            for axis in axes:
+                if axis not in book.findings:
+                    book.unknown(axis, f"the experiment on {name}: {broke}", odd=True)
+        except (ArithmeticError, LookupError, ValueError) as failed:
+            # Answers that no experiment was designed for, such as a 0 where it divides: an observation as well.
+            for axis in axes or (name,):
+                if axis not in book.findings:
+                    said = f"the experiment on {name} makes nothing of its answers: {type(failed).__name__}: {failed}"
+                    book.unknown(axis, said, odd=True)
+    found = profile_of(book, "identified")
+    for axis in book.products:
+        kept = book.findings[axis]
+        book.note(axis, getattr(found, axis), kept.evidence, kept.confidence)
+    book.note("squared_factor", found.squared_factor,
+              "only products of the factor and the weights show in a gradient", "assumed")  # fmt: skip
+    book.findings.pop("background form", None)
+    ordered = [axis for axis in AXES if axis in book.findings]
+    ordered += [axis for axis in book.findings if axis not in AXES]
+    findings = {axis: book.findings[axis] for axis in ordered}
+    return Identified(book.box.description.name, findings, found, book.box.questions, book.box.wants_tree,
+                      book.box.scalar_only)  # fmt: skip

@@ -1,0 +1,82 @@
+"""What the experiments find out: one finding for each axis, with the observation that it rests on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from regionloss_suite.measure.black_box import BlackBox
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one experiment says about one axis.
+
+    Attributes:
+        axis: an axis of `Profile`, or the name of something that no axis expresses.
+        value: the value of the axis; `None` where the experiment cannot tell.
+        evidence: the probe in words, with the numbers that were observed.
+        confidence: `measured`, `assumed` where nothing shows it and the default stands, or `unknown`.
+        odd: whether this is something that no value of a profile expresses.
+    """
+
+    axis: str
+    value: Any
+    evidence: str
+    confidence: str = "measured"
+    odd: bool = False
+
+
+@dataclass
+class Notebook:
+    """The box under test and everything known about it so far.
+
+    Attributes:
+        box: the loss.
+        late: images seen at which no prior is paid.
+        findings: by axis, the latest.
+        products: 2q·λ of the squared terms and λ of the others, by the axis of the weight.
+    """
+
+    box: BlackBox
+    late: int = 10**9
+    findings: dict[str, Finding] = field(default_factory=dict)
+    products: dict[str, float] = field(default_factory=dict)
+
+    def note(self, axis: str, value: Any, evidence: str, confidence: str = "measured", *, odd: bool = False) -> None:
+        """Write a finding down."""
+        self.findings[axis] = Finding(axis, value, evidence, "unknown" if value is None else confidence, odd)
+
+    def unknown(self, axis: str, evidence: str, *, odd: bool = False) -> None:
+        """Write down that an experiment could not tell, and what it saw."""
+        self.note(axis, None, evidence, odd=odd)
+
+    def value(self, axis: str, default: Any = None) -> Any:
+        """What is known of an axis."""
+        found = self.findings.get(axis)
+        return default if found is None or found.value is None else found.value
+
+    def number(self, measured: float) -> float:
+        """The simplest decimal that the measurement allows."""
+        return nice(measured, self.box.tolerance)
+
+    def same(self, a: float, b: float, scale: float = 0.0) -> bool:
+        """Whether two measurements agree."""
+        return math.isclose(a, b, rel_tol=50 * self.box.tolerance, abs_tol=50 * self.box.tolerance * scale)
+
+
+def nice(value: float, tolerance: float) -> float:
+    """The decimal of fewest digits within a relative tolerance of a number."""
+    if value == 0 or not math.isfinite(value):
+        return value
+    for digits in range(16):
+        rounded = float(f"{value:.{digits}e}")
+        if abs(rounded - value) <= tolerance * abs(value):
+            return rounded
+    return value
+
+
+def listed(*numbers: float) -> str:
+    """Numbers for a sentence."""
+    return ", ".join(f"{number:.6g}" for number in numbers)

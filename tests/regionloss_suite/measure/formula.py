@@ -1,0 +1,234 @@
+"""What was identified in mathematical notation, as differences from darknet, and as a profile in a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from regionloss_spec import AXES, Profile, load_clauses, load_profile, profile_names
+from regionloss_suite.measure.experiments import Identified
+from regionloss_suite.measure.profile import canonical, squared_weights
+from regionloss_suite.measure.verify import Verified
+
+#: Edge cases that are told one by one.
+_EDGES_SHOWN = 5
+
+
+def formula(profile: Profile) -> list[str]:
+    """The loss of a profile, a line for each term, with its constants; the factor is multiplied into the weights."""
+    p = profile
+    squared = squared_weights(p)
+
+    def weight(axis: str) -> str:
+        return f"{getattr(p, axis) * (p.squared_factor if axis in squared else 1):.9g}"
+
+    others = " · 1{not responsible}"
+    quiet = {"above": f"1{{MaxIOU ≤ {p.thresh:g}}}", "at-or-above": f"1{{MaxIOU < {p.thresh:g}}}", "none": "1"}[
+        p.ignore
+    ]
+    indicator = quiet + (others if p.no_object_applies == "not-responsible" else "")
+    background = {"cross-entropy": "-ln softmax(t_o, t_c)_o", "squared": "(1 - t_o)²"}
+    nothing = "(0 - σ(t_o))²" if p.no_object_target == "zero" else "(MaxIOU - σ(t_o))²"
+    something = {
+        "iou": "(IOU^truth - σ(t_o))²", "one": "(1 - σ(t_o))²", "max-iou": "(MaxIOU - σ(t_o))²"
+    }[p.object_target]  # fmt: skip
+    if p.objectness == "background":
+        joint = p.class_term == "cross-entropy"
+        nothing = background["cross-entropy" if joint else "squared"]
+        something = "-ln(1 - softmax(t_o, t_c)_o)" if joint else "(0 - t_o)²"
+    elif p.object_target_gradient == "flows" and p.object_target != "one":
+        something += ", the target differentiated"
+    sizes = {
+        "log": "(ln(w·W / a_w) - t_w)² + (ln(h·H / a_h) - t_h)²",
+        "decoded": "(w·W - a_w·e^t_w)² + (h·H - a_h·e^t_h)²",
+        "square-root": "(√w - √b_w)² + (√h - √b_h)²",
+    }[p.size_space]
+    if p.size_target_floor == "one-cell":
+        sizes = "(ln(max(w·W, 1) / a_w) - t_w)² + (ln(max(h·H, 1) / a_h) - t_h)²"
+    box = {0: "", 1: "(2 - w·h) · ", 2: "(2 - w·h)² · "}[p.small_box_exponent]
+    classes = {
+        "cross-entropy": "-ln softmax(t_c)_truth",
+        "squared-error": "Σ_c (1_c - softmax(t_c))²",
+        "squared-linear": "Σ_c (1_c - t_c)²",
+        "logistic": "Σ_c BCE(1_c, σ(t_c))",
+        "focal": "-½(1 - p)² ln p, p = softmax(t_c)_truth",
+        "tree": "Σ_groups -ln softmax(group)_truth",
+    }[p.class_term]
+    lines = [
+        f"L = {'1/N · ' if p.reduction == 'per-image' else ''}Σ_predictors [",
+        f"      {indicator} · {weight('no_object_weight')} · {nothing}",
+    ]
+    if p.prior_until:
+        who = others if p.prior_applies == "not-responsible" else ""
+        lines.append(
+            f"    + 1{{t < {p.prior_until}}}{who} · {weight('prior_weight')} · "
+            "((½ - σ(t_x))² + (½ - σ(t_y))² + t_w² + t_h²)"
+        )
+    lines += [
+        f"    + 1^truth · {weight('coord_weight')} · {box}((x·W - i - σ(t_x))² + (y·H - j - σ(t_y))²",
+        f"          + {sizes})",
+        f"    + 1^truth · {weight('object_weight')} · {something}",
+        f"    + 1^truth · {weight('class_weight')} · {classes}",
+    ]
+    if p.ignored_class != "none":
+        by = "σ(t_o) · " if p.ignored_class == "by-objectness" else ""
+        lines.append(f"    + 1{{ignored}} · {weight('class_weight')} · {by}{classes}, of the nearest truth")
+    lines.append("]")
+    where = {
+        "anchor-shape": "the anchor of the truth's cell with the largest IoU of shapes",
+        "anchor-corner": "the anchor of the truth's cell with the largest IoU when it sits on the cell's corner",
+        "predicted-shape": "the predictor of the truth's cell whose box has the largest IoU of shapes",
+        "predicted-iou": "the predictor of the truth's cell whose box has the largest IoU",
+    }[p.anchor_choice]
+    rival = {"last": "the last truth wins", "first": "the first truth wins", "sum": "every truth is paid"}[p.collision]
+    if p.class_collision == "accumulate":
+        rival += ", classes of all are true"
+    lines.append(f"1^truth: {where}; of several on one, {rival}")
+    end = "a row with x = 0 ends the list" if p.truth_end == "x-zero" else "no row ends the list"
+    lines.append(f"truths: {end}; " + (f"at most {p.max_truths} are read" if p.max_truths else "all are read"))
+    return lines
+
+
+def differences(profile: Profile, other: Profile) -> list[tuple[str, Any, Any, list[str]]]:
+    """Axis, value, the other's value, and the clauses of both, for what two profiles differ in.
+
+    Products of a factor and a weight count, not how they are split; what plays no part in either does not.
+    """
+    mine, theirs = canonical(profile), canonical(other)
+    clauses = load_clauses().values()
+    found = []
+    for axis, (value, that) in mine.differences(theirs).items():
+        ids = [
+            clause.id for clause in clauses
+            if clause.axis == axis and (not clause.values or {value, that} & set(clause.values))
+        ]  # fmt: skip
+        found.append((axis, value, that, ids))
+    return found
+
+
+def nearest(profile: Profile) -> tuple[str, int]:
+    """The shipped profile that differs on the fewest axes, and on how many."""
+    counts = [(len(differences(profile, load_profile(name))), name) for name in profile_names()]
+    count, name = min(counts, key=lambda pair: pair[0])  # darknet first on a tie
+    return name, count
+
+
+def toml(found: Identified, verified: Verified | None) -> str:
+    """The profile as a file that `load_profile` reads."""
+    lines = [f"# {verified}" if verified is not None else "# not verified"]
+    if found.unknown:
+        lines.append(f"# not identified, left at darknet's value: {', '.join(found.unknown)}")
+    for key in ("name", "title", "source", *AXES):
+        value = getattr(found.profile, key)
+        lines.append(f"{key} = {json.dumps(value, ensure_ascii=False)}")
+    return "\n".join(lines) + "\n"
+
+
+def as_json(found: Identified, verified: Verified) -> dict[str, Any]:
+    """Everything that was found, for a machine."""
+    return {
+        "loss": found.name,
+        "questions": found.questions,
+        "formula": formula(found.profile),
+        "profile": {axis: getattr(found.profile, axis) for axis in AXES},
+        "nearest": dict(zip(("profile", "differences"), nearest(found.profile), strict=True)),
+        "differences": [
+            {"axis": axis, "value": value, "darknet": other, "clauses": ids}
+            for axis, value, other, ids in differences(found.profile, load_profile("darknet"))
+        ],
+        "findings": [
+            {"axis": f.axis, "value": f.value, "confidence": f.confidence, "odd": f.odd, "evidence": f.evidence}
+            for f in found.findings.values()
+        ],
+        "verification": {
+            "batches": verified.asked, "explained": verified.explained, "beyond": verified.beyond,
+            "left": dict(verified.left), "beside": dict(verified.beside),
+            "first": verified.first, "edges": verified.edges, "edges left": verified.edges_left,
+        },
+    }  # fmt: skip
+
+
+def assumed(odd: Sequence[str]) -> list[str]:
+    """What is to be said with a formula that is darknet's in some axes, because no profile expresses the loss there.
+
+    Args:
+        odd: what no profile expresses; only what has a part in the formula is told.
+    """
+    axes = [axis for axis in AXES if axis in odd and axis != "printed_cost"]
+    return [f"no profile expresses it in {', '.join(axes)}: there, this is what darknet does"] if axes else []
+
+
+def _odd_axes(found: Identified) -> list[str]:
+    return [axis for axis in found.unknown if found.findings[axis].odd]
+
+
+def lines(found: Identified, verified: Verified) -> list[str]:
+    """What was found, for a terminal."""
+    name, count = nearest(found.profile)
+    out = [f"{found.name}: {found.questions} questions", "", *formula(found.profile), *assumed(_odd_axes(found)), ""]
+    out.append("Differences from darknet (weights of squared terms for a factor of ½):")
+    told = differences(found.profile, load_profile("darknet"))
+    out += [f"  {axis} = {value} (darknet: {other}) · {', '.join(ids)}" for axis, value, other, ids in told] or [
+        "  none"
+    ]
+    out.append(f"Nearest known implementation: {name}" + (f", {count} axes apart" if count else ", no axis apart"))
+    notes = [
+        ("What no profile expresses:", [f for f in found.findings.values() if f.odd]),
+        ("Unknown:", [f for f in found.findings.values() if f.value is None and not f.odd]),
+    ]
+    for title, findings in notes:
+        if findings:
+            out += [title, *(f"  {f.axis}: {f.evidence}" for f in findings)]
+    out += ["", str(verified)]
+    out += [f"  not explained: {part} (in {count} batches)" for part, count in verified.left.most_common()]
+    out += [f"  beside it, {part} departs (in {count} batches)" for part, count in verified.beside.most_common()]
+    out += [f"  first: {verified.first}"] if verified.first else []
+    return out + [f"  on an edge: {said}" for said in first_of(list(verified.edges_left.values()), _EDGES_SHOWN)]
+
+
+def first_of(said: Sequence[str], most: int, kind: str = "") -> list[str]:
+    """The first few of many, and how many more: where a formula explains little, the others tell nothing new.
+
+    Args:
+        said: one line each.
+        most: how many of them are told.
+        kind: of what there are more, if that is to be told.
+    """
+    if len(said) <= most:
+        return list(said)
+    more = f"{len(said) - most} {kind}".rstrip()
+    return [*said[:most], f"and {more} more"]
+
+
+def markdown(found: Identified, verified: Verified) -> str:
+    """What was found, for a page, with the evidence of every axis."""
+    name, count = nearest(found.profile)
+    out = [f"# {found.name}", "", f"{verified}.", f"Nearest known implementation: `{name}`, {count} axes apart.", ""]
+    out += [
+        "```text",
+        *formula(found.profile),
+        "```",
+        "",
+        *(f"{said}\n" for said in assumed(_odd_axes(found))),
+        "| axis | value | darknet | clauses |",
+        "| --- | --- | --- | --- |",
+    ]
+    out += [
+        f"| `{axis}` | {value} | {other} | {', '.join(f'`{one}`' for one in ids)} |"
+        for axis, value, other, ids in differences(found.profile, load_profile("darknet"))
+    ]
+    out += ["", "| finding | value | confidence | evidence |", "| --- | --- | --- | --- |"]
+    for f in found.findings.values():
+        value = "unknown" if f.value is None else f.value
+        out.append(f"| {f.axis} | {value} | {f.confidence} | {f.evidence.replace('|', chr(92) + '|')} |")
+    if verified.left:
+        out += ["", "Not explained:", ""]
+        out += [f"- {part}, in {number} batches" for part, number in verified.left.most_common()]
+    if verified.beside:
+        out += ["", "Beside it, the loss departs in:", ""]
+        out += [f"- {part}, in {number} batches" for part, number in verified.beside.most_common()]
+    if verified.edges_left:
+        out += ["", "On edge cases of the spec it departs:", ""]
+        out += [f"- {said}" for said in first_of(list(verified.edges_left.values()), _EDGES_SHOWN)]
+    return "\n".join(out) + "\n"

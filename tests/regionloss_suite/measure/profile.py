@@ -1,0 +1,121 @@
+"""From findings to a profile: products of weights split into factor and λ, and what nothing shows left at a default."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from regionloss import DomainError, evaluate
+from regionloss_spec import AXES, Profile, load_profile, profile_names
+from regionloss_suite.measure.black_box import Broke, scene
+from regionloss_suite.measure.findings import Notebook, listed, nice
+
+#: The weights of squared terms, which a gradient shows only as 2q·λ.
+SQUARED = ("coord_weight", "object_weight", "no_object_weight", "prior_weight")
+_SQUARED_CLASS = ("squared-error", "squared-linear")
+
+
+def squared_weights(profile: Profile) -> tuple[str, ...]:
+    """The weights that q multiplies in a profile."""
+    squared = set(SQUARED)
+    if profile.class_term in _SQUARED_CLASS:
+        squared.add("class_weight")
+    if profile.objectness == "background" and profile.class_term == "cross-entropy":
+        squared -= {"object_weight", "no_object_weight"}
+    return tuple(sorted(squared))
+
+
+def canonical(profile: Profile, q: float = 0.5) -> Profile:
+    """The profile that every answer of a loss fits as well, with nothing in it that no answer shows.
+
+    The weights of squared terms are given for the factor q, and an axis that plays no part has its default.
+    """
+    changes: dict[str, Any] = {"squared_factor": q}
+    for axis in squared_weights(profile):
+        changes[axis] = nice(getattr(profile, axis) * profile.squared_factor / q, 1e-12)
+    if profile.objectness == "background":
+        if profile.no_object_target == "max-iou":
+            changes |= {"ignore": "none"}  # the background form has no target, but nothing is ignored either
+        changes |= {"no_object_target": "zero", "object_target": "iou", "object_target_gradient": "constant"}
+    elif profile.no_object_target == "max-iou":
+        changes |= {"ignore": "none"}
+    if changes.get("ignore", profile.ignore) == "none":
+        changes |= {"ignored_class": "none", "thresh": 0.6}
+    if profile.object_target == "one":
+        changes |= {"object_target_gradient": "constant"}
+    both = profile.replace(**changes)
+    if (
+        (both.object_target, both.no_object_target) == ("max-iou", "max-iou")
+        and both.no_object_applies == "every-predictor"
+        and both.object_target_gradient == "constant"
+        and both.collision != "sum"
+    ):  # one residual with two weights
+        weight = nice(both.object_weight + both.no_object_weight, 1e-12)
+        changes |= {"no_object_applies": "not-responsible", "object_weight": weight}
+    if not profile.prior_until or not profile.prior_weight:
+        changes |= {"prior_until": 0, "prior_weight": 0.01, "prior_applies": "not-responsible"}
+    return profile.replace(**changes)
+
+
+def profile_of(book: Notebook, name: str) -> Profile:
+    """The profile that the findings make; axes that no experiment could tell have darknet's value."""
+    darknet = load_profile("darknet")
+    values = {axis: book.value(axis, getattr(darknet, axis)) for axis in AXES}
+    values |= {**book.products, "squared_factor": 0.5}
+    values["printed_cost"] = book.value("printed_cost", "potential")
+    if values["class_collision"] == "accumulate" and (values["class_term"] not in ("logistic", "tree") or (
+        values["collision"] != "last")):  # fmt: skip
+        values["class_collision"] = "replace"  # no profile may say so; the finding does
+    if values["class_collision"] == "accumulate":
+        values["ignored_class"] = "none"
+    at_half = Profile(name=name, title="identified from its answers", source="regionloss identify", **values)
+    return _with_a_known_factor(at_half)
+
+
+def _with_a_known_factor(at_half: Profile) -> Profile:
+    """The factor of a shipped profile whose weights the products are; ½ without one."""
+    weights = (*SQUARED, "class_weight")
+    for shipped in map(load_profile, profile_names()):
+        if shipped.squared_factor == 0.5:
+            continue
+        q = shipped.squared_factor
+        split = canonical(at_half, q)
+        known = canonical(shipped, q)
+        if all(math.isclose(getattr(split, axis), getattr(known, axis), rel_tol=1e-5) for axis in weights):
+            return at_half.replace(
+                squared_factor=q, **{axis: getattr(known, axis) for axis in squared_weights(at_half)}
+            )
+    return at_half
+
+
+def printed_cost(book: Notebook) -> None:
+    """Which quantity is printed as the cost, where it answers that at all."""
+    raw = {(0, 0, c, 0, 0): 0.3 * c - 0.5 for c in range(8)}
+    batch = scene([[0.375, 0.625, 0.5, 0.75, 1]], grid=(2, 2), seen=book.late, raw=raw)
+    try:
+        cost = book.box.answer(batch).printed_cost
+    except Broke as refused:
+        book.unknown("printed_cost", str(refused))
+        return
+    if cost is None:
+        book.unknown("printed_cost", "it does not say what it prints")
+        return
+    said = f"one truth: it prints {cost:.9g}"
+    profile = profile_of(book, "so far")
+    wanted = {}
+    # The factor matters to what is printed where the gradient does not show it: try that of the products first.
+    try:
+        for kind in ("residuals", "gradient", "potential"):
+            tree = (-1,) * batch.classes if profile.class_term == "tree" else None
+            asked = scene([[0.375, 0.625, 0.5, 0.75, 1]], grid=(2, 2), seen=book.late, raw=raw, tree=tree)
+            wanted[kind] = evaluate(asked, profile.replace(printed_cost=kind)).printed_cost
+    except DomainError as error:
+        book.unknown("printed_cost", f"{said}; {error}")
+        return
+    for kind, want in wanted.items():
+        if np.isclose(cost, want, rtol=1e-6 if book.box.dtype == "float64" else 1e-3):
+            book.note("printed_cost", kind, f"{said}; the {kind} give {want:.9g}")
+            return
+    book.unknown("printed_cost", f"{said}; residuals, gradient, potential give {listed(*wanted.values())}", odd=True)

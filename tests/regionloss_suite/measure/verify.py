@@ -1,0 +1,206 @@
+"""The profile that was identified, held against the loss on random batches and on the edge cases of the spec."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
+from regionloss import DomainError, evaluate
+from regionloss_adapters import Adapter, Answer, CannotAnswer
+from regionloss_spec import Batch, Case, Profile, load_cases
+from regionloss_spec.clause import TERMS, View
+from regionloss_suite.measure.black_box import BlackBox, Broke
+from regionloss_suite.measure.experiments import Identified, asked_as
+from regionloss_suite.oracle.comparison import Comparison
+from regionloss_suite.properties.harness import case_of, quantised
+from regionloss_suite.properties.strategies import batches
+
+#: The largest edge case, numbers in its predictions.
+_EDGE_SIZE = 3000
+
+
+@dataclass
+class Verified:
+    """How far a profile explains a loss.
+
+    Attributes:
+        asked: number of batches.
+        explained: how many were answered as the profile says, within the rounding of float32.
+        beyond: how many more were drawn that its adapter has no way to ask, which say nothing.
+        left: what the others depart in, with the number of batches: an output and the state of its predictor, or how
+            the loss broke.
+        beside: what else it answers (scalar, terms, indicators, statistics) and the profile says otherwise, with the
+            number of batches; it takes nothing from what is explained, which is the gradient, or a scalar alone.
+        first: the first departure in full, or an empty text.
+        edges: number of edge cases that were asked: hand-made batches where numbers meet, vanish or overflow, where
+            lists end and rows are padding, which random batches seldom have.
+        edges_left: what the loss departs in on each of these where it does, by the id of the case.
+    """
+
+    asked: int = 0
+    explained: int = 0
+    beyond: int = 0
+    left: Counter[str] = field(default_factory=Counter)
+    beside: Counter[str] = field(default_factory=Counter)
+    first: str = ""
+    edges: int = 0
+    edges_left: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def whole(self) -> bool:
+        """Whether every batch is explained, out of at least one."""
+        return self.asked > 0 and self.explained == self.asked
+
+    def __str__(self) -> str:
+        # Rounded down, so that 499 of 500 are never called all of them.
+        percent = math.floor(1000 * self.explained / max(self.asked, 1)) / 10
+        more = f"; {self.beyond} more cannot be put to it" if self.beyond else ""
+        return f"explains {percent:g} % of {self.asked} random batches within float32{more}{self._on_edges()}"
+
+    def _on_edges(self) -> str:
+        if not self.edges:
+            return ""
+        return f", and {self.edges - len(self.edges_left)} of {self.edges} edge cases of the spec"
+
+
+def verify(
+    adapter: Adapter,
+    found: Identified,
+    *,
+    profile: str | None = None,
+    number: int = 500,
+    begin: int = 0,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Verified:
+    """Hold an identified profile against the loss on random batches.
+
+    Args:
+        adapter: the loss.
+        found: what was identified.
+        profile: what the questions say, as when it was identified.
+        number: how many batches are drawn.
+        begin: seed of the drawing.
+        progress: told how many batches are done.
+    """
+    box = BlackBox(adapter, asked_as(adapter, profile))
+    box.wants_tree, box.scalar_only = found.wants_tree, found.scalar_only
+    verified = Verified()
+
+    @seed(begin)
+    @settings(max_examples=number, database=None, deadline=None, phases=[Phase.generate],
+              suppress_health_check=list(HealthCheck))  # fmt: skip
+    @given(st.one_of(batches(found.profile), batches(found.profile, lattice=True)))
+    def hold(batch: Batch) -> None:
+        if progress is not None and verified.asked % 20 == 0:
+            progress("random batches", verified.asked, number)
+        held = _hold(box, found.profile, batch, f"batch {verified.asked + verified.beyond + 1}")
+        if held is None:
+            verified.beyond += 1
+            return
+        verified.asked += 1
+        verified.explained += not held.left
+        verified.left.update(held.left)
+        verified.beside.update(held.beside.keys())
+        verified.first = verified.first or held.first
+
+    hold()
+    for case in _edge_cases(found):
+        held = _hold(box, found.profile, case.batch, case.id)
+        if held is not None:
+            verified.edges += 1
+            if held.first:
+                verified.edges_left[case.id] = held.first
+    return verified
+
+
+def _edge_cases(found: Identified) -> Iterator[Case]:
+    """Hand-made cases whose batch is in the domain of the identified profile, whatever profile they were made for."""
+    for case in load_cases():
+        if case.recorded or not case.batch.truths or (case.batch.tree is not None) != found.wants_tree:
+            continue
+        if case.expected.error is None and np.size(case.batch.predictions) <= _EDGE_SIZE:
+            try:
+                evaluate(case.batch, found.profile)
+            except DomainError:
+                continue
+            yield case
+
+
+@dataclass
+class _Held:
+    """One batch: in what the loss departs, by the names of `Verified`, and the first departure in full."""
+
+    left: set[str] = field(default_factory=set)
+    beside: dict[str, str] = field(default_factory=dict)
+    first: str = ""
+
+
+def _beside(comparison: Comparison) -> dict[str, str]:
+    """What departs beside the gradient, and how."""
+    views = {f"the term {name}": View("term", term=name) for name in TERMS}
+    views |= {"who is responsible or ignored": View("indicator"), "the scalar": View("potential")}
+    views |= {"the printed cost": View("printed cost"), "the statistics": View("statistics")}
+    found = {}
+    for name, view in views.items():
+        difference = comparison.difference(view)
+        if difference is not None:
+            found[name] = str(difference)
+    return found
+
+
+def _hold(box: BlackBox, profile: Profile, batch: Batch, name: str) -> _Held | None:
+    """What the loss answers to a batch, held against a profile; `None` if its adapter has no way to ask it."""
+    predictions = np.array(quantised(batch.predictions, "float32")).reshape(
+        len(batch.truths), len(batch.anchors), -1, *batch.predictions.shape[2:]
+    )
+    if profile.size_space != "log":  # an exponential enters the gradient there, and what overflows has no bound
+        predictions[:, :, 2:4] = np.minimum(predictions[:, :, 2:4], 16.0)
+    batch = Batch(
+        predictions.reshape(batch.predictions.shape), batch.truths, batch.anchors, batch.classes, batch.images_seen,
+        batch.tree,
+    )  # fmt: skip
+    case = case_of(name, "drawn", batch, profile)
+    try:
+        answer = box.answer(batch)
+        if box.scalar_only:
+            gradient = None
+            answer = Answer(potential=box.scalar_of(answer))
+        else:
+            gradient = box.gradient_of(answer, batch)
+            answer = dataclasses.replace(answer, gradient=gradient.reshape(batch.predictions.shape))
+    except Broke as broke:
+        if isinstance(broke.__cause__, CannotAnswer):
+            return None
+        return _Held({f"it {str(broke).split(':')[0]}"}, first=f"{name}: {broke}")
+    comparison = Comparison(case, answer, "float32")
+    beside = _beside(comparison)
+    first = next(iter(beside.values()), "")
+    if gradient is None:
+        return _Held(set(beside), first=first)
+    wrong = comparison.wrong
+    if not wrong.any():
+        return _Held(beside=beside, first=first)
+    decisions = comparison.result.decisions
+    parts = set()
+    for n, k, channel, j, i in np.argwhere(wrong):
+        where = (n, k, j, i)
+        state = (
+            "responsible" if decisions.responsible[where] else "ignored" if decisions.ignored[where] else "no-object"
+        )
+        early = " early" if batch.images_seen < profile.prior_until else ""
+        output = ("t_x, t_y", "t_x, t_y", "t_w, t_h", "t_w, t_h", "t_o")[channel] if channel < 5 else "class outputs"
+        parts.add(f"{output} of {state} predictors{early}")
+    n, k, channel, j, i = place = tuple(map(int, np.argwhere(wrong)[0]))
+    want = comparison.result.gradient.reshape(gradient.shape)[place]
+    first = (
+        f"{name}, image {n}, cell ({j}, {i}), anchor {k}, channel {channel}: {gradient[place]:.9g}, "
+        f"the profile says {want:.9g}"
+    )
+    return _Held(parts, beside, first)

@@ -1,0 +1,287 @@
+"""One answer held against what a conforming loss answers, element by element."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regionloss import Result, evaluate
+from regionloss.bounds import PRECISIONS, Bounds, bounds
+from regionloss.decisions import Decisions
+from regionloss_adapters import Answer
+from regionloss_adapters.numpy_reference import indicators
+from regionloss_spec import Case
+from regionloss_spec.clause import TERMS, View
+from regionloss_suite.oracle.tolerance import Accepted
+
+Array = NDArray[Any]
+
+#: Which channels of a predictor a block of a clause's view means.
+_BLOCK = {"xy": slice(0, 2), "wh": slice(2, 4), "o": slice(4, 5), "c": slice(5, None)}
+_CHANNELS = ("tx", "ty", "tw", "th", "to")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """Where an answer first departs. Places are indices; `None` where the quantity has no place.
+
+    Attributes:
+        case: id of the case.
+        dtype: format in which the predictions were given.
+        quantity: what differs, such as `ty gradient` or `term coord`.
+        got, expected, bound: numbers, or text where the quantity is none.
+    """
+
+    case: str
+    dtype: str
+    quantity: str
+    got: float | str
+    expected: float | str
+    bound: float | None = None
+    image: int | None = None
+    row: int | None = None
+    column: int | None = None
+    anchor: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As the JSON report holds it; numbers that JSON lacks become text."""
+        return {
+            key: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in asdict(self).items()
+        }
+
+    def __str__(self) -> str:
+        place = [f"case {self.case}"]
+        if self.image is not None:
+            place.append(f"image {self.image}")
+        if self.row is not None:
+            place.append(f"cell ({self.row}, {self.column})")
+        if self.anchor is not None:
+            place.append(f"anchor {self.anchor}")
+        within = "" if self.bound is None else f" ± {self.bound:.1e}"
+        said = f"{self.quantity} {_text(self.got)}, expected {_text(self.expected)}{within}"
+        return " · ".join(part for part in (", ".join(place), said, self.dtype) if part)
+
+
+def _text(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.9g}"
+
+
+@lru_cache(maxsize=256)
+def reference_of(case: Case) -> Result:
+    """What the reference answers; kept, since many losses are held against the same case in one run."""
+    return evaluate(case.batch, case.profile)
+
+
+@lru_cache(maxsize=512)
+def _reference_bounds(case: Case, dtype: str) -> Bounds:
+    return bounds(reference_of(case), PRECISIONS[dtype])
+
+
+def forget() -> None:
+    """Let go of every answer of the reference that is kept: those to large batches take memory."""
+    reference_of.cache_clear()
+    _reference_bounds.cache_clear()
+
+
+class Comparison:
+    """An answer to a case, ready to be looked at through the views of the clauses.
+
+    Args:
+        case: what was asked.
+        answer: what came back.
+        dtype: the format that the predictions were given in; they must be exact in it.
+    """
+
+    def __init__(self, case: Case, answer: Answer, dtype: str) -> None:
+        self.case = case
+        self.answer = answer
+        self.dtype = dtype
+        self.result = reference_of(case)
+        #: How far the answer may be from the reference; for a case that is no recording, the whole bound.
+        self.bounds = _reference_bounds(case, dtype)
+        recording = _reference_bounds(case, "float32") if case.recorded else None
+        self._accepted = Accepted(case, self.result, dtype, self.bounds, recording)
+
+    def answers(self, view: View) -> bool:
+        """Whether the answer says anything that the view looks at."""
+        given = self.answer
+        return {
+            "gradient": given.gradient is not None,
+            "structural zeros": given.gradient is not None,
+            "term": given.terms is not None,
+            "indicator": given.responsible is not None or given.ignored is not None,
+            "potential": given.potential is not None,
+            "printed cost": given.printed_cost is not None and self._accepted.cost is not None,
+            "statistics": given.statistics is not None,
+            "error": False,
+            "everything": any(
+                said is not None
+                for said in (given.gradient, given.potential, given.terms, given.responsible, given.ignored)
+            ),
+        }[view.answer]
+
+    def difference(self, view: View) -> Difference | None:
+        """The first departure that the view shows."""
+        if not self.answers(view):
+            return None
+        match view.answer:
+            case "gradient":
+                return self._gradient(self._region(view))
+            case "structural zeros":
+                return self._gradient((self.gradient_bound == 0).reshape(self.result.t.shape))
+            case "term":
+                return self._term(view.term)
+            case "indicator":
+                return self._indicator()
+            case "potential":
+                return self._number(
+                    "potential",
+                    self.answer.potential,
+                    self.case.expected.potential,
+                    lambda result: result.potential,
+                    lambda limits: limits.potential,
+                )
+            case "printed cost":
+                return self._printed_cost()
+            case "statistics":
+                return self._statistics()
+            case _:
+                return self._everything()
+
+    def _everything(self) -> Difference | None:
+        views = [View("gradient", tuple(_BLOCK), ("responsible", "ignored", "no-object")), View("indicator")]
+        views += [View("term", term=name) for name in TERMS]
+        views += [View(answer) for answer in ("potential", "printed cost", "statistics")]
+        found = (self.difference(view) for view in views)
+        return next((difference for difference in found if difference is not None), None)
+
+    @property
+    def gradient_bound(self) -> Array:
+        """How far each gradient element may be from what is expected, `[N, A*(5+C), H, W]`."""
+        return self._accepted.gradient_bound
+
+    @cached_property
+    def wrong(self) -> Array:
+        """Elements of the gradient that no conforming loss answers, bool `[N, A, 5+C, H, W]`."""
+        got = np.asarray(self.answer.gradient, dtype=np.float64)
+        return self._accepted.outside(got).reshape(self.result.t.shape)
+
+    def _region(self, view: View) -> Array:
+        """The elements that a gradient view looks at, bool `[N, A, 5+C, H, W]`."""
+        region = np.zeros(self.result.t.shape, dtype=bool)
+        where = self._states(view.states)
+        for block in view.blocks:
+            region[:, :, _BLOCK[block]] |= where[:, :, None]
+        return region
+
+    def _gradient(self, region: Array) -> Difference | None:
+        """The first wrong element of a region, in the order image, row, column, anchor, channel."""
+        got = np.asarray(self.answer.gradient)
+        if got.shape != self._accepted.gradient.shape:
+            shapes = str(list(got.shape)), str(list(self._accepted.gradient.shape))
+            return self._say("shape of the gradient", *shapes)
+        places = np.argwhere(np.moveaxis(self.wrong & region, (3, 4), (1, 2)))  # image, row, column, anchor, channel
+        if not len(places):
+            return None
+        image, row, column, anchor, channel = map(int, places[0])
+        place = (image, anchor, channel, row, column)
+        by_channel = self.result.t.shape
+        name = _CHANNELS[channel] if channel < 5 else f"class {channel - 5}"
+        return Difference(
+            case=self.case.id,
+            dtype=self.dtype,
+            quantity=f"{name} gradient",
+            got=float(got.reshape(by_channel)[place]),
+            expected=float(self._accepted.gradient.reshape(by_channel)[place]),
+            bound=float(self.gradient_bound.reshape(by_channel)[place]),
+            image=image,
+            row=row,
+            column=column,
+            anchor=anchor,
+        )
+
+    def _states(self, states: tuple[str, ...]) -> Array:
+        """Predictors in one of the states, bool `[N, A, H, W]`; those of an image without boxes are in every state."""
+        decisions = self.result.decisions
+        where = np.broadcast_to(decisions.boxless[:, None, None, None], decisions.responsible.shape).copy()
+        for state in states:
+            where |= {
+                "responsible": decisions.responsible,
+                "ignored": decisions.ignored,
+                "no-object": ~decisions.responsible & decisions.no_object,
+            }[state]
+        return where
+
+    def _term(self, name: str) -> Difference | None:
+        said = self.case.expected.terms
+        return self._number(
+            f"term {name}",
+            (self.answer.terms or {}).get(name, float("nan")),
+            said[name] if said else None,
+            lambda result: result.term_values[name],
+            lambda limits: limits.terms[name],
+        )
+
+    def _number(
+        self,
+        quantity: str,
+        got: float | None,
+        said: float | None,
+        of: Callable[[Result], float],
+        bound_of: Callable[[Bounds], float],
+    ) -> Difference | None:
+        assert got is not None
+        found = self._accepted.number(got, said, of, bound_of)
+        return None if found is None else self._say(quantity, float(got), *found)
+
+    def _printed_cost(self) -> Difference | None:
+        got = self.answer.printed_cost
+        assert got is not None
+        found = self._accepted.printed_cost(got)
+        return None if found is None else self._say("printed cost", float(got), *found)
+
+    def _statistics(self) -> Difference | None:
+        given = self.answer.statistics or {}
+        found = self._accepted.statistics(given)
+        if found is None:
+            return None
+        name, expected, bound = found
+        return self._say(f"statistics {name}", float(given.get(name, float("-inf"))), expected, bound)
+
+    def _indicator(self) -> Difference | None:
+        accepted = [self._expected_indicators(), *(indicators(other.decisions) for other in self._accepted.others)]
+        for index, name in enumerate(("responsible", "ignored")):
+            given = getattr(self.answer, name)
+            if given is None or any(sorted(given) == sorted(answer[index]) for answer in accepted):
+                continue
+            surplus, missing = set(given) - set(accepted[0][index]), set(accepted[0][index]) - set(given)
+            image, *_, anchor, row, column = min(surplus | missing)
+            got, expected = (
+                (name, f"not {name}") if surplus and min(surplus) == min(surplus | missing) else (f"not {name}", name)
+            )
+            return Difference(
+                case=self.case.id, dtype=self.dtype, quantity="indicator", got=got, expected=expected,
+                image=image, row=row, column=column, anchor=anchor,
+            )  # fmt: skip
+        return None
+
+    def _expected_indicators(self) -> tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]:
+        decisions: Decisions = self.result.decisions
+        responsible, ignored = indicators(decisions)
+        said = self.case.expected
+        return (
+            responsible if said.responsible is None else said.responsible,
+            ignored if said.ignored is None else said.ignored,
+        )
+
+    def _say(self, quantity: str, got: float | str, expected: float | str, bound: float | None = None) -> Difference:
+        return Difference(
+            case=self.case.id, dtype=self.dtype, quantity=quantity, got=got, expected=expected, bound=bound
+        )

@@ -1,0 +1,154 @@
+"""What a conforming loss may answer to a case: what is expected, how far off, and on which side of a knife edge."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regionloss import Result
+from regionloss.bounds import PRECISIONS, Bounds, bounds, statistics_bounds
+from regionloss_spec import Case
+from regionloss_suite.oracle.alternatives import other_answers, other_recalls, other_slopes
+
+Array = NDArray[Any]
+
+
+class Accepted:
+    """The answers to a case that are accepted in one format.
+
+    Args:
+        case: what is asked; where it does not say what is expected, the reference does.
+        result: the reference's answer.
+        dtype: the format that the predictions are given in.
+        limits: the bounds of that answer in that format.
+        recording: the bounds of the expected numbers themselves, where a float32 program has recorded them.
+    """
+
+    def __init__(self, case: Case, result: Result, dtype: str, limits: Bounds, recording: Bounds | None) -> None:
+        self.case = case
+        self.result = result
+        self.precision = PRECISIONS[dtype]
+        self.limits = limits
+        self.recording = recording
+
+    @cached_property
+    def others(self) -> list[Result]:
+        """The reference on either side of every knife edge; empty where there is none."""
+        precision = self.precision if self.recording is None else PRECISIONS["float32"]
+        found = other_answers(self.case.batch, self.result, self.recording or self.limits, precision)
+        return [self.result, *found] if found else []  # a recording may itself be on another side
+
+    @cached_property
+    def gradient(self) -> Array:
+        """The expected gradient, `[N, A*(5+C), H, W]`."""
+        return self.result.gradient if self.case.expected.gradient is None else self.case.expected.gradient
+
+    @cached_property
+    def gradient_bound(self) -> Array:
+        """How far each of its elements may be off."""
+        return self.limits.gradient + (0.0 if self.recording is None else self.recording.gradient)
+
+    def outside(self, got: Array) -> Array:
+        """The elements of a gradient that no conforming loss answers, bool `[N, A*(5+C), H, W]`."""
+        close = self._within(got, self.gradient, self.gradient, self.gradient_bound)
+        if not close.all():
+            for one in self.others or [self.result]:
+                every = [one, *other_slopes(one, self.precision)]
+                gradients = [each.gradient for each in every]
+                limit = np.max([self._bound_of(each) for each in every], axis=0)
+                low, high = np.min(gradients, axis=0), np.max(gradients, axis=0)
+                on_edge = (low != self.result.gradient) | (high != self.result.gradient)
+                close |= on_edge & self._within(got, low, high, limit)
+        return ~close
+
+    def _bound_of(self, other: Result) -> Array:
+        """The bound of an answer on the other side of a knife edge, where other elements are structural zeros."""
+        limit = bounds(other, self.precision).gradient
+        return limit if self.recording is None else limit + bounds(other, PRECISIONS["float32"]).gradient
+
+    def _within(self, got: Array, low: Array, high: Array, bound: Array) -> Array:
+        """Where an answer lies between two gradients or within their bound of them; false where it is no number."""
+        close = (got >= low - bound) & (got <= high + bound)
+        for end in (low, high):
+            close |= (np.abs(end) > self.precision.largest) & (got == np.copysign(np.inf, end))
+        return np.asarray(close)
+
+    def number(
+        self,
+        got: float,
+        said: float | None,
+        of: Callable[[Result], float],
+        bound_of: Callable[[Bounds], float],
+        slack: float = 0.0,
+    ) -> tuple[float, float] | None:
+        """What is expected in place of a number, and its bound; `None` where the number is accepted.
+
+        Args:
+            got: the number.
+            said: what the case says, if it says anything.
+            of: the number of a result.
+            bound_of: its bound.
+            slack: the error of what the case says.
+        """
+        expected, bound = of(self.result) if said is None else said, bound_of(self.limits) + slack
+        if self._near(got, expected, bound):
+            return None
+        for other in self.others:
+            if self._near(got, of(other), bound_of(bounds(other, self.precision)) + slack):
+                return None
+        return float(expected), bound
+
+    @property
+    def cost(self) -> float | None:
+        """The expected printed cost."""
+        said = self.case.expected.printed_cost
+        return self.result.printed_cost if said is None else said
+
+    def printed_cost(self, got: float) -> tuple[float, float] | None:
+        """As `number`, for what darknet prints."""
+        found = self.number(
+            got,
+            self.case.expected.printed_cost,
+            lambda result: result.printed_cost,
+            lambda limits: limits.printed_cost,
+            0.0 if self.recording is None else self.recording.printed_cost,
+        )
+        if found is None or math.isfinite(self.result.printed_cost):
+            return found
+        # The reference adds up in float32, which a cost may be too large for.
+        exact = float((self.result.delta**2).sum())
+        return None if self._near(got, exact, self.limits.printed_cost) else found
+
+    def statistics(self, given: dict[str, float]) -> tuple[str, float, float] | None:
+        """The first statistic that is not accepted: its name, what is expected and its bound."""
+        found = self._line(given, self.result, self.case.expected.statistics)
+        if found is None or any(self._line(given, other, None) is None for other in self.others):
+            return None
+        return found
+
+    def _line(
+        self, given: dict[str, float], result: Result, said: dict[str, float] | None
+    ) -> tuple[str, float, float] | None:
+        """Hold a statistics line against what the case says, else that of a result."""
+        limits = statistics_bounds(result, self.precision)
+        if said is not None and self.recording is not None:
+            slack = statistics_bounds(result, PRECISIONS["float32"])
+            limits = {name: limit + slack[name] for name, limit in limits.items()}
+        for name, expected in (said or asdict(result.statistics)).items():
+            accepted = [expected, *(other_recalls(result, self.precision) if name == "avg_recall" else ())]
+            if not any(self._near(given.get(name, float("-inf")), value, limits[name]) for value in accepted):
+                return name, float(expected), limits[name]
+        return None
+
+    def _near(self, got: float, expected: float, bound: float) -> bool:
+        """Whether a number is within its bound, or as infinite as what the format cannot hold."""
+        if math.isnan(expected) or math.isinf(expected):
+            return got == expected or (math.isnan(got) and math.isnan(expected))
+        beyond = abs(expected) > self.precision.scalar_largest and got == math.copysign(math.inf, expected)
+        return beyond or abs(got - expected) <= bound

@@ -1,0 +1,183 @@
+"""One run of the suite: pytest underneath, a report on top."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from regionloss_adapters import Adapter, AdapterError, load_adapter
+from regionloss_spec import Case
+from regionloss_spec.case import CASES
+from regionloss_suite.diagnosis.diagnosis import Drawn, diagnose, fold
+from regionloss_suite.judging.find_cases import find_case, find_cases
+from regionloss_suite.judging.judge import Judge, Observation
+from regionloss_suite.judging.report import MARKS, Report
+from regionloss_suite.judging.reproduce import Commands
+from regionloss_suite.judging.verdict import Verdict, merged
+from regionloss_suite.plugin import Collector
+from regionloss_suite.reports.load import verdict_from_json
+
+#: More processes than this would each load a framework to try next to nothing.
+_MOST_JOBS = 4
+
+
+@dataclass(frozen=True)
+class Run:
+    """A report, and what was asked for it.
+
+    Attributes:
+        report: every verdict.
+        judge: who asked, and still knows every answer.
+        drawn: what came back for the drawn batches on which properties depart, asked once more by themselves.
+    """
+
+    report: Report
+    judge: Judge
+    drawn: list[Observation] = field(default_factory=list)
+
+
+def run(
+    adapter: Adapter | str,
+    *,
+    profile: str | None = None,
+    cases: Path | str | Sequence[Case] | None = None,
+    golden: bool = False,
+    failures: Path | None = None,
+    jobs: int = 1,
+    show: bool = False,
+    source: Path | None = None,
+) -> Run:
+    """Judge an adapter through pytest, by the golden cases first and by the properties then.
+
+    Args:
+        adapter: an adapter, or the name of one: `numpy`, `torch` or `module:object`.
+        profile: judge it as this profile, a name or a `.toml` file; as all that it claims if left out.
+        cases: the cases, a folder or file of them, or the id of a bundled one, and no properties; all bundled cases if
+            left out.
+        golden: leave out the properties.
+        failures: the folder for the smallest batches on which properties depart; they are not written if left out.
+        jobs: in how many processes to try the properties, where pytest-xdist is installed and the adapter has a name.
+        show: whether to show progress on a terminal.
+        source: named already by `name_source`, for the commands of the report.
+
+    Raises:
+        AdapterError: there is no such adapter, or it broke its own contract.
+        NothingToJudgeError: no case belongs to the profile.
+        CaseError, ProfileError: a file that cannot be read.
+    """
+    asked = load_adapter(adapter) if isinstance(adapter, str) else adapter
+    judge = judge_for(asked, profile, cases)
+    name = adapter if isinstance(adapter, str) else judge.description.name
+    with tempfile.TemporaryDirectory() as folder:
+        found = _stage(judge, "test_golden", "golden cases", [], show=show)
+        if len(found) != len(judge.clauses):
+            raise RuntimeError(f"the suite itself failed: {len(found)} of {len(judge.clauses)} clauses were judged")
+        if not golden and cases is None:
+            options = ["--regionloss-failures", folder]
+            if jobs > 1 and isinstance(adapter, str) and importlib.util.find_spec("xdist") is not None:
+                options += ["-p", "xdist", "-n", str(min(jobs, _MOST_JOBS)), "--regionloss-adapter", adapter]
+                options += [] if profile is None else ["--regionloss-profile", profile]
+            found += _stage(judge, "test_properties", "properties", options, show=show)
+        for one in found:
+            if one.get("fault"):
+                judge.fault = judge.fault or AdapterError(one["fault"])
+            if one.get("crash"):
+                judge.crashes[one["trial"]] = one["crash"]
+        if judge.fault is not None:
+            raise judge.fault
+        verdicts = merged(verdict_from_json(entry) for one in found for entry in one["verdicts"])
+        files = {one["trial"]: Path(one["file"]) for one in found if "file" in one}
+        drawn = {trial: judge.observe(find_case(file)) for trial, file in files.items()}
+        verdicts = diagnosed(judge, verdicts, drawn, _tally(found))
+        kept = {} if failures is None else _kept(verdicts, files, failures)
+    commands = Commands(
+        adapter if isinstance(adapter, str) else None,
+        profile,
+        Path(cases) if isinstance(cases, str | Path) and Path(cases).exists() else None,
+        kept,
+        [trial for trial, some in drawn.items() if any(seen.departs for seen in some)],
+        source,
+    )
+    verdicts = [commands.added(verdict) for verdict in verdicts]
+    notes = judge.description.notes + commands.crashed(judge.crashes, verdicts)
+    notes += commands.advice(verdicts, judge.description.answers)
+    report = Report(name, judge.profile, len(judge.cases), verdicts, judge.crashes, notes)
+    return Run(report, judge, [seen for some in drawn.values() for seen in some])
+
+
+def diagnosed(
+    judge: Judge, verdicts: list[Verdict], drawn: Drawn | None = None, tally: Mapping[str, float] | None = None
+) -> list[Verdict]:
+    """The verdicts of a judge in which what only follows is folded under what departs first.
+
+    Args:
+        judge: who asked, and still knows every answer.
+        verdicts: one for each clause.
+        drawn: what came back for the drawn batches that the verdicts speak of.
+        tally: by clause, how well it explains which properties depart.
+    """
+    deviating = [verdict for verdict in verdicts if verdict.verdict == "deviating"]
+    return fold(verdicts, diagnose(judge, deviating, drawn=drawn, tally=tally))
+
+
+def _tally(found: list[dict[str, Any]]) -> dict[str, float]:
+    """By clause, the Ochiai coefficient of the properties that depart and those that are tried on it."""
+    tried = [entry for one in found if "trial" in one for entry in one["verdicts"]]
+    counts = {kind: Counter(entry["clause"] for entry in tried if entry["verdict"] == kind) for kind in MARKS}
+    departing = sum("file" in one for one in found)
+    failed, held = counts["deviating"], counts["conforming"]
+    return {clause: failed[clause] / math.sqrt(departing * (failed[clause] + held[clause])) for clause in failed}
+
+
+def judge_for(adapter: Adapter, profile: str | None, cases: Path | str | Sequence[Case] | None) -> Judge:
+    """A judge of the adapter, with the cases that were asked for. Raises as `run` does."""
+    chosen = find_cases(cases or CASES) if cases is None or isinstance(cases, str | Path) else list(cases)
+    return Judge(adapter, chosen, profile)
+
+
+def _stage(judge: Judge, module: str, name: str, options: list[str], *, show: bool) -> list[dict[str, Any]]:
+    """What the tests of one module of the suite find."""
+    collector = Collector(judge, name, show=show)
+    # The user's own pytest configuration and plugins have no say in a verdict.
+    command = ["--pyargs", f"regionloss_suite.{module}", "-c", os.devnull, "--import-mode=importlib"]
+    command += ["-p", "no:terminal", "-p", "no:cacheprovider", "-p", "regionloss_suite.plugin", *options]
+    with tempfile.TemporaryDirectory() as empty, without("PYTEST_ADDOPTS"):
+        pytest.main([*command, "--rootdir", empty], plugins=[collector])
+    if collector.failed_otherwise or not collector.found:
+        said = collector.failed_otherwise or "no test of it ran"
+        raise RuntimeError(f"the suite itself failed, which says nothing about {judge.description.name}: {said}")
+    return collector.found
+
+
+def _kept(verdicts: list[Verdict], files: Mapping[str, Path], folder: Path) -> dict[str, Path]:
+    """The files of the drawn batches that stand for themselves in the report, copied to where they stay."""
+    kept = {}
+    for verdict in verdicts:
+        file = None if verdict.first is None or verdict.follows else files.get(verdict.first.case)
+        if file is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            for part in file.parent.glob(f"{file.stem}.*"):  # large tensors stand beside
+                kept[file.stem] = Path(shutil.copy(part, folder)).with_suffix(".json")
+    return kept
+
+
+@contextmanager
+def without(variable: str) -> Iterator[None]:
+    """Take a variable out of the environment for a while."""
+    value = os.environ.pop(variable, None)
+    try:
+        yield
+    finally:
+        if value is not None:
+            os.environ[variable] = value

@@ -1,0 +1,167 @@
+"""What the tests of the Triton path share: where its kernels run, batches for them, and memory that tells who wrote it.
+
+The kernels run on a CUDA device if there is one, else in Triton's interpreter. That is chosen for a whole process, when
+Triton is first imported, so `test_triton_interpreted.py` starts one of its own for the tests that need it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from regionloss_adapters import Question
+from regionloss_spec import Batch, Case, Profile, load_profile
+from regionloss_spec.case import Expected
+from regionloss_spec.clause import View
+from regionloss_suite.oracle.comparison import Comparison
+
+torch = pytest.importorskip("torch", reason="the Triton path needs PyTorch: pip install 'regionloss[torch]'")
+pytest.importorskip("triton", reason="the Triton path needs Triton")
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+
+if not INTERPRETED and not torch.cuda.is_available():
+    pytest.skip(
+        "no CUDA device: test_triton_interpreted.py runs these in Triton's interpreter", allow_module_level=True
+    )
+
+from regionloss.torch import analytic, triton_path  # noqa: E402 - only where the kernels run
+from regionloss.torch.ops import Forward  # noqa: E402 - likewise
+from regionloss.torch.settings import Settings, settings_of  # noqa: E402 - likewise
+from regionloss_adapters.torch.triton import TorchTritonAdapter  # noqa: E402 - likewise
+
+DEVICE = "cpu" if INTERPRETED else "cuda"
+ADAPTER = TorchTritonAdapter()
+DARKNET = load_profile("darknet")
+ANCHORS = (1.0, 2.0, 2.0, 1.0, 1.25, 1.5)
+
+
+class Given(NamedTuple):
+    """The arguments of the operators, on the device of the kernels."""
+
+    predictions: Any
+    rows: Any
+    counts: Any
+    images_seen: Any
+    seen: int
+    anchors: tuple[float, ...]
+    settings: Settings
+
+
+def given(
+    shape: tuple[int, int, int, int] = (2, 4, 2, 3),
+    slots: int = 3,
+    *,
+    profile: Profile = DARKNET,
+    anchors: tuple[float, ...] = ANCHORS,
+    seen: int = 0,
+    seed: int = 0,
+) -> Given:
+    """A random batch of N, C, H, W = `shape` with `slots` truths in each image, many of them in the same cells."""
+    images, classes, height, width = shape
+    draw = torch.Generator().manual_seed(seed)
+    predictions = torch.randn(images, len(anchors) // 2 * (5 + classes), height, width, generator=draw)
+    rows = torch.rand(images, slots, 5, generator=draw) * 0.9 + 0.05
+    rows[:, :, 4] = torch.randint(classes, (images, slots), generator=draw)
+    rows[:, slots // 2 :, :2] = rows[:, : slots - slots // 2, :2]
+    return Given(predictions.to(DEVICE), rows.to(DEVICE), None, None, seen, anchors, settings_of(profile))
+
+
+def batch_of(asked: Given) -> Batch:
+    """The same as the reference takes it."""
+    _, channels, _, _ = asked.predictions.shape
+    count = len(asked.anchors) // 2
+    return Batch(
+        asked.predictions.double().cpu().numpy(),
+        tuple(rows.double().cpu().numpy() for rows in asked.rows),
+        np.array(asked.anchors).reshape(count, 2),
+        channels // count - 5,
+        asked.seen,
+    )
+
+
+def carried(asked: Given, carry: Callable[[Any], Any]) -> Given:
+    """The same with every tensor carried elsewhere."""
+    return Given._make(carry(value) if isinstance(value, torch.Tensor) else value for value in asked)
+
+
+def on_host(asked: Given) -> Given:
+    """The same on the host, for the analytic path."""
+    return carried(asked, lambda tensor: tensor.cpu())
+
+
+def forward(asked: Given) -> Forward:
+    """What the kernels answer."""
+    return triton_path.forward(*asked)
+
+
+def backward(asked: Given, found: Forward, upstream: float = 1.0) -> Any:
+    """The gradient that the kernels write."""
+    up = torch.tensor(upstream, device=DEVICE)
+    return triton_path.backward(
+        up, asked.predictions, asked.rows, found.state, found.owner, found.kept, asked.anchors, asked.settings
+    )
+
+
+def analytic_forward(asked: Given) -> Forward:
+    """What the analytic path answers, on the host."""
+    host = on_host(asked)
+    t = host.seen if host.images_seen is None else int(host.images_seen)
+    early = t < host.settings.prior_until
+    return analytic.forward(host.predictions, host.rows, host.counts, early, host.anchors, host.settings)
+
+
+def same_decisions(asked: Given) -> Forward:
+    """What the kernels answer, whose state and owners are those of the analytic path."""
+    found, expected = forward(asked), analytic_forward(asked)
+    assert torch.equal(found.owner.cpu(), expected.owner)
+    assert torch.equal(found.state.cpu(), expected.state)
+    return found
+
+
+def conforms(batch: Batch, profile: Profile, dtype: str = "float32") -> None:
+    """Hold loss, terms, gradient and indicators of a batch against the reference, as the suite does."""
+    case = Case(id="drawn", title="", base=profile.name, profile=profile, batch=batch, expected=Expected())
+    answer = ADAPTER.answer(Question(batch=batch, profile=profile, dtype=dtype, upstream=1.0))
+    with np.errstate(all="ignore"):
+        difference = Comparison(case, answer, dtype).difference(View("everything"))
+    assert difference is None, str(difference)
+
+
+class Guarded:
+    """Memory in place of what `new_empty` and `empty_like` give: not a number inside, and marked on both sides."""
+
+    margin = 64
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.whole: list[Any] = []
+        self._new_empty: Callable[..., Any] = torch.Tensor.new_empty
+
+        def new_empty(tensor: Any, size: Any, *, dtype: Any = None, device: Any = None) -> Any:
+            if size == 0:  # what the interpreter makes its views from
+                return self._new_empty(tensor, size, dtype=dtype, device=device)
+            shape = tuple(size)
+            return self._guard(tensor, shape, torch.empty(shape, device="meta").stride(), dtype or tensor.dtype)
+
+        def empty_like(tensor: Any) -> Any:
+            like = torch.zeros_like(tensor, device="meta")
+            return self._guard(tensor, tuple(like.shape), like.stride(), tensor.dtype)
+
+        monkeypatch.setattr(torch.Tensor, "new_empty", new_empty)
+        monkeypatch.setattr(torch, "empty_like", empty_like)
+
+    def _guard(self, tensor: Any, shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any) -> Any:
+        count = int(np.prod(shape, dtype=np.int64))
+        mark = float("nan") if dtype.is_floating_point else 0x5A
+        whole = torch.full((count + 2 * self.margin,), mark, dtype=dtype, device=tensor.device)
+        self.whole.append(whole)
+        return whole.as_strided(shape, strides, self.margin)
+
+    def untouched(self) -> bool:
+        """Whether nothing was written beside what was asked for."""
+        edges = [edge for whole in self.whole for edge in (whole[: self.margin], whole[-self.margin :])]
+        return all(bool(edge.isnan().all() if edge.is_floating_point() else (edge == 0x5A).all()) for edge in edges)

@@ -1,0 +1,404 @@
+from __future__ import annotations
+
+import tracemalloc
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from regionloss import evaluate
+from regionloss.bounds import PRECISIONS, bounds
+from regionloss_adapters import Question
+from regionloss_adapters.numpy_reference import indicators
+from regionloss_spec import Batch, Profile, load_profile
+from regionloss_spec.profile import AXES, axis_values
+from regionloss_suite.oracle.alternatives import unsettled
+from regionloss_suite.properties.strategies import batches
+
+torch = pytest.importorskip("torch", reason="the fast paths need PyTorch: pip install 'regionloss[torch]'")
+
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402 - likewise
+
+from regionloss import DomainError  # noqa: E402 - keeps the imports of the package together
+from regionloss.torch import RegionLoss, analytic, dense, slots  # noqa: E402 - likewise
+from regionloss.torch.settings import EXPRESSED, settings_of  # noqa: E402 - likewise
+from regionloss_adapters.torch.fast import TorchAnalyticAdapter  # noqa: E402 - likewise
+from unit.torch.elsewhere import take_branches_of_a_device  # noqa: E402 - likewise
+
+ADAPTER = TorchAnalyticAdapter()
+DARKNET = load_profile("darknet")
+ANCHORS = ((1.0, 2.0), (2.0, 1.0), (3.0, 3.0))
+FLAT = tuple(size for anchor in ANCHORS for size in anchor)
+CLASSES = 4
+
+
+def variants() -> list[Any]:
+    """Every value of every axis that the fast paths express, numeric ones too, and axes that meet each other."""
+    changes: list[dict[str, Any]] = [{}]
+    for axis in AXES:
+        for value in EXPRESSED.get(axis, axis_values(axis)):
+            if getattr(DARKNET, axis) != value and axis != "printed_cost":
+                changes.append({axis: value})
+    changes += [
+        {"thresh": 0.25, "coord_weight": 0.3, "object_weight": 2.5, "no_object_weight": 0.7, "class_weight": 1.7},
+        {"thresh": 0.0, "ignore": "at-or-above"},
+        {"prior_until": 0, "prior_weight": 0.3},
+        {"prior_until": 100, "prior_weight": 0.3, "squared_factor": 1.0},
+        {"max_truths": 2},
+        {"truth_end": "none", "max_truths": 3},
+        {"no_object_applies": "every-predictor", "prior_applies": "every-predictor", "object_target": "one"},
+        {"collision": "first", "reduction": "per-image", "class_term": "squared-error", "class_weight": 0.4},
+    ]
+    return [pytest.param(DARKNET.replace(**axes), id=" ".join(f"{k}={v}" for k, v in axes.items())) for axes in changes]
+
+
+@pytest.fixture
+def as_on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the branches of a device on which to look at a number would be to wait."""
+    take_branches_of_a_device(monkeypatch)
+
+
+@pytest.mark.parametrize("profile", variants())
+@settings(max_examples=10, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_every_answer_is_within_the_bound_of_the_reference(profile: Profile, data: st.DataObject) -> None:
+    batch = data.draw(batches(profile))  # exact in float32, so both are asked about the very same bits
+    assume(sum(compare(batch, profile, dtype) for dtype in ("float64", "float32")))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@settings(max_examples=15, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_a_half_precision_gradient_is_rounded_once(dtype: str, data: st.DataObject) -> None:
+    batch = data.draw(batches(DARKNET))
+    rounded = torch.from_numpy(batch.predictions).to(getattr(torch, dtype)).double().numpy()
+    batch = Batch(rounded, batch.truths, batch.anchors, batch.classes, batch.images_seen)
+    assume(compare(batch, DARKNET, dtype))
+
+
+@pytest.mark.usefixtures("as_on_a_device")
+@pytest.mark.parametrize("profile", variants())
+@settings(max_examples=5, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_the_branches_of_a_device_answer_the_same(profile: Profile, data: st.DataObject) -> None:
+    batch = data.draw(batches(profile))
+    assume(sum(compare(batch, profile, dtype) for dtype in ("float64", "float32")))
+
+
+@pytest.mark.parametrize("many", [1, 40, 100])
+def test_the_answer_does_not_depend_on_how_much_is_looked_at_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, many: int
+) -> None:
+    predictions, rows = network(5, 3, 4), truths(5)
+    expected = loss_and_gradient(predictions, rows)
+    monkeypatch.setattr(dense, "PAIRS", many)
+    got = loss_and_gradient(predictions, rows)
+    torch.testing.assert_close(got[0], expected[0])
+    assert torch.equal(got[1], expected[1])
+
+
+def test_predictions_may_have_any_strides() -> None:
+    contiguous, rows = network(2, 3, 4), truths(2)
+    expected, slope = loss_and_gradient(contiguous, rows)
+    by_channel_last = contiguous.to(memory_format=torch.channels_last)
+    every_second = torch.zeros(2, contiguous.shape[1], 3, 8, dtype=contiguous.dtype)[..., ::2]
+    every_second.copy_(contiguous)
+    for other in (by_channel_last, every_second):
+        assert not other.is_contiguous()
+        got, other_slope = loss_and_gradient(other, rows)
+        torch.testing.assert_close(got, expected, rtol=1e-12, atol=0)
+        torch.testing.assert_close(other_slope, slope, rtol=1e-12, atol=0)
+        assert other_slope.stride() == torch.empty_like(other).stride()
+
+
+def test_one_image_may_stand_for_several() -> None:
+    predictions, rows = network(1, 3, 4), truths(1)
+    _, slope = loss_and_gradient(predictions, rows)
+    found = forward(predictions.expand(3, -1, -1, -1), rows.expand(3, -1, -1))
+    gradient = backward(found, predictions.expand(3, -1, -1, -1), rows.expand(3, -1, -1))
+    # The last numbers of a list are not rounded as those before them, which fill a vector.
+    torch.testing.assert_close(gradient, slope.expand(3, -1, -1, -1), rtol=1e-15, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_gradient_has_the_type_and_layout_of_the_predictions(dtype: Any, layout: Any) -> None:
+    predictions = network(2, 3, 4).to(dtype).contiguous(memory_format=layout)
+    loss, gradient = loss_and_gradient(predictions, truths(2))
+    assert loss.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    assert (gradient.dtype, gradient.stride()) == (dtype, predictions.stride())
+
+
+def test_the_upstream_multiplies_the_gradient_before_it_is_rounded() -> None:
+    predictions, rows = network(2, 3, 4).half(), truths(2)
+    found = forward(predictions, rows)
+    exact = backward(found, predictions.float(), rows).double()
+    scaled = backward(found, predictions, rows, 4096.0).double()
+    in_range = exact.abs() * 4096 < 60000
+    torch.testing.assert_close(scaled[in_range], exact[in_range] * 4096, rtol=2.0**-10, atol=2.0**-24)
+
+
+def test_backward_may_run_twice() -> None:
+    predictions = network(2, 3, 4).requires_grad_()
+    loss = module()(predictions, truths(2), images_seen=0)
+    (first,) = torch.autograd.grad(loss, predictions, retain_graph=True)
+    (second,) = torch.autograd.grad(loss, predictions, 3 * torch.ones_like(loss))
+    torch.testing.assert_close(second, 3 * first, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("winner", ["last", "first"])
+@pytest.mark.parametrize("device", [False, True])
+def test_colliding_truths_are_settled_alike_each_time(
+    monkeypatch: pytest.MonkeyPatch, winner: str, device: bool
+) -> None:
+    if device:
+        take_branches_of_a_device(monkeypatch)
+    predictions = network(2, 3, 4)
+    rows = torch.zeros(2, 30, 5, dtype=torch.float64)
+    rows[:, :, :4] = torch.tensor([0.4, 0.4, 0.2, 0.3])  # all of them choose one predictor
+    rows[:, :, 4] = torch.arange(30) % CLASSES
+    expected = 29 if winner == "last" else 0
+    for _ in range(5):
+        found = forward(predictions, rows, collision=winner)
+        assert [(owner >= 0).nonzero().tolist() for owner in found.owner] == [[[expected]]] * 2
+        alone, slope = loss_and_gradient(predictions, rows[:, expected : expected + 1])
+        torch.testing.assert_close(found.loss, alone, rtol=1e-12, atol=0)
+        torch.testing.assert_close(backward(found, predictions, rows, collision=winner), slope, rtol=1e-12, atol=0)
+
+
+def test_only_as_many_rows_are_read_as_are_counted() -> None:
+    predictions, rows = network(3, 3, 4), truths(3)
+    counts = torch.tensor([0, 1, 3])
+    cut = rows.clone()
+    for image, count in enumerate(counts.tolist()):
+        cut[image, count:] = 0
+    rows[0, 0] = torch.nan  # is not looked at
+    found = forward(predictions, rows, counts)
+    expected = forward(predictions, cut)
+    assert torch.equal(found.loss, expected.loss)
+    assert torch.equal(found.owner, expected.owner)
+
+
+@pytest.mark.parametrize("device", [False, True])
+@pytest.mark.parametrize("applies", ["not-responsible", "every-predictor"])
+def test_images_seen_may_be_a_tensor(monkeypatch: pytest.MonkeyPatch, device: bool, applies: str) -> None:
+    if device:
+        take_branches_of_a_device(monkeypatch)
+    predictions, rows = network(2, 3, 4), truths(2)
+    for early in (True, False):
+        expected = forward(predictions, rows, early=early, prior_applies=applies)
+        found = forward(predictions, rows, early=torch.tensor(early), prior_applies=applies)
+        assert all(torch.equal(one, other) for one, other in zip(found.flat(), expected.flat(), strict=True))
+        assert bool((found.state & analytic.PRIOR).any()) == early
+    loss = module()
+    for seen in (12799, 12800):
+        assert torch.equal(
+            loss(predictions, rows, images_seen=torch.tensor(seen)), loss(predictions, rows, images_seen=seen)
+        )
+
+
+def test_a_slot_without_an_owner_has_no_slope() -> None:
+    rows = torch.zeros(1, 4, 5, dtype=torch.float64)
+    rows[0, :3] = torch.tensor([[0.4, 0.4, 0.9, 0.9, 1], [0.4, 0.4, 0.9, 0.9, 2], [0.9, 0.9, 0.9, 0.9, 0]])
+    found = forward(torch.zeros(1, 3 * (5 + CLASSES), 3, 4, dtype=torch.float64), rows)
+    assert (found.owner >= 0).tolist() == [[False, True, True, False]]
+    assert found.kept[1].any(dim=2).tolist() == [[False, True, True, False]]
+
+
+@pytest.mark.parametrize("device", [False, True])
+@pytest.mark.parametrize("no_object", ["not-responsible", "every-predictor"])
+@pytest.mark.parametrize("prior", ["not-responsible", "every-predictor"])
+def test_the_state_of_a_responsible_predictor_says_what_else_it_pays(
+    monkeypatch: pytest.MonkeyPatch, device: bool, no_object: str, prior: str
+) -> None:
+    if device:
+        take_branches_of_a_device(monkeypatch)
+    rows = torch.tensor([[[0.4, 0.4, 0.1, 0.1, 1]]], dtype=torch.float64)  # far smaller than any box
+    predictions = torch.zeros(1, 3 * (5 + CLASSES), 3, 4, dtype=torch.float64)
+    state = forward(predictions, rows, no_object_applies=no_object, prior_applies=prior).state.flatten()
+    others = analytic.NO_OBJECT | analytic.PRIOR
+    expected = analytic.RESPONSIBLE | (no_object == "every-predictor") * analytic.NO_OBJECT
+    expected |= (prior == "every-predictor") * analytic.PRIOR
+    assert sorted(state.tolist()) == sorted([others] * (len(state) - 1) + [expected])
+
+
+#: Rows that are no truths, and the clauses that say so.
+BAD_TRUTHS = [
+    ([0.3, 1.0, 0.1, 0.1, 0], "domain.centre"),
+    ([-0.1, 0.5, 0.1, 0.1, 0], "domain.centre"),
+    ([0.3, 0.5, 0.0, 0.1, 0], "domain.size"),
+    ([0.3, 0.5, 0.1, 1.5, 0], "domain.size"),
+    ([0.3, 0.5, 0.1, 0.1, CLASSES], "domain.class"),
+    ([0.3, 0.5, 0.1, 0.1, 0.5], "domain.class"),
+    ([0.3, float("nan"), 0.1, 0.1, 0], "domain.truths-finite"),
+    ([float("inf"), 0.5, 0.1, 0.1, 0], "domain.truths-finite"),
+]
+
+
+@pytest.mark.parametrize(("row", "clause"), BAD_TRUTHS)
+def test_a_bad_truth_is_named_on_the_host_and_spoils_the_loss_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, row: list[float], clause: str
+) -> None:
+    predictions, rows = network(3, 3, 4), truths(3)
+    rows[1, 1] = torch.tensor(row)
+    with pytest.raises(DomainError, match=rf"^image 1, truth 1: .*\[{clause}\]$"):
+        forward(predictions, rows)
+    take_branches_of_a_device(monkeypatch)
+    found = forward(predictions, rows)
+    gradient = backward(found, predictions, rows)
+    assert found.loss.isnan()
+    assert [bool((bits >= analytic.BAD).all()) for bits in found.state] == [False, True, False]
+    assert [bool(image.isnan().any()) for image in gradient] == [False, True, False]
+    assert found.owner[1, 1] == -1
+
+
+class Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch leaves it so
+    """Records the most bytes that one of the tensors held that operations answered."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # likewise
+        self.most = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        answer = func(*args, **(kwargs or {}))
+        for tensor in answer if isinstance(answer, (tuple, list)) else [answer]:
+            if isinstance(tensor, torch.Tensor):
+                self.most = max(self.most, tensor.untyped_storage().nbytes())
+        return answer
+
+
+def test_forward_holds_nothing_as_large_as_predictors_times_truths(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dense, "PAIRS", 512)
+    predictions, most, peak = network(4, 6, 7), {}, {}
+    for length in (4, 64):
+        rows = truths(4, length)
+        rows[..., 2:4] = 0.9  # so that every predictor is near enough to be looked at
+        forward(predictions, rows)  # what is kept for the grid is no part of it
+        tracemalloc.start()  # which knows of the memory of NumPy, but not of that of PyTorch
+        with Largest() as seen:
+            found = forward(predictions, rows)
+            backward(found, predictions, rows)
+        peak[length] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        most[length] = seen.most
+    assert most == dict.fromkeys(most, predictions.untyped_storage().nbytes())
+    assert peak[64] < len(ANCHORS) * 4 * 6 * 7 * 64 * predictions.element_size(), peak
+
+
+def test_only_five_channels_of_the_others_are_read() -> None:
+    predictions, rows = network(2, 3, 4), truths(2)
+    loss, gradient = loss_and_gradient(predictions, rows)
+    found = forward(predictions, rows)
+    others = (found.state & analytic.RESPONSIBLE) == 0
+    assert others.any()
+    assert not others.all()
+    poisoned = predictions.clone()
+    by_anchor = analytic.by_anchor(poisoned, FLAT)
+    by_anchor[:, :, 5:] = torch.where(others[:, :, None], torch.nan, by_anchor[:, :, 5:])
+    for as_on_a_device in (False, True):
+        with pytest.MonkeyPatch.context() as patch:
+            if as_on_a_device:
+                take_branches_of_a_device(patch)
+            spoiled, slope = loss_and_gradient(poisoned, rows)
+        torch.testing.assert_close(spoiled, loss, rtol=1e-12, atol=0)
+        torch.testing.assert_close(slope, gradient, rtol=1e-12, atol=0)
+        assert (analytic.by_anchor(slope, FLAT)[:, :, 5:].movedim(2, -1)[others] == 0).all()
+
+
+def test_nothing_waits_for_a_device(request: pytest.FixtureRequest) -> None:
+    # Tensors without numbers, which raise where one is looked at; what was made of them before or after is not kept.
+    slots.grid_of.cache_clear()
+    request.addfinalizer(slots.grid_of.cache_clear)
+    predictions = torch.empty(2, len(ANCHORS) * (5 + CLASSES), 3, 4, device="meta")
+    rows, upstream = torch.empty(2, 6, 5, device="meta"), torch.ones((), device="meta")
+    early = torch.empty((), dtype=torch.bool, device="meta")
+    for profile in (DARKNET, load_profile("formula"), DARKNET.replace(class_term="squared-error")):
+        chosen = settings_of(profile)
+        for counts in (None, torch.empty(2, dtype=torch.int64, device="meta")):
+            found = analytic.forward(predictions, rows, counts, early, FLAT, chosen)
+            gradient = analytic.backward(upstream, predictions, rows, *found[2:], FLAT, chosen)
+            assert (gradient.device, gradient.shape) == (predictions.device, predictions.shape)
+    for look in (lambda: found.loss.item(), lambda: bool(found.loss > 0), lambda: found.owner.nonzero()):
+        with pytest.raises((RuntimeError, NotImplementedError)):
+            look()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("with_counts", [False, True])
+def test_the_operators_are_what_they_say_they_are(dtype: Any, with_counts: bool) -> None:
+    predictions = network(2, 3, 4).to(dtype).requires_grad_()
+    rows = truths(2)
+    counts = torch.tensor([3, 2]) if with_counts else None
+    choices = (list(FLAT), list(settings_of(DARKNET)))
+    module()(predictions, rows, images_seen=0)  # which loads them
+    arguments = (predictions, rows, counts, None, 0, *choices, False)
+    torch.library.opcheck(torch.ops.regionloss.analytic.default, arguments)
+    found = torch.ops.regionloss.analytic(*arguments)
+    state, owner, *kept = (tensor.detach() for tensor in found[2:])
+    saved = (torch.ones(()), predictions.detach(), rows, state, owner, kept)
+    torch.library.opcheck(torch.ops.regionloss.analytic_backward.default, (*saved, *choices))
+
+
+def compare(batch: Batch, profile: Profile, dtype: str, adapter: Any = ADAPTER) -> bool:
+    """Hold a path against the reference; False, and nothing compared, where the batch is on a knife edge."""
+    with np.errstate(all="ignore"):
+        result = evaluate(batch, profile)
+        limits = bounds(result, PRECISIONS[dtype])
+        if unsettled(result, limits, PRECISIONS[dtype]) or (result.decisions.max_iou == profile.thresh).any():
+            return False
+    answer = adapter.answer(Question(batch=batch, profile=profile, dtype=dtype))
+    responsible, ignored = indicators(result.decisions)
+    assert (sorted(answer.responsible or ()), sorted(answer.ignored or ())) == (sorted(responsible), sorted(ignored))
+    assert answer.gradient is not None
+    assert close(answer.gradient, result.gradient, limits.gradient, dtype).all()
+    summed_in = "float64" if dtype == "float64" else "float32"
+    for name, expected in result.term_values.items():
+        assert close((answer.terms or {})[name], expected, limits.terms[name], summed_in), name
+    assert close(answer.potential, result.potential, limits.potential, summed_in)
+    return True
+
+
+def close(got: Any, expected: Any, bound: Any, dtype: str) -> Any:
+    """Within the bound, or beyond the format: then it may be infinite or flushed to zero (`numerics.bound`)."""
+    limits = torch.finfo(getattr(torch, dtype))
+    with np.errstate(all="ignore"):
+        too_large = (np.abs(expected) > limits.max) & (got == np.sign(expected) * np.inf)
+        too_small = (np.abs(expected) < limits.tiny) & (got == 0)
+        return (np.abs(got - expected) <= bound) | too_large | too_small
+
+
+def network(images: int, height: int, width: int) -> Any:
+    """Predictions, float64, always the same."""
+    shape = (images, len(ANCHORS) * (5 + CLASSES), height, width)
+    return torch.from_numpy(np.random.default_rng(0).normal(size=shape))
+
+
+def truths(images: int, length: int = 4) -> Any:
+    """Rows, float64 `[N, T, 5]`, the last of which is empty; some share a cell."""
+    draw = np.random.default_rng(1)
+    rows = draw.uniform(0.05, 0.95, size=(images, length, 5))
+    rows[:, 1::2, :2] = rows[:, 0 : length - length % 2 : 2, :2]
+    rows[:, :, 4] = draw.integers(0, CLASSES, size=(images, length))
+    rows[:, -1] = 0
+    return torch.from_numpy(rows)
+
+
+def module(**axes: Any) -> Any:
+    return RegionLoss(ANCHORS, CLASSES, path="analytic", **axes)
+
+
+def forward(predictions: Any, rows: Any, counts: Any = None, *, early: Any = True, **axes: Any) -> Any:
+    return analytic.forward(predictions, rows, counts, early, FLAT, settings_of(DARKNET.replace(**axes)))
+
+
+def backward(found: Any, predictions: Any, rows: Any, upstream: float = 1.0, **axes: Any) -> Any:
+    saved = found.state, found.owner, found.kept
+    chosen = settings_of(DARKNET.replace(**axes))
+    return analytic.backward(torch.tensor(upstream), predictions, rows, *saved, FLAT, chosen)
+
+
+def loss_and_gradient(predictions: Any, rows: Any) -> tuple[Any, Any]:
+    found = forward(predictions, rows)
+    return found.loss, backward(found, predictions, rows)

@@ -1,0 +1,331 @@
+"""The path in C++: what it adds to the answers of every path, namely threads, a compiler, and memory that it writes."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+torch = pytest.importorskip("torch", reason="the fast paths need PyTorch: pip install 'regionloss[torch]'")
+
+from torch.autograd import Function  # noqa: E402 - only where PyTorch is installed
+
+from regionloss import DomainError  # noqa: E402 - only where PyTorch is installed
+from regionloss.torch import PaddedTruths, PathError, RegionLoss, paths  # noqa: E402 - likewise
+from regionloss.torch.settings import Settings, settings_of  # noqa: E402 - likewise
+from regionloss_adapters.torch.fast import TorchCompiledAdapter  # noqa: E402 - likewise
+from regionloss_spec import Profile, load_profile  # noqa: E402 - likewise
+from regionloss_suite.properties.strategies import batches  # noqa: E402 - likewise
+from unit.torch.test_analytic import ANCHORS, BAD_TRUTHS, CLASSES, FLAT, compare, network, truths, variants  # noqa: E402 - likewise
+
+pytestmark = pytest.mark.skipif(
+    shutil.which(os.environ.get("CXX") or "c++") is None, reason="the path in C++ needs a compiler, and there is none"
+)
+
+ADAPTER = TorchCompiledAdapter()
+DARKNET = load_profile("darknet")
+
+
+@pytest.mark.parametrize("profile", variants())
+@settings(max_examples=10, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_every_answer_is_within_the_bound_of_the_reference(profile: Profile, data: st.DataObject) -> None:
+    batch = data.draw(batches(profile))  # exact in float32, so both are asked about the very same bits
+    assume(sum(compare(batch, profile, dtype, ADAPTER) for dtype in ("float64", "float32")))
+
+
+def test_the_answer_does_not_depend_on_how_many_threads_there_are() -> None:
+    predictions, rows = network(7, 9, 13).float(), truths(7, 12)
+    found, before = [], torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(loss_and_gradient(predictions, rows))
+    finally:
+        torch.set_num_threads(before)
+    for loss, gradient in found[1:]:
+        assert torch.equal(loss, found[0][0])
+        assert torch.equal(gradient, found[0][1])
+
+
+@pytest.mark.parametrize("cells", [(1, 1), (8, 8), (5, 13), (13, 10)])
+def test_planes_of_any_size_are_written_whole(monkeypatch: pytest.MonkeyPatch, cells: tuple[int, int]) -> None:
+    predictions, rows = network(2, *cells), truths(2)
+    expected, slope = loss_and_gradient(predictions, rows, path="analytic")
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        torch.use_deterministic_algorithms(True)  # memory that is not written is not a number then
+        try:
+            loss, gradient = loss_and_gradient(predictions.contiguous(memory_format=layout), rows)
+        finally:
+            torch.use_deterministic_algorithms(False)
+        torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
+        torch.testing.assert_close(gradient, slope, rtol=1e-10, atol=1e-15)
+        assert gradient.is_contiguous(memory_format=layout)
+
+
+def test_predictions_may_have_any_strides() -> None:
+    contiguous, rows = network(2, 3, 4), truths(2)
+    expected, slope = loss_and_gradient(contiguous, rows)
+    every_second = torch.zeros(2, contiguous.shape[1], 3, 8, dtype=contiguous.dtype)[..., ::2]
+    every_second.copy_(contiguous)
+    rows_apart = torch.zeros(2, contiguous.shape[1], 5, 4, dtype=contiguous.dtype)[:, :, :3]
+    rows_apart.copy_(contiguous)
+    for other in (every_second, rows_apart):
+        got, other_slope = loss_and_gradient(other, rows)
+        assert torch.equal(got, expected)
+        assert torch.equal(other_slope, slope)
+    once, alone = loss_and_gradient(contiguous[:1], rows[:1])
+    thrice, slopes = loss_and_gradient(contiguous[:1].expand(3, -1, -1, -1), rows[:1].expand(3, -1, -1))
+    torch.testing.assert_close(thrice, 3 * once, rtol=1e-12, atol=0)
+    assert all(torch.equal(image, alone[0]) for image in slopes)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_half_precision_gradient_is_that_of_float32_rounded_once(dtype: Any) -> None:
+    predictions, rows = network(2, 3, 4).to(dtype), truths(2)
+    loss, gradient = loss_and_gradient(predictions, rows)
+    expected, slope = loss_and_gradient(predictions.float(), rows)
+    assert (loss.dtype, gradient.dtype) == (torch.float32, dtype)
+    assert torch.equal(loss, expected)
+    assert torch.equal(gradient, slope.to(dtype))
+
+
+def test_only_five_channels_of_the_others_are_read() -> None:
+    predictions, rows = network(2, 3, 4), truths(2)
+    loss, gradient = loss_and_gradient(predictions, rows)
+    others = ~module().details(predictions, rows, images_seen=0).responsible
+    poisoned = predictions.clone().view(2, len(ANCHORS), 5 + CLASSES, 3, 4)
+    poisoned[:, :, 5:] = torch.where(others[:, :, None], torch.nan, poisoned[:, :, 5:])
+    spoiled, slope = loss_and_gradient(poisoned.flatten(1, 2), rows)
+    assert torch.equal(spoiled, loss)
+    assert torch.equal(slope, gradient)
+
+
+def test_no_more_rows_are_read_than_are_counted() -> None:
+    predictions, rows = network(3, 3, 4), truths(3)
+    counts = torch.tensor([0, 1, 3], dtype=torch.int32)
+    cut = rows.clone()
+    for image, count in enumerate(counts.tolist()):
+        cut[image, count:] = 0
+    rows[0, 0] = torch.nan  # is not looked at
+    expected = module()(predictions, cut, images_seen=0)
+    assert torch.equal(module()(predictions, PaddedTruths(rows, counts), images_seen=0), expected)
+
+
+@pytest.mark.parametrize(("row", "clause"), BAD_TRUTHS)
+def test_a_bad_truth_is_named(row: list[float], clause: str) -> None:
+    predictions, rows = network(3, 3, 4), truths(3)
+    rows[1, 1] = torch.tensor(row)
+    with pytest.raises(DomainError, match=rf"^image 1, truth 1: .*\[{clause}\]$"):
+        module()(predictions, rows, images_seen=0)
+
+
+def test_the_operators_are_what_they_say_they_are() -> None:
+    predictions, rows = network(2, 3, 4).float().requires_grad_(), truths(2)
+    choices = (list(FLAT), list(settings_of(DARKNET)))
+    arguments = (predictions, rows, None, None, 0, *choices, False)
+    torch.library.opcheck(operators().compiled.default, arguments)
+    found = operators().compiled(*arguments)
+    state, owner, *kept = (tensor.detach() for tensor in found[2:])
+    saved = (torch.ones(()), predictions.detach(), rows, state, owner, kept)
+    torch.library.opcheck(operators().compiled_backward.default, (*saved, *choices))
+
+
+def test_both_languages_have_the_same_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from regionloss.c_compiler import build
+    from regionloss.torch import compiled
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    places = ", ".join(f"offsetof(Settings, {name})" for name in Settings._fields)
+    source = f'{compiled._declarations()}#include <stddef.h>\nextern "C" {{ size_t places[] = {{{places}}}; }}'
+    library = ctypes.CDLL(str(build("places", ["-shared", "-fPIC", "-x", "c++", "-"], language="C++", source=source)))
+    expected = [8 * place for place in range(len(Settings._fields))]  # as they lie in a list of float64
+    assert list((ctypes.c_size_t * len(expected)).in_dll(library, "places")) == expected
+
+
+def test_settings_of_another_length_are_refused() -> None:
+    predictions, rows = network(2, 3, 4), truths(2)
+    chosen = list(settings_of(DARKNET))
+    found = operators().compiled(predictions, rows, None, None, 0, list(FLAT), chosen, False)
+    for wrong in (chosen[:-1], [*chosen, 0.0]):
+        message = f"expected {len(chosen)} settings, there are {len(wrong)}"
+        with pytest.raises(ValueError, match=message):
+            operators().compiled(predictions, rows, None, None, 0, list(FLAT), wrong, False)
+        with pytest.raises(ValueError, match=message):
+            operators().compiled_backward(
+                torch.ones(()), predictions, rows, *found[2:4], list(found[4:]), list(FLAT), wrong
+            )
+
+
+def test_only_the_loss_is_differentiable_and_only_where_it_is_asked_about() -> None:
+    predictions, rows = network(2, 3, 4).requires_grad_(), truths(2)
+    found = operators().compiled(predictions, rows, None, None, 0, list(FLAT), list(settings_of(DARKNET)), False)
+    assert [tensor.requires_grad for tensor in found] == [True] + 5 * [False]
+    assert torch.autograd.grad(Silent.apply(found[0]), predictions, allow_unused=True) == (None,)  # type: ignore[no-untyped-call]  # PyTorch leaves it so
+
+
+class Silent(Function):
+    """Its argument, of which nobody asks for a gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Any) -> Any:
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> Any:
+        return None
+
+
+def test_images_seen_as_a_tensor_switches_the_prior_off_at_its_limit() -> None:
+    predictions, rows = network(2, 3, 4), truths(2)
+    for seen in (0, 12799, 12800, 2**40):
+        expected = RegionLoss(ANCHORS, CLASSES, path="eager")(predictions, rows, images_seen=seen)
+        for form in (seen, torch.tensor(seen)):
+            torch.testing.assert_close(module()(predictions, rows, images_seen=form), expected, rtol=1e-12, atol=0)
+
+
+def test_it_runs_on_the_host_alone() -> None:
+    loss = module()
+    with pytest.raises(PathError, match="the path 'compiled' runs on the host, and the predictions are on meta"):
+        loss.path_for(torch.empty(0, device="meta"))
+
+
+def test_it_is_compiled_once_and_anew_for_whatever_it_is_made_of(
+    compiler: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from regionloss.torch import compiled
+
+    made = {compiled._build()}
+    before = compiler.read_text()
+    assert compiled._build() in made
+    assert compiler.read_text() == before
+
+    def made_with(where: Any, name: str, value: Any) -> Path:
+        with monkeypatch.context() as patched:
+            patched.setattr(where, name, value)
+            return compiled._build()
+
+    made.add(made_with(torch, "__version__", "another"))
+    made.add(made_with(torch.version, "git_version", "another"))
+    made.add(made_with(torch, "compiled_with_cxx11_abi", lambda: not torch._C._GLIBCXX_USE_CXX11_ABI))
+    made.add(made_with(compiled, "processor", lambda: "another"))
+    made.add(made_with(compiled, "_SOURCE", copied(compiled._SOURCE, compiler.parent, "compiled_kernels.h")))
+    made.add(made_with(compiled, "_SOURCE", copied(compiled._SOURCE, compiler.parent, "compiled.cpp")))
+    monkeypatch.setenv("CXXFLAGS", "-another")
+    made.add(compiled._build())
+    assert len(made) == 8
+    assert all(file.is_file() for file in made)
+
+
+def test_of_processes_that_begin_together_one_compiles(compiler: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = 'from regionloss.c_compiler import build; print(build("nothing", ["-shared"], language="C++"))'
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    monkeypatch.setenv("SECONDS", "2")
+    children = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    made = {child.communicate()[0] for child in children}
+    assert len(made) == 1
+    assert Path(made.pop().strip()).is_file()
+    assert len(compiler.read_text().splitlines()) == 1
+
+
+def copied(source: Path, folder: Path, changed: str) -> Path:
+    """A copy of the sources in the folder, one of which has another line."""
+    for name in ("compiled.cpp", "compiled_kernels.h"):
+        extra = "// another line\n" if name == changed else ""
+        (folder / name).write_text(source.with_name(name).read_text(encoding="utf-8") + extra, encoding="utf-8")
+    return folder / source.name
+
+
+@pytest.mark.parametrize(
+    ("lacking", "left"), [("", "-fopenmp"), ("-fopenmp", "-fopenmp-simd"), ("-fopenmp*", ""), ("*", None)]
+)
+def test_a_compiler_without_threads_is_asked_for_less(
+    compiler: Path, lacking: str, left: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from regionloss.c_compiler import CompilerError
+    from regionloss.torch import compiled
+
+    monkeypatch.setenv("LACKING", lacking)
+    if left is None:
+        with pytest.raises(CompilerError, match="no such thing: -O3"):
+            compiled._threading()
+    else:
+        assert compiled._threading() == tuple(left.split())
+
+
+@pytest.fixture
+def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What a compiler was called with: one that makes empty files, refuses what LACKING names and takes SECONDS."""
+    log, program = tmp_path / "log", tmp_path / "compiler"
+    program.write_text(
+        "#!/bin/sh\n"
+        'for argument; do case "$argument" in $LACKING) echo "no such thing: $argument" >&2; exit 1;; esac; done\n'
+        f'echo "$@" >> "{log}"\n'
+        "sleep $SECONDS\n"
+        'while [ "$1" != -o ]; do shift; done; : > "$2"\n'
+    )
+    program.chmod(0o700)
+    monkeypatch.setenv("CXX", str(program))
+    monkeypatch.setenv("LACKING", "")
+    monkeypatch.setenv("SECONDS", "0")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return log
+
+
+def test_without_a_compiler_it_says_so_as_often_as_it_is_asked() -> None:
+    program = """
+import torch
+from regionloss.torch import PathError, RegionLoss
+for _ in range(2):
+    try:
+        RegionLoss([[1.0, 1.0]], 1, path="compiled")(torch.zeros(1, 6, 1, 1), torch.zeros(1, 0, 5), images_seen=0)
+    except PathError as error:
+        print(error)
+"""
+    environment = {**os.environ, "CXX": "no-such-compiler", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    message = (
+        "the path 'compiled' cannot be compiled, path='analytic' needs no compiler: "
+        "there is no C++ compiler 'no-such-compiler': install one, or name it in the environment variable CXX"
+    )
+    assert done.stdout.splitlines() == [message, message]
+
+
+def test_what_the_compiler_refuses_is_said_in_its_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from regionloss.torch import compiled
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("CXXFLAGS", "-no-such-option")
+    with pytest.raises(PathError, match=r"path='analytic' needs no compiler: (.|\n)*-no-such-option"):
+        compiled._load()
+
+
+def test_what_does_not_load_is_said_too(compiler: Path) -> None:
+    from regionloss.torch import compiled
+
+    with pytest.raises(PathError, match=r"path='analytic' needs no compiler: (.|\n)*file too short"):
+        compiled._load()
+
+
+def operators() -> Any:
+    paths.load_path("compiled")
+    return torch.ops.regionloss
+
+
+def module(path: Any = "compiled") -> Any:
+    return RegionLoss(ANCHORS, CLASSES, path=path)
+
+
+def loss_and_gradient(predictions: Any, rows: Any, path: Any = "compiled") -> tuple[Any, Any]:
+    predictions = predictions.detach().requires_grad_()
+    loss = module(path)(predictions, rows, images_seen=0)
+    return loss.detach(), torch.autograd.grad(loss, predictions)[0]

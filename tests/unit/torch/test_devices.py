@@ -1,0 +1,146 @@
+"""A loss is asked on every device that it names; TF32 is one more device, and changes no answer of this project's."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from regionloss import evaluate
+from regionloss_adapters import Answer, Description, Question
+from regionloss_adapters.numpy_reference import NumpyAdapter
+from regionloss_spec import load_cases, load_clauses
+from regionloss_suite.judging.judge import Judge
+from regionloss_suite.judging.report import Report
+from regionloss_suite.oracle.coverage import holds
+from regionloss_suite.properties.trials import trials
+from regionloss_suite.reports.failing import answered
+
+CASES = [case for case in load_cases() if case.batch.predictions.size < 2000]
+
+
+class OnTwoDevices:
+    """The reference, which answers everything with a factor on one of its devices."""
+
+    def __init__(self, **factors: float) -> None:
+        self.factors = factors
+        self.asked: list[tuple[str, str]] = []
+
+    def describe(self) -> Description:
+        return Description("it", ("*",), ("gradient",), ("float64", "float32"), tuple(self.factors))
+
+    def answer(self, question: Question) -> Answer:
+        self.asked.append((question.dtype, question.device))
+        gradient = NumpyAdapter().answer(question).gradient
+        assert gradient is not None
+        return Answer(gradient=gradient * self.factors[question.device])
+
+
+def test_a_case_is_asked_on_every_device_in_every_format() -> None:
+    adapter = OnTwoDevices(near=1.0, far=1.0)
+    judge = Judge(adapter, [case for case in CASES if case.id == "hand-statistics"])
+    judge.verdict(load_clauses()["numerics.bound"])
+    judge.verdict(load_clauses()["statistics.count"])
+    assert adapter.asked == [("float64", "near"), ("float32", "near"), ("float64", "far"), ("float32", "far")]
+
+
+@pytest.mark.parametrize("wrong", ["near", "far"])
+def test_a_departure_on_one_device_says_on_which(wrong: str) -> None:
+    judge = Judge(OnTwoDevices(**{"near": 1.0, "far": 1.0, wrong: 1.01}), CASES)
+    verdict = judge.verdict(load_clauses()["noobj.gradient"])
+    assert verdict.verdict == "deviating"
+    assert verdict.first is not None
+    assert verdict.first.quantity == f"to gradient on {wrong}"
+
+
+def test_a_loss_with_one_device_is_not_told_which_it_is() -> None:
+    first = Judge(OnTwoDevices(near=1.01), CASES).verdict(load_clauses()["noobj.gradient"]).first
+    assert first is not None
+    assert first.quantity == "to gradient"
+
+
+def test_the_picture_of_a_failing_case_is_that_of_the_device_that_departs() -> None:
+    judge = Judge(OnTwoDevices(near=1.0, far=1.01), CASES)
+    verdict = judge.verdict(load_clauses()["noobj.gradient"])
+    ((case, gradient),) = answered(Report("it", "any", len(CASES), [verdict]), judge.observations).values()
+    assert gradient is not None
+    assert np.allclose(gradient, 1.01 * evaluate(case.batch, case.profile).gradient, rtol=1e-12, atol=0)
+
+
+def test_properties_are_tried_on_every_device() -> None:
+    tried = {(trial.dtype, trial.device) for trial in trials(Judge(OnTwoDevices(near=1.0, far=1.0), CASES))}
+    assert tried == {(dtype, device) for dtype in ("float64", "float32") for device in ("near", "far")}
+
+
+@pytest.fixture
+def precision() -> Iterator[Any]:
+    """PyTorch, whose settings are put back."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    yield torch
+    torch.set_float32_matmul_precision(before[0])
+    torch.backends.cudnn.allow_tf32 = before[1]
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cpu", ("highest", False)), ("cpu tf32", ("high", True))])
+@pytest.mark.parametrize("set_before", [("medium", True), ("highest", False)])
+def test_tf32_is_on_where_the_device_says_so_and_off_elsewhere(
+    precision: Any, device: str, expected: tuple[str, bool], set_before: tuple[str, bool]
+) -> None:
+    from regionloss_adapters import from_torch
+
+    def settings() -> tuple[str, bool]:
+        return precision.get_float32_matmul_precision(), precision.backends.cudnn.allow_tf32
+
+    seen = []
+
+    def loss(predictions: Any, truths: Any, question: Question) -> Any:
+        seen.append((settings(), predictions.device.type))
+        if question.upstream == 0:
+            raise ZeroDivisionError
+        return predictions.sum()
+
+    precision.set_float32_matmul_precision(set_before[0])
+    precision.backends.cudnn.allow_tf32 = set_before[1]
+    adapter = from_torch(loss, name="port", devices=(device,))
+    asked = Question(batch=CASES[0].batch, profile=CASES[0].profile, device=device)
+    adapter.answer(asked)
+    with pytest.raises(ZeroDivisionError):
+        adapter.answer(dataclasses.replace(asked, upstream=0.0))
+    assert seen == [(expected, "cpu")] * 2
+    assert settings() == set_before
+
+
+def test_how_float32_matrices_are_multiplied_changes_no_answer(precision: Any) -> None:
+    """Bit by bit, on every golden case that float32 holds; the adapter of the loss is asked likewise."""
+    from regionloss.torch.eager import region_loss
+    from regionloss_adapters.torch.eager import TorchEagerAdapter
+
+    compared = 0
+    for case in CASES:
+        if case.expected.error is not None or not holds("float32", case.batch.predictions):
+            continue
+        compared += 1
+        batch = case.batch
+        found: list[tuple[Any, Any]] = []
+        for setting in ("highest", "high", "medium"):
+            precision.set_float32_matmul_precision(setting)
+            t = precision.tensor(batch.predictions, dtype=precision.float32, requires_grad=True)
+            result = region_loss(
+                t, batch.truths, batch.anchors, batch.classes,
+                images_seen=batch.images_seen, profile=case.profile, tree=batch.tree,
+            )  # fmt: skip
+            (gradient,) = precision.autograd.grad(result.potential, t)
+            found.append((result.potential.item(), gradient.numpy()))
+        asked = [
+            TorchEagerAdapter().answer(Question(batch=batch, profile=case.profile, dtype="float32", device=device))
+            for device in ("cpu", "cpu tf32")
+        ]
+        found += [(answer.potential, answer.gradient) for answer in asked]
+        for potential, gradient in found[1:]:
+            assert potential == found[0][0], case.id
+            assert np.array_equal(gradient, found[0][1], equal_nan=True), case.id
+    assert compared > 100
