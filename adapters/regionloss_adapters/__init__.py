@@ -3,7 +3,17 @@
 from regionloss_adapters import layouts, truths
 from regionloss_adapters.load import load_adapter
 from regionloss_adapters.process.adapter import LossError, ProcessAdapter
-from regionloss_adapters.protocol import Adapter, AdapterError, Answer, CannotAnswer, Description, Question, Refused
+from regionloss_adapters.protocol import (
+    Adapter,
+    AdapterError,
+    Answer,
+    CannotAnswer,
+    CannotAnswerError,
+    Description,
+    Question,
+    Refused,
+    RefusedError,
+)
 from regionloss_adapters.timed import Timeable, Timed
 from regionloss_adapters.wrap.from_loss import from_jax, from_keras, from_numpy, from_torch
 
@@ -12,11 +22,13 @@ __all__ = [
     "AdapterError",
     "Answer",
     "CannotAnswer",
+    "CannotAnswerError",
     "Description",
     "LossError",
     "ProcessAdapter",
     "Question",
     "Refused",
+    "RefusedError",
     "Timeable",
     "Timed",
     "from_jax",

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from regionloss_adapters import activations
 from regionloss_adapters.axes import arrange, check_axes, restore
-from regionloss_adapters.protocol import CannotAnswer
+from regionloss_adapters.protocol import CannotAnswerError
 from regionloss_spec import Batch
 
 Array = NDArray[Any]
@@ -68,7 +68,7 @@ class Layout:
             dtype: the format that they will be rounded to.
 
         Raises:
-            CannotAnswer: the channels are not A*(5+C), or that format does not hold an activated size or probability.
+            CannotAnswerError: the channels are not A*(5+C), or the format does not hold an activated value.
         """
         t = np.array(batch.predictions, dtype=np.float64)
         if self == NCHW:  # whatever it is: a port that promises errors is to see a batch of any shape
@@ -98,7 +98,7 @@ class Layout:
 
     def _activate(self, t: Array, batch: Batch, dtype: str) -> Array:
         if self.c == "softmax" and batch.tree is not None:
-            raise CannotAnswer("its class outputs are a softmax over all classes, and the classes form a tree")
+            raise CannotAnswerError("its class outputs are a softmax over all classes, and the classes form a tree")
         parts = {
             "xy": activations.centres(t[:, :, 0:2], self.xy),
             "wh": activations.sizes(t[:, :, 2:4], self.wh, np.asarray(batch.anchors)),
@@ -130,7 +130,7 @@ class Layout:
         """N, A, 5+C, H, W."""
         shape, anchors = np.shape(batch.predictions), len(batch.anchors)
         if len(shape) != 4 or shape[1] != anchors * (5 + batch.classes):
-            raise CannotAnswer(
+            raise CannotAnswerError(
                 f"predictions have shape {list(shape)}, and layout {self.axes!r} needs [N, A*(5+C), H, W] "
                 f"with {anchors} anchors and {batch.classes} classes"
             )
@@ -143,7 +143,7 @@ def _check_held(values: Array, kind: str, dtype: str) -> None:
     lost = np.argwhere((values < limits.tiny) | (values > limits.max))
     if len(lost):
         image, anchor, _, row, column = lost[0]
-        raise CannotAnswer(
+        raise CannotAnswerError(
             f"image {image}, cell ({row}, {column}), anchor {anchor}: the loss takes activated predictions, "
             f"and {dtype} does not hold {kind} {values[tuple(lost[0])]:.3g}"
         )

@@ -6,7 +6,7 @@ import dataclasses
 
 from regionloss import DomainError, evaluate
 from regionloss.decisions import Decisions
-from regionloss_adapters.protocol import ANSWERS, Answer, Description, Question, Refused
+from regionloss_adapters.protocol import ANSWERS, Answer, Description, Question, RefusedError
 
 
 class NumpyAdapter:
@@ -21,7 +21,7 @@ class NumpyAdapter:
         try:
             result = evaluate(question.batch, question.profile)
         except DomainError as error:
-            raise Refused(str(error), error.image, error.truth) from error
+            raise RefusedError(str(error), error.image, error.truth) from error
         responsible, ignored = indicators(result.decisions)
         return Answer(
             gradient=question.upstream * result.gradient,

@@ -98,7 +98,7 @@ class AdapterError(ValueError):
     """The adapter cannot be found, is none, or broke its own contract: nothing is said about the loss behind it."""
 
 
-class Refused(Exception):  # noqa: N818  # an answer that some inputs deserve, not an error
+class RefusedError(Exception):
     """The implementation refused the input as outside its domain; the place where it says that it does."""
 
     def __init__(self, message: str, image: int | None = None, truth: int | None = None) -> None:
@@ -107,8 +107,13 @@ class Refused(Exception):  # noqa: N818  # an answer that some inputs deserve, n
         self.truth = truth
 
 
-class CannotAnswer(Exception):  # noqa: N818  # a limit of the adapter, not an error
+class CannotAnswerError(Exception):
     """The implementation has no way to be asked this, for example an option that it does not have."""
+
+
+#: The former names, which adapters out there raise.
+Refused = RefusedError
+CannotAnswer = CannotAnswerError
 
 
 @runtime_checkable
@@ -123,7 +128,7 @@ class Adapter(Protocol):
         """Answer one batch.
 
         Raises:
-            Refused: the input lies outside the domain.
-            CannotAnswer: this implementation cannot be asked this.
+            RefusedError: the input lies outside the domain.
+            CannotAnswerError: this implementation cannot be asked this.
         """
         ...

@@ -51,6 +51,6 @@ class Timeable(Protocol):
             channels_last: whether the predictions lie in memory with the channels innermost.
 
         Raises:
-            CannotAnswer: this implementation cannot be asked this.
+            CannotAnswerError: this implementation cannot be asked this.
         """
         ...

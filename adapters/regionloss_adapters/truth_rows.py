@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from regionloss.bounds import PRECISIONS
 from regionloss.domain import CLASS_ONLY
-from regionloss_adapters.protocol import CannotAnswer, Question
+from regionloss_adapters.protocol import CannotAnswerError, Question
 
 Array = NDArray[Any]
 
@@ -23,7 +23,7 @@ _AXES = (("x", "w", "x1", "x2"), ("y", "h", "y1", "y2"))
 class Rows:
     """What every format of truths shares: a format is a function of a question.
 
-    Not every batch can be expressed in every form, and one that cannot is not asked (`CannotAnswer`):
+    Not every batch can be expressed in every form, and one that cannot is not asked (`CannotAnswerError`):
 
     - Corners, pixels and cells are rounded, in float32 to about 7 digits. The rounded row must still say the truth: the
       same cell, and no number off by more than one rounding. `dtype="float64"` avoids that, if the port takes it.
@@ -81,7 +81,7 @@ class Rows:
         """The truths of each image in this form, `[T, columns]`; new arrays.
 
         Raises:
-            CannotAnswer: a list is no table of 5 columns, or a truth cannot be expressed; names image and truth.
+            CannotAnswerError: a list is no table of 5 columns, or a truth cannot be expressed; names image and truth.
         """
         return [self._rows(question, image, given) for image, given in enumerate(question.batch.truths)]
 
@@ -147,20 +147,20 @@ class Rows:
                     raise cannot(image, row, f"{name} is {truth[row]:.9g} and would be {got[row]:.9g} as {form}")
 
 
-def cannot(image: int, truth: int | np.integer[Any], reason: str) -> CannotAnswer:
+def cannot(image: int, truth: int | np.integer[Any], reason: str) -> CannotAnswerError:
     """A truth that a format cannot express."""
-    return CannotAnswer(f"image {image}, truth {truth}: {reason}")
+    return CannotAnswerError(f"image {image}, truth {truth}: {reason}")
 
 
 def _table(image: int, given: Array) -> Array:
     try:
         table = np.array(given, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise CannotAnswer(f"image {image}: its truths are no table of numbers: {error}") from error
+        raise CannotAnswerError(f"image {image}: its truths are no table of numbers: {error}") from error
     if table.size == 0:
         return table.reshape(0, 5)
     if table.ndim != 2 or table.shape[1] != 5:
-        raise CannotAnswer(f"image {image}: truths have shape {list(table.shape)}, expected [T, 5]")
+        raise CannotAnswerError(f"image {image}: truths have shape {list(table.shape)}, expected [T, 5]")
     return table
 
 

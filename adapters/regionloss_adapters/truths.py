@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from regionloss.decisions import anchor_fit
 from regionloss_adapters.axes import arrange, check_axes
-from regionloss_adapters.protocol import CannotAnswer, Question
+from regionloss_adapters.protocol import CannotAnswerError, Question
 from regionloss_adapters.truth_rows import Rows, cannot
 
 Array = NDArray[Any]
@@ -27,7 +27,7 @@ class Ragged(Rows):
     """A list with one array `[T, columns]` for each image."""
 
     def __call__(self, question: Question) -> list[Array]:
-        """The truths in this format. Raises `CannotAnswer` for a truth that it cannot express."""
+        """The truths in this format. Raises `CannotAnswerError` for a truth that it cannot express."""
         return self.rows(question)
 
 
@@ -52,7 +52,7 @@ class Padded(Rows):
         return self.fill == 0 and "x" in self.names if self.ends_at_zero is None else self.ends_at_zero
 
     def __call__(self, question: Question) -> Array:
-        """The truths in this format. Raises `CannotAnswer` for a truth that it cannot express."""
+        """The truths in this format. Raises `CannotAnswerError` for a truth that it cannot express."""
         return _pad(self, question, self.capacity, self.fill)
 
 
@@ -67,7 +67,7 @@ class Counted(Rows):
     capacity: int | None = None
 
     def __call__(self, question: Question) -> tuple[Array, Array]:
-        """The truths in this format. Raises `CannotAnswer` for a truth that it cannot express."""
+        """The truths in this format. Raises `CannotAnswerError` for a truth that it cannot express."""
         counts = np.array([len(table) for table in self.rows(question)], dtype=np.int64)
         return _pad(self, question, self.capacity, 0.0), counts
 
@@ -79,7 +79,7 @@ class Flat(Rows):
     columns: str = "image x y w h class"
 
     def __call__(self, question: Question) -> Array:
-        """The truths in this format. Raises `CannotAnswer` for a truth that it cannot express."""
+        """The truths in this format. Raises `CannotAnswerError` for a truth that it cannot express."""
         empty = np.zeros((0, self.width(question)), dtype=self.dtype_of(question))
         return np.concatenate([empty, *self.rows(question)])
 
@@ -110,10 +110,10 @@ class Dense(Rows):
         return ("Truths were put at their predictors by the adapter, which is what verdicts on assignment are about.",)
 
     def __call__(self, question: Question) -> Array:
-        """The truths in this format. Raises `CannotAnswer` for a truth that it cannot express."""
+        """The truths in this format. Raises `CannotAnswerError` for a truth that it cannot express."""
         profile, batch = question.profile, question.batch
         if profile.anchor_choice not in ("anchor-shape", "anchor-corner"):
-            raise CannotAnswer(f"its truths come with their anchors, and the profile has {profile.anchor_choice}")
+            raise CannotAnswerError(f"its truths come with their anchors, and the profile has {profile.anchor_choice}")
         rows = self.rows(question)
         anchors = np.asarray(batch.anchors, dtype=np.float64)
         images, _, height, width = np.shape(batch.predictions)

@@ -1,6 +1,6 @@
 from my_port import grad_of_loss  # raw predictions [N, A*(5+C), H, W], rows of x, y, w, h, class
 
-from regionloss_adapters import Answer, CannotAnswer, Description, Question
+from regionloss_adapters import Answer, CannotAnswerError, Description, Question
 from regionloss_spec import load_profile
 
 
@@ -10,7 +10,7 @@ class MyPort:
 
     def answer(self, question: Question) -> Answer:
         if changed := load_profile("darknet").differences(question.profile):
-            raise CannotAnswer(f"it has no option {', '.join(changed)}")
+            raise CannotAnswerError(f"it has no option {', '.join(changed)}")
         batch = question.batch
         gradient = grad_of_loss(batch.predictions, batch.truths, batch.anchors, batch.images_seen)
         return Answer(gradient=question.upstream * gradient)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+#: An array of any number type, where the shape says more than the type.
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)

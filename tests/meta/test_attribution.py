@@ -13,8 +13,8 @@ from regionloss_adapters.numpy_reference import NumpyAdapter
 from regionloss_adapters.protocol import ANSWERS, Description
 from regionloss_spec import Case, load_cases, load_clauses
 from regionloss_suite.diagnosis.diagnosis import diagnose, fold
-from regionloss_suite.diagnosis.ranking import suspects
-from regionloss_suite.diagnosis.several import several
+from regionloss_suite.diagnosis.known_causes import joint_causes
+from regionloss_suite.diagnosis.ranking import rank_clauses
 from regionloss_suite.judging.judge import Judge
 from regionloss_suite.mutants import Mutant, MutantAdapter, catalogue
 from tools.mutant_matrix import caught
@@ -73,7 +73,7 @@ def test_most_mistakes_are_blamed_rightly_without_knowing_any(
         judge = Judge(Reticent(mutant, *answers), cases_for(mutant), mutant.profile)
         for clause in judge.clauses:
             judge.verdict(clause)
-        ranked = [suspect.clause for suspect in suspects(judge.observations)]
+        ranked = [clause.clause for clause in rank_clauses(judge.observations)]
         if ranked:
             blamed.append((mutant.clause, ranked))
     assert len(blamed) >= 0.7 * len(MUTANTS[::3])
@@ -141,8 +141,8 @@ def test_a_known_mistake_is_recognised_beside_breaks_however_unlikely_they_make_
     judge = Judge(FragileMistake(), small_cases(), "darknet")
     for clause in judge.clauses:
         judge.verdict(clause)
-    ranked = suspects(judge.observations)[::-1]  # the breaks of a loss may put any clause last
+    ranked = rank_clauses(judge.observations)[::-1]  # the breaks of a loss may put any clause last
     assert judge.crashes
-    found = several(judge.observations, ranked, without="")
-    assert found is not None
-    assert [one.mutant for one in found.likenesses] == ["small-box-weight-of-width"]
+    together = joint_causes(judge.observations, ranked, without="")
+    assert together is not None
+    assert [one.mutant for one in together.causes] == ["small-box-weight-of-width"]

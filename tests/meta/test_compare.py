@@ -14,7 +14,7 @@ import pytest
 from regionloss_adapters import AdapterError
 from regionloss_spec import Batch, load_profile, profile_names
 from regionloss_suite.cli.main import main
-from regionloss_suite.differential import Search, SearchError, side_of
+from regionloss_suite.differential import Search, SearchError, subject_of
 from regionloss_suite.differential.disagreement import disagreement
 from regionloss_suite.differential.shrink import smaller
 from regionloss_suite.judging.find_cases import find_case
@@ -152,8 +152,8 @@ def test_several_processes_find_too(tmp_path: Path) -> None:
     assert search.progress.finds
     known: set[str] = set()
     for find in search.progress.finds:
-        assert not set(find.signs) <= known, "each says something new"
-        known |= set(find.signs)
+        assert not set(find.symptoms) <= known, "each says something new"
+        known |= set(find.symptoms)
 
 
 def test_a_crash_has_an_exit_code_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
@@ -191,16 +191,16 @@ def test_the_folder_of_another_search_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_profile_stands_behind_the_last_at() -> None:
-    assert side_of("numpy@formula").profile.name == "formula"
-    assert side_of("numpy", "yad2k").profile.name == "yad2k"
-    assert side_of("numpy@formula", "yad2k").profile.name == "formula"
-    assert side_of("numpy").profile.name == "darknet"
+    assert subject_of("numpy@formula").profile.name == "formula"
+    assert subject_of("numpy", "yad2k").profile.name == "yad2k"
+    assert subject_of("numpy@formula", "yad2k").profile.name == "formula"
+    assert subject_of("numpy").profile.name == "darknet"
     with pytest.raises(AdapterError, match="no-such-program"):
-        side_of("cmd:no-such-program a@b.py").adapter.describe()
+        subject_of("cmd:no-such-program a@b.py").adapter.describe()
 
 
 def test_knife_edges_and_refusals_of_both_are_no_disagreement() -> None:
-    one, other = side_of("numpy@darknet"), side_of("numpy@darknet-2016")
+    one, other = subject_of("numpy@darknet"), subject_of("numpy@darknet-2016")
     rows = np.array([[0.5, 0.5, 0.5, 0.5, 0.0]])
     batch = Batch(np.zeros((1, 6, 1, 1)), (rows,), np.array([[1.0, 1.0]]), 1, 12800)
     assert disagreement(one, other, batch, "float64") is not None

@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from regionloss_adapters import Answer, CannotAnswer, Description, Question, Refused
+from regionloss_adapters import Answer, CannotAnswerError, Description, Question, RefusedError
 from regionloss_adapters.numpy_reference import NumpyAdapter
 from regionloss_adapters.protocol import ANSWERS
 from regionloss_spec import Case, load_cases
@@ -87,7 +87,7 @@ def test_the_previous_answer_is_no_answer() -> None:
     def answer(question: Question) -> Answer:
         try:
             before.append(NumpyAdapter().answer(question))
-        except Refused:
+        except RefusedError:
             before.append(filled(question, np.zeros))
         return before[-2] if len(before) > 1 else before[-1]
 
@@ -118,7 +118,7 @@ def test_the_answer_to_another_batch_of_the_same_shape_is_no_answer() -> None:
 
 def test_whoever_skips_everything_conforms_to_nothing() -> None:
     def answer(question: Question) -> Answer:
-        raise CannotAnswer("not today")
+        raise CannotAnswerError("not today")
 
     report = judged(answer)
     assert report.exit_code == DEVIATING
@@ -133,7 +133,7 @@ def test_whoever_says_nothing_conforms_to_nothing() -> None:
 
 def test_whoever_refuses_everything_does_not_conform() -> None:
     def answer(question: Question) -> Answer:
-        raise Refused("outside the domain")
+        raise RefusedError("outside the domain")
 
     report = judged(answer)
     assert report.exit_code == DEVIATING

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from regionloss import evaluate
-from regionloss_adapters import Adapter, Answer, CannotAnswer, Description, Question, Refused
+from regionloss_adapters import Adapter, Answer, CannotAnswerError, Description, Question, RefusedError
 from regionloss_adapters.numpy_reference import NumpyAdapter
 from regionloss_adapters.protocol import ANSWERS
 from regionloss_spec import Batch, Case, load_cases
@@ -149,8 +149,8 @@ def image_by_image(question: Question) -> Answer:
         one = dataclasses.replace(batch, predictions=batch.predictions[image : image + 1], truths=(rows,))
         try:
             answers.append(right(dataclasses.replace(question, batch=one)))
-        except Refused as error:
-            raise Refused(str(error), None if error.image is None else image, error.truth) from error
+        except RefusedError as error:
+            raise RefusedError(str(error), None if error.image is None else image, error.truth) from error
     share = 1.0 / len(answers) if profile.reduction == "per-image" else 1.0
     return Answer(
         gradient=share * np.concatenate([answer.gradient for answer in answers if answer.gradient is not None]),
@@ -172,8 +172,8 @@ def images_permuted(question: Question) -> Answer:
     last = len(batch.truths) - 1
     try:
         answer = right(dataclasses.replace(question, batch=turned))
-    except Refused as error:
-        raise Refused(str(error), None if error.image is None else last - error.image, error.truth) from error
+    except RefusedError as error:
+        raise RefusedError(str(error), None if error.image is None else last - error.image, error.truth) from error
     assert answer.gradient is not None
     return dataclasses.replace(
         answer,
@@ -338,7 +338,7 @@ def test_the_eager_loss_passes_in_each_precision_alone(dtype: str) -> None:
 def test_a_variant_that_cannot_answer_some_questions_is_judged_by_the_others() -> None:
     def answer(question: Question) -> Answer:
         if question.profile.class_term != "cross-entropy":
-            raise CannotAnswer("only cross-entropy")
+            raise CannotAnswerError("only cross-entropy")
         return right(question)
 
     assert deviations(Variant("cross-entropy only", answer)) == []

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from regionloss import region_loss
-from regionloss_adapters import Adapter, Answer, CannotAnswer, Description, Question
+from regionloss_adapters import Adapter, Answer, CannotAnswerError, Description, Question
 from regionloss_adapters.layouts import Layout
 from regionloss_adapters.numpy_reference import NumpyAdapter
 from regionloss_adapters.wrap.from_loss import from_numpy
@@ -259,7 +259,7 @@ def test_a_loss_of_square_grids_is_recovered(name: str) -> None:
         def answer(self, question: Question) -> Answer:
             height, width = question.batch.predictions.shape[2:]
             if height != width:
-                raise CannotAnswer("square grids alone")
+                raise CannotAnswerError("square grids alone")
             return super().answer(question)
 
     loss = Square(load_profile(name))

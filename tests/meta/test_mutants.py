@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from regionloss import evaluate
-from regionloss_adapters import Answer, CannotAnswer, Question, Refused
+from regionloss_adapters import Answer, CannotAnswerError, Question, RefusedError
 from regionloss_spec import AXES, Case, load_cases, load_clauses, load_profile
 from regionloss_suite.judging.judge import Judge
 from regionloss_suite.mutants import Mutant, MutantAdapter, catalogue
@@ -54,7 +54,7 @@ def kind(mutant: Mutant) -> str:
         question = Question(batch=case.batch, profile=case.profile, dtype="float64")
         try:
             told, answer = mutant.answer(question), right(question)
-        except (CannotAnswer, Refused):
+        except (CannotAnswerError, RefusedError):
             continue
         found |= {name for name, said in said_by(told).items() if not np.array_equal(said, said_by(answer)[name], True)}
     return "+".join(sorted(found))
@@ -134,7 +134,7 @@ def test_a_mutant_changes_nothing_that_it_was_asked() -> None:
     for mutant in MUTANTS:
         try:
             mutant.answer(Question(batch=case.batch, profile=case.profile, dtype="float64"))
-        except (CannotAnswer, Refused):
+        except (CannotAnswerError, RefusedError):
             continue
         assert np.array_equal(case.batch.predictions, predictions), mutant.id
         assert all(map(np.array_equal, case.batch.truths, truths)), mutant.id

@@ -18,9 +18,9 @@ from regionloss_adapters import Adapter, Answer, Question, load_adapter
 from regionloss_spec import Batch, Case, Profile, load_cases, load_profile
 from regionloss_spec.case import Expected
 from regionloss_spec.clause import View
-from regionloss_suite.oracle.comparison import Comparison
-from regionloss_suite.properties.asked import VIEWS
-from regionloss_suite.properties.harness import Asker, case_of
+from regionloss_suite.judging.exchange import drawn_case
+from regionloss_suite.oracle.comparison import VIEWS, Comparison
+from regionloss_suite.properties.harness import PropertyHarness
 from unit.torch.profiles import variants
 
 Array = NDArray[Any]
@@ -31,7 +31,7 @@ RECORDED = [case for case in load_cases() if case.recorded]
 
 def accused(adapter: Adapter, profile: Profile, dtype: str, examples: int) -> tuple[int, list[str]]:
     """How many batches were drawn, and every departure; none is left out, whatever edge it stands on."""
-    asker = Asker(adapter, profile, dtype, notes=False)
+    asker = PropertyHarness(adapter, profile, dtype, notes=False)
     found: list[str] = []
     drawn = 0
 
@@ -139,7 +139,7 @@ def test_a_thousandth_in_any_single_entry_is_found(name: str) -> None:
     tried = paid = 0
     for _ in range(12):
         batch = ordinary(rng)
-        case = case_of("drawn", "drawn", batch, profile)
+        case = drawn_case("drawn", "drawn", batch, profile)
         right = SingleAdapter().answer(Question(batch=batch, profile=profile, dtype="float32"))
         result = evaluate(batch, profile)
         places = np.argwhere(keeps_its_digits(result).reshape(result.gradient.shape) & (result.gradient != 0))

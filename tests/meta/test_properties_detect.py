@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from regionloss_adapters import Adapter, Answer, CannotAnswer, Description, Question, Refused
+from regionloss_adapters import Adapter, Answer, CannotAnswerError, Description, Question, RefusedError
 from regionloss_adapters.numpy_reference import NumpyAdapter
 from regionloss_adapters.protocol import ANSWERS, DERIVATIVES
 from regionloss_spec import Profile, load_case, load_clauses, load_profile
 from regionloss_spec.case_writer import write_case
 from regionloss_suite.cli.main import main
+from regionloss_suite.judging.exchange import drawn_case
 from regionloss_suite.mutants import Mutant, MutantAdapter, catalogue
-from regionloss_suite.properties import PROPERTIES, Property, attempt
-from regionloss_suite.properties.harness import case_of
+from regionloss_suite.properties import PROPERTIES, Property, run_property
 from regionloss_suite.properties.property import EVERYTHING
 
 RIGHT = NumpyAdapter()
@@ -218,16 +218,16 @@ def test_every_property_catches_a_wrong_loss(
     prop: Property, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     adapter, profile = wrong_loss(prop)
-    outcome = attempt(prop, adapter, profile, "float64", examples=BATCHES, shrinking=40)
+    outcome = run_property(prop, adapter, profile, "float64", examples=BATCHES, shrinking=40)
     assert outcome.verdict == "deviating"
     assert set(outcome.clauses) <= set(prop.clauses)
     assert outcome.clauses
     if prop.name in CAUGHT and prop.name not in BESIDES:
         assert catalogue()[CAUGHT[prop.name]].clause in outcome.clauses
     # What is found can be kept, read again and looked at.
-    departed = outcome.departed
+    departed = outcome.deviation
     assert departed is not None
-    path = write_case(case_of(prop.id, str(outcome.first), departed.batch, departed.profile), tmp_path)
+    path = write_case(drawn_case(prop.id, str(outcome.first), departed.batch, departed.profile), tmp_path)
     assert np.array_equal(load_case(path).batch.predictions, departed.batch.predictions, equal_nan=True)
     assert load_case(path).profile.differences(departed.profile) == {}
     assert main(["explain", str(path)]) == 0
@@ -241,7 +241,7 @@ def test_the_reference_has_every_property(record_property: Callable[[str, object
         for prop in PROPERTIES.values():
             if not prop.when(profile) or set(prop.needs) & set(DERIVATIVES):
                 continue
-            outcome = attempt(prop, RIGHT, profile, "float64", examples=8, start=1)
+            outcome = run_property(prop, RIGHT, profile, "float64", examples=8, start=1)
             assert outcome.verdict == "conforming", f"{name}: {prop.name}: {outcome.first or outcome.reason}"
             batches += outcome.batches
     record_property("batches", batches)
@@ -257,7 +257,7 @@ def test_the_loss_in_torch_has_the_properties_of_its_derivatives(name: str) -> N
     profile = load_profile(name)
     for prop in PROPERTIES.values():
         if prop.when(profile) and set(prop.needs) & set(DERIVATIVES):
-            outcome = attempt(prop, TorchEagerAdapter(), profile, "float64", examples=BATCHES, start=1)
+            outcome = run_property(prop, TorchEagerAdapter(), profile, "float64", examples=BATCHES, start=1)
             assert outcome.verdict == "conforming", f"{prop.name}: {outcome.first or outcome.reason}"
 
 
@@ -270,17 +270,17 @@ def test_every_must_has_a_property() -> None:
 def test_the_smallest_failing_batch_is_small() -> None:
     prop = PROPERTIES["a batch is the sum of its images"]
     adapter, profile = wrong_loss(prop)
-    outcome = attempt(prop, adapter, profile, "float64", examples=BATCHES)
-    assert outcome.departed is not None
-    assert outcome.departed.batch.predictions.size <= 60
-    assert outcome.first == outcome.departed.difference
+    outcome = run_property(prop, adapter, profile, "float64", examples=BATCHES)
+    assert outcome.deviation is not None
+    assert outcome.deviation.batch.predictions.size <= 60
+    assert outcome.first == outcome.deviation.difference
 
 
 def test_a_loss_that_cannot_be_asked_is_not_accused() -> None:
     def answer(question: Question) -> Answer:
-        raise CannotAnswer("it has no such option")
+        raise CannotAnswerError("it has no such option")
 
-    outcome = attempt(PROPERTIES["padding changes nothing"], Double(answer), DARKNET, "float64", examples=BATCHES)
+    outcome = run_property(PROPERTIES["padding changes nothing"], Double(answer), DARKNET, "float64", examples=BATCHES)
     assert (outcome.verdict, outcome.reason, outcome.batches) == ("not-answerable", "it has no such option", 0)
 
 
@@ -289,10 +289,12 @@ def test_a_loss_that_breaks_or_refuses_what_it_should_answer_departs() -> None:
         raise ZeroDivisionError("no truths")
 
     def refuse(question: Question) -> Answer:
-        raise Refused("not today")
+        raise RefusedError("not today")
 
     prop = PROPERTIES["padding changes nothing"]
-    crashed, refused = (attempt(prop, Double(answer), DARKNET, "float64", examples=2) for answer in (crash, refuse))
+    crashed, refused = (
+        run_property(prop, Double(answer), DARKNET, "float64", examples=2) for answer in (crash, refuse)
+    )
     assert crashed.first is not None
     assert crashed.first.got == "crashed: ZeroDivisionError: no truths"
     assert "ZeroDivisionError: no truths" in crashed.crash
@@ -307,7 +309,7 @@ def test_what_a_property_needs_is_named() -> None:
             return Description("silent", ("*",), ("potential",), ("float64",))
 
     prop = PROPERTIES["what no term reaches is zero exactly"]
-    outcome = attempt(prop, Silent(RIGHT.answer), DARKNET, "float64", examples=2)
+    outcome = run_property(prop, Silent(RIGHT.answer), DARKNET, "float64", examples=2)
     assert outcome.reason == "needs gradient, which silent does not answer"
 
 
@@ -321,7 +323,7 @@ def test_a_scalar_alone_is_judged_by_its_differences() -> None:
         return Answer(potential=RIGHT.answer(dataclasses.replace(question, profile=profile)).potential)
 
     prop = PROPERTIES["the loss moves with each block of outputs as its terms do"]
-    outcome = attempt(prop, Scalar(five_times_the_objectness_squared), DARKNET, "float64", examples=3 * BATCHES)
+    outcome = run_property(prop, Scalar(five_times_the_objectness_squared), DARKNET, "float64", examples=3 * BATCHES)
     assert outcome.first is not None
     assert outcome.first.quantity.startswith("change of the potential")
 
@@ -329,7 +331,7 @@ def test_a_scalar_alone_is_judged_by_its_differences() -> None:
 def test_a_loss_that_says_nothing_is_not_conforming() -> None:
     for prop in PROPERTIES.values():
         if "errors" not in prop.needs:
-            outcome = attempt(prop, Double(lambda question: Answer()), DARKNET, "float64", examples=4)
+            outcome = run_property(prop, Double(lambda question: Answer()), DARKNET, "float64", examples=4)
             assert outcome.verdict == "not-answerable", prop.name
 
 
@@ -344,9 +346,9 @@ def test_a_declared_reduction_is_multiplied_out() -> None:
         return Answer(gradient=2 * answer.gradient / max(len(answer.responsible or ()), 1))
 
     for name in (EVERYTHING, "a batch is the sum of its images"):
-        assert attempt(PROPERTIES[name], Mean(mean), DARKNET, "float64", examples=BATCHES).verdict == "conforming"
+        assert run_property(PROPERTIES[name], Mean(mean), DARKNET, "float64", examples=BATCHES).verdict == "conforming"
     # The same numbers are wrong where nothing is declared.
-    undeclared = attempt(
+    undeclared = run_property(
         PROPERTIES["a batch is the sum of its images"], Double(mean), DARKNET, "float64", examples=BATCHES
     )
     assert undeclared.verdict == "deviating"
@@ -358,6 +360,6 @@ def test_a_departure_that_shows_everywhere_is_not_blamed_on_what_is_special() ->
         return RIGHT.answer(dataclasses.replace(question, profile=profile))
 
     prop = PROPERTIES["a full list is read and what is beyond it is not"]
-    outcome = attempt(prop, Double(target_one), DARKNET, "float64", examples=BATCHES)
+    outcome = run_property(prop, Double(target_one), DARKNET, "float64", examples=BATCHES)
     assert outcome.verdict == "not-answerable"
     assert "departs on ordinary batches too" in outcome.reason

@@ -1,4 +1,4 @@
-"""The pytest side of the suite: its options, the judge of a session, and the collected findings.
+"""The pytest side of the suite: its options, the judge of a session, and the collected results.
 
 Every pytest run in an environment with this package imports this module, so it imports nothing heavy by itself.
 """
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from regionloss_suite.judging.verdict import Verdict
 
 _JUDGE = pytest.StashKey["Judge"]()
-#: What a test found, in nothing but plain values, which reach the main process from wherever the test ran.
-_FOUND = pytest.StashKey[dict[str, Any]]()
+#: The result of a test, in plain values only, which reach the main process from any worker.
+_RESULT = pytest.StashKey[dict[str, Any]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -66,28 +66,29 @@ def regionloss_judge(request: pytest.FixtureRequest) -> Judge:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Send what a test found along with its report."""
+    """Attach the result of a test to its report."""
     report = yield
     if report.when == "call":
-        report.regionloss = item.stash.get(_FOUND, {})
+        report.regionloss = item.stash.get(_RESULT, {})
     return report
 
 
-def record(request: pytest.FixtureRequest, verdicts: list[Verdict], **said: str) -> None:
-    """Hand what a test found to whoever collects it in this run.
+def record(request: pytest.FixtureRequest, verdicts: list[Verdict], **details: str) -> None:
+    """Hand the result of a test to the collector of this run.
 
     Args:
         request: of the test.
-        verdicts: one for each clause that something was found out about.
-        said: `case`, the name of a drawn batch; `crash`, a traceback on it; `fault`, the adapter's own mistake.
+        verdicts: one for each clause that the test says something about.
+        details: `run`, the id of a property run; `file`, its smallest batch; `crash`, a traceback; `fault`, a mistake
+            of the adapter itself.
     """
     properties: list[tuple[str, Any]] = request.node.user_properties
-    properties += [("regionloss verdict", found) for found in sorted({verdict.verdict for verdict in verdicts})]
-    request.node.stash[_FOUND] = {"verdicts": [verdict.to_json() for verdict in verdicts], **said}
+    properties += [("regionloss verdict", kind) for kind in sorted({verdict.verdict for verdict in verdicts})]
+    request.node.stash[_RESULT] = {"verdicts": [verdict.to_json() for verdict in verdicts], **details}
 
 
 class Collector:
-    """Collects what the tests of one stage found, and shows how far it has come.
+    """Collects the results of one stage, and shows progress.
 
     Args:
         judge: who judges in this process, whatever the options of pytest say.
@@ -97,8 +98,8 @@ class Collector:
 
     def __init__(self, judge: Judge, stage: str, *, show: bool) -> None:
         self.judge = judge
-        self.found: list[dict[str, Any]] = []
-        self.failed_otherwise = ""
+        self.results: list[dict[str, Any]] = []
+        self.suite_failure = ""
         self._stage = stage
         self._show = show and sys.stderr.isatty()
         self._start = time.monotonic()
@@ -106,30 +107,30 @@ class Collector:
         self._done = 0
 
     def pytest_configure(self, config: pytest.Config) -> None:
-        """Seat the judge."""
+        """Install the judge."""
         config.stash[_JUDGE] = self.judge
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Learn how much there is to do."""
+        """Record how many tests were collected."""
         self._total = len(session.items)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep what was found and any failure that is no finding, and show progress."""
-        found: dict[str, Any] = getattr(report, "regionloss", {})
-        if found:
-            self.found.append(found)
+        """Keep the result and any failure that is none, and show progress."""
+        result: dict[str, Any] = getattr(report, "regionloss", {})
+        if result:
+            self.results.append(result)
         elif report.failed and "crashed while running" in str(report.longrepr):  # what pytest-xdist says of a process
             self.judge.crashes[report.nodeid.rpartition("[")[2].rstrip("]")] = str(report.longrepr)
         elif report.failed:
-            self.failed_otherwise = str(report.longrepr)
+            self.suite_failure = str(report.longrepr)
         self._done += report.when == "teardown"
         self._write(f"{self._done} of {self._total or '?'}", end="")
 
     def pytest_sessionfinish(self) -> None:
-        """Say how long it took."""
+        """Show how long it took."""
         self._write(f"{self._done} tried, {time.monotonic() - self._start:.0f} s", end="\n")
 
-    def _write(self, said: str, *, end: str) -> None:
+    def _write(self, text: str, *, end: str) -> None:
         if self._show:
-            sys.stderr.write(f"\r\x1b[K{self._stage}: {said}{end}")
+            sys.stderr.write(f"\r\x1b[K{self._stage}: {text}{end}")
             sys.stderr.flush()

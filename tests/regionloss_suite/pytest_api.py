@@ -17,7 +17,7 @@ from regionloss_suite.judging.expectations import Expectation, apply
 from regionloss_suite.judging.judge import Judge
 from regionloss_suite.judging.report import Report
 from regionloss_suite.judging.verdict import Verdict, merged
-from regionloss_suite.properties.trials import Trial, Tried, attempted, trials
+from regionloss_suite.properties.plan import JudgedRun, PropertyRun, judge_run, planned_runs
 from regionloss_suite.run import diagnosed, judge_for
 
 
@@ -61,8 +61,8 @@ def conforms(
     def decorate(test: Callable[..., object]) -> Callable[..., None]:
         wanted = inspect.signature(test).parameters
 
-        def judged(judged: Clause | Trial, request: pytest.FixtureRequest, **fixtures: Any) -> None:
-            if isinstance(judged, Trial):
+        def judged_test(judged: Clause | PropertyRun, request: pytest.FixtureRequest, **fixtures: Any) -> None:
+            if isinstance(judged, PropertyRun):
                 request.node.user_properties += [("property", judged.prop.name)]
                 suite.settle_property(judged)
                 return
@@ -71,16 +71,22 @@ def conforms(
             given = {"clause": judged, "request": request, **fixtures}
             test(**{name: given[name] for name in wanted})
 
-        judged.__name__, judged.__qualname__, judged.__doc__ = test.__name__, test.__qualname__, test.__doc__
-        judged.__module__ = test.__module__
+        judged_test.__name__, judged_test.__qualname__, judged_test.__doc__ = (
+            test.__name__,
+            test.__qualname__,
+            test.__doc__,
+        )
+        judged_test.__module__ = test.__module__
         # What pytest reads fixtures from.
         names = dict.fromkeys(["judged", "request", *(name for name in wanted if name != "clause")])
-        judged.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        judged_test.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
             [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in names]
         )
-        items: list[Clause | Trial] = [*suite.judge.clauses]
-        items += [] if golden or cases is not None else trials(suite.judge)
-        marked: Callable[..., None] = pytest.mark.parametrize("judged", items, ids=[item.id for item in items])(judged)
+        items: list[Clause | PropertyRun] = [*suite.judge.clauses]
+        items += [] if golden or cases is not None else planned_runs(suite.judge)
+        marked: Callable[..., None] = pytest.mark.parametrize("judged", items, ids=[item.id for item in items])(
+            judged_test
+        )
         return marked
 
     return decorate
@@ -119,44 +125,44 @@ class _Suite:
         if verdict.verdict == "deviating":
             self._deviates([self._verdicts[clause.id]])
         if clause.id in self.reasons:
-            found = "was not answerable" if verdict.verdict == "not-answerable" else "no longer deviates"
-            pytest.fail(f"{clause.id} is expected to deviate ({self.reasons[clause.id]}), but {found}", pytrace=False)
+            outcome = "was not answerable" if verdict.verdict == "not-answerable" else "no longer deviates"
+            pytest.fail(f"{clause.id} is expected to deviate ({self.reasons[clause.id]}), but {outcome}", pytrace=False)
         if verdict.verdict == "not-answerable":
             if not self._answers_something:
                 pytest.fail(f"the loss answers no clause at all: {verdict.reason}", pytrace=False)
             pytest.skip(verdict.reason)
 
-    def settle_property(self, trial: Trial) -> None:
-        """Try a property, and say to pytest what came of it; return where it holds."""
-        tried = attempted(trial, self.judge)
+    def settle_property(self, run: PropertyRun) -> None:
+        """Run a property and report the result to pytest; return where it holds."""
+        judged = judge_run(run, self.judge)
         self._blame_the_adapter()
-        if tried.case is not None:
-            drawn = {trial.id: self.judge.observe(tried.case)}
-            verdicts = self._settled(diagnosed(self.judge, merged([*self._golden, *tried.verdicts]), drawn))
-            self._deviates([verdicts[verdict.clause] for verdict in tried.verdicts], tried)
-        if tried.outcome.reason:
-            pytest.skip(tried.outcome.reason)
+        if judged.case is not None:
+            drawn = {run.id: self.judge.observe(judged.case)}
+            verdicts = self._settled(diagnosed(self.judge, merged([*self._golden, *judged.verdicts]), drawn))
+            self._deviates([verdicts[verdict.clause] for verdict in judged.verdicts], judged)
+        if judged.result.reason:
+            pytest.skip(judged.result.reason)
 
     def _blame_the_adapter(self) -> None:
         if self.judge.fault is not None:
-            said = f"the adapter itself failed, which says nothing about the loss: {self.judge.fault}"
-            pytest.fail(said, pytrace=False)
+            message = f"the adapter itself failed, which says nothing about the loss: {self.judge.fault}"
+            pytest.fail(message, pytrace=False)
 
-    def _deviates(self, verdicts: Iterable[Verdict], tried: Tried | None = None) -> None:
+    def _deviates(self, verdicts: Iterable[Verdict], judged: JudgedRun | None = None) -> None:
         """Fail for a MUST that is not expected to deviate; say what else deviates."""
-        told = {verdict.clause: _told(verdict) for verdict in verdicts}
-        more = [] if tried is None else tried.lines()
+        sentences = {verdict.clause: _sentence(verdict) for verdict in verdicts}
+        more = [] if judged is None else judged.lines()
         failing = [verdict for verdict in verdicts if verdict.verdict == "deviating" and verdict.level == "MUST"]
         if failing:
-            pytest.fail("\n".join([told[failing[0].clause], *more]), pytrace=False)
-        pytest.xfail("; ".join(told.values()))
+            pytest.fail("\n".join([sentences[failing[0].clause], *more]), pytrace=False)
+        pytest.xfail("; ".join(sentences.values()))
 
 
-def _told(verdict: Verdict) -> str:
-    said = verdict.sentence + (f" · follows from {verdict.follows}" if verdict.follows else "")
+def _sentence(verdict: Verdict) -> str:
+    sentence = verdict.sentence + (f" · follows from {verdict.follows}" if verdict.follows else "")
     if verdict.verdict == "expected":
-        return f"{verdict.reason} · {said}"
-    return said if verdict.level == "MUST" else f"{verdict.level}: {said}"
+        return f"{verdict.reason} · {sentence}"
+    return sentence if verdict.level == "MUST" else f"{verdict.level}: {sentence}"
 
 
 def _checked(expected: Mapping[str, str], judge: Judge) -> Mapping[str, str]:
@@ -167,5 +173,5 @@ def _checked(expected: Mapping[str, str], judge: Judge) -> Mapping[str, str]:
         if clause not in binding:
             raise ValueError(f"expected: {clause} does not bind profile {judge.profile}, so it cannot deviate")
         if not reason.strip():
-            raise ValueError(f"expected: {clause}: a reason was expected, and {reason!r} came")
+            raise ValueError(f"expected: {clause}: expected a reason, got {reason!r}")
     return expected

@@ -26,7 +26,6 @@ from regionloss_suite.judging.report import MARKS, Report
 from regionloss_suite.judging.reproduce import Commands
 from regionloss_suite.judging.verdict import Verdict, merged
 from regionloss_suite.plugin import Collector
-from regionloss_suite.reports.load import verdict_from_json
 
 #: More processes than this would each load a framework to try next to nothing.
 _MOST_JOBS = 4
@@ -76,44 +75,43 @@ def run(
         NothingToJudgeError: no case belongs to the profile.
         CaseError, ProfileError: a file that cannot be read.
     """
-    asked = load_adapter(adapter) if isinstance(adapter, str) else adapter
-    judge = judge_for(asked, profile, cases)
+    judge = judge_for(load_adapter(adapter) if isinstance(adapter, str) else adapter, profile, cases)
     name = adapter if isinstance(adapter, str) else judge.description.name
     with tempfile.TemporaryDirectory() as folder:
-        found = _stage(judge, "test_golden", "golden cases", [], show=show)
-        if len(found) != len(judge.clauses):
-            raise RuntimeError(f"the suite itself failed: {len(found)} of {len(judge.clauses)} clauses were judged")
+        results = _stage(judge, "test_golden", "golden cases", [], show=show)
+        if len(results) != len(judge.clauses):
+            raise RuntimeError(f"the suite itself failed: {len(results)} of {len(judge.clauses)} clauses were judged")
         if not golden and cases is None:
             options = ["--regionloss-failures", folder]
             if jobs > 1 and isinstance(adapter, str) and importlib.util.find_spec("xdist") is not None:
                 options += ["-p", "xdist", "-n", str(min(jobs, _MOST_JOBS)), "--regionloss-adapter", adapter]
                 options += [] if profile is None else ["--regionloss-profile", profile]
-            found += _stage(judge, "test_properties", "properties", options, show=show)
-        for one in found:
-            if one.get("fault"):
-                judge.fault = judge.fault or AdapterError(one["fault"])
-            if one.get("crash"):
-                judge.crashes[one["trial"]] = one["crash"]
+            results += _stage(judge, "test_properties", "properties", options, show=show)
+        for result in results:
+            if result.get("fault"):
+                judge.fault = judge.fault or AdapterError(result["fault"])
+            if result.get("crash"):
+                judge.crashes[result["run"]] = result["crash"]
         if judge.fault is not None:
             raise judge.fault
-        verdicts = merged(verdict_from_json(entry) for one in found for entry in one["verdicts"])
-        files = {one["trial"]: Path(one["file"]) for one in found if "file" in one}
-        drawn = {trial: judge.observe(find_case(file)) for trial, file in files.items()}
-        verdicts = diagnosed(judge, verdicts, drawn, _tally(found))
+        verdicts = merged(Verdict.from_json(entry) for result in results for entry in result["verdicts"])
+        files = {result["run"]: Path(result["file"]) for result in results if "file" in result}
+        drawn = {run_id: judge.observe(find_case(file)) for run_id, file in files.items()}
+        verdicts = diagnosed(judge, verdicts, drawn, _tally(results))
         kept = {} if failures is None else _kept(verdicts, files, failures)
     commands = Commands(
         adapter if isinstance(adapter, str) else None,
         profile,
         Path(cases) if isinstance(cases, str | Path) and Path(cases).exists() else None,
         kept,
-        [trial for trial, some in drawn.items() if any(seen.departs for seen in some)],
+        [run_id for run_id, some in drawn.items() if any(observation.departs for observation in some)],
         source,
     )
     verdicts = [commands.added(verdict) for verdict in verdicts]
     notes = judge.description.notes + commands.crashed(judge.crashes, verdicts)
     notes += commands.advice(verdicts, judge.description.answers)
     report = Report(name, judge.profile, len(judge.cases), verdicts, judge.crashes, notes)
-    return Run(report, judge, [seen for some in drawn.values() for seen in some])
+    return Run(report, judge, [observation for some in drawn.values() for observation in some])
 
 
 def diagnosed(
@@ -131,11 +129,11 @@ def diagnosed(
     return fold(verdicts, diagnose(judge, deviating, drawn=drawn, tally=tally))
 
 
-def _tally(found: list[dict[str, Any]]) -> dict[str, float]:
-    """By clause, the Ochiai coefficient of the properties that depart and those that are tried on it."""
-    tried = [entry for one in found if "trial" in one for entry in one["verdicts"]]
-    counts = {kind: Counter(entry["clause"] for entry in tried if entry["verdict"] == kind) for kind in MARKS}
-    departing = sum("file" in one for one in found)
+def _tally(results: list[dict[str, Any]]) -> dict[str, float]:
+    """By clause, the Ochiai coefficient of the properties that deviate and those that are run for it."""
+    entries = [entry for result in results if "run" in result for entry in result["verdicts"]]
+    counts = {kind: Counter(entry["clause"] for entry in entries if entry["verdict"] == kind) for kind in MARKS}
+    departing = sum("file" in result for result in results)
     failed, held = counts["deviating"], counts["conforming"]
     return {clause: failed[clause] / math.sqrt(departing * (failed[clause] + held[clause])) for clause in failed}
 
@@ -147,17 +145,17 @@ def judge_for(adapter: Adapter, profile: str | None, cases: Path | str | Sequenc
 
 
 def _stage(judge: Judge, module: str, name: str, options: list[str], *, show: bool) -> list[dict[str, Any]]:
-    """What the tests of one module of the suite find."""
+    """The results of the tests of one module of the suite."""
     collector = Collector(judge, name, show=show)
     # The user's own pytest configuration and plugins have no say in a verdict.
     command = ["--pyargs", f"regionloss_suite.{module}", "-c", os.devnull, "--import-mode=importlib"]
     command += ["-p", "no:terminal", "-p", "no:cacheprovider", "-p", "regionloss_suite.plugin", *options]
     with tempfile.TemporaryDirectory() as empty, without("PYTEST_ADDOPTS"):
         pytest.main([*command, "--rootdir", empty], plugins=[collector])
-    if collector.failed_otherwise or not collector.found:
-        said = collector.failed_otherwise or "no test of it ran"
-        raise RuntimeError(f"the suite itself failed, which says nothing about {judge.description.name}: {said}")
-    return collector.found
+    if collector.suite_failure or not collector.results:
+        why = collector.suite_failure or "no test of it ran"
+        raise RuntimeError(f"the suite itself failed, which says nothing about {judge.description.name}: {why}")
+    return collector.results
 
 
 def _kept(verdicts: list[Verdict], files: Mapping[str, Path], folder: Path) -> dict[str, Path]:

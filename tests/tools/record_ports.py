@@ -21,7 +21,8 @@ from regionloss_adapters.load import BUNDLED
 from regionloss_adapters.ports.source import VARIABLES, Port, name_source
 from regionloss_spec import load_cases
 from regionloss_spec.clause import View
-from regionloss_suite.judging.judge import Judge, Refusal
+from regionloss_suite.judging.exchange import Exchange
+from regionloss_suite.judging.judge import Judge
 from regionloss_suite.measure import formula, identify
 from regionloss_suite.measure.verify import verify
 
@@ -95,18 +96,18 @@ def judged(adapter: Adapter, profile: str) -> dict[str, Any]:
         answered, departing = judge.departures(clause)
         if answered:
             clauses[clause.id] = [len(departing), answered, *departing[:1]]
-    asked = judge.observations
+    observations = judge.observations
     return {
-        "cases": len({seen.case.id for seen in asked}),
-        "departing": {seen.case.id: _what(seen.asked) for seen in asked if seen.departs},
+        "cases": len({observation.case.id for observation in observations}),
+        "departing": {seen.case.id: _departure(seen.exchange) for seen in observations if seen.departs},
         "clauses": clauses,
     }
 
 
-def _what(asked: Any) -> str:
-    if isinstance(asked, Refusal):
-        return f"{asked.kind}: {asked.message}"
-    return str(asked.difference(View("everything"))).partition(", ")[2]
+def _departure(exchange: Exchange) -> str:
+    if exchange.comparison is None:
+        return f"{exchange.outcome}: {exchange.message or 'an answer'}"
+    return str(exchange.comparison.difference(View("everything"))).partition(", ")[2]
 
 
 def identified(adapter: Adapter, batches: int) -> dict[str, Any]:

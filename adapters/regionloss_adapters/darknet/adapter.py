@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from regionloss_adapters.darknet.checkout import HOW_TO_GET, VARIABLE, Family, compiled, find_checkout
 from regionloss_adapters.darknet.request import darknet_options, defined_truths, encode, repository, tree_file
-from regionloss_adapters.protocol import AdapterError, Answer, CannotAnswer, Description, Question
+from regionloss_adapters.protocol import AdapterError, Answer, CannotAnswerError, Description, Question
 from regionloss_spec import Batch
 from regionloss_spec.recording import gradient_from_delta
 
@@ -73,14 +73,14 @@ class LiveDarknet:
         """Run darknet on the batch, in a child process.
 
         Raises:
-            CannotAnswer: darknet has no option for the profile, or its behaviour on the batch is undefined.
+            CannotAnswerError: darknet has no option for the profile, or its behaviour on the batch is undefined.
             DarknetFailedError: it died, hung, or left no whole answer.
         """
         batch, profile, family = question.batch, question.profile, self.checkout.family
         if question.dtype != "float32" or question.device != "cpu":
-            raise CannotAnswer(f"darknet computes in float32 on the CPU here, not in {question.dtype}")
+            raise CannotAnswerError(f"darknet computes in float32 on the CPU here, not in {question.dtype}")
         if question.upstream != 1:
-            raise CannotAnswer("darknet's layer is the end of the chain: no gradient arrives at it from above")
+            raise CannotAnswerError("darknet's layer is the end of the chain: no gradient arrives at it from above")
         config, base = darknet_options(profile, family)
         truths = defined_truths(batch, profile, family)
         figures, delta, output = self._run(encode(batch, truths, config, profile, family), batch, base)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from regionloss import DomainError
 from regionloss.domain import read_inputs
 from regionloss_adapters.darknet.checkout import Family
-from regionloss_adapters.protocol import CannotAnswer
+from regionloss_adapters.protocol import CannotAnswerError
 from regionloss_spec import Batch, Profile, load_profile
 from regionloss_spec.recording import options
 
@@ -24,7 +24,7 @@ def darknet_options(profile: Profile, family: Family) -> tuple[dict[str, Any], s
     """The options for a profile, by darknet's names, and the shipped profile that they start from.
 
     Raises:
-        CannotAnswer: the family has no option for a choice of the profile.
+        CannotAnswerError: the family has no option for a choice of the profile.
     """
     first = family == "pjreddie"
     base = "darknet" if first else "yolo9000" if profile.class_term == "tree" else "darknet-2016"
@@ -50,7 +50,7 @@ def darknet_options(profile: Profile, family: Family) -> tuple[dict[str, Any], s
         beyond.pop(axis, None)
     if beyond:
         wanted = ", ".join(f"{axis} = {there!r}" for axis, (_, there) in beyond.items())
-        raise CannotAnswer(f"{repository(family)} has no option for {wanted}")
+        raise CannotAnswerError(f"{repository(family)} has no option for {wanted}")
     return config, base
 
 
@@ -58,7 +58,7 @@ def defined_truths(batch: Batch, profile: Profile, family: Family) -> list[NDArr
     """The truths of a batch in float32, every row of them, where darknet's behaviour on the batch is defined.
 
     Raises:
-        CannotAnswer: it is not, or the profile reads other rows than darknet would.
+        CannotAnswerError: it is not, or the profile reads other rows than darknet would.
     """
     with np.errstate(over="ignore"):
         try:
@@ -67,15 +67,15 @@ def defined_truths(batch: Batch, profile: Profile, family: Family) -> list[NDArr
             anchors = np.asarray(batch.anchors, dtype=np.float32)
             read_inputs(predictions, truths, anchors, batch.classes, batch.images_seen, profile, batch.tree)
         except (DomainError, TypeError, ValueError) as error:
-            raise CannotAnswer(f"darknet's behaviour is undefined: {error}") from error
+            raise CannotAnswerError(f"darknet's behaviour is undefined: {error}") from error
     for image, rows in enumerate(truths):
         ends = np.flatnonzero(rows[:, 0] == 0)
         if profile.truth_end == "none" and len(ends):
-            raise CannotAnswer(f"image {image}, truth {ends[0]}: x is 0, which ends the list in darknet")
+            raise CannotAnswerError(f"image {image}, truth {ends[0]}: x is 0, which ends the list in darknet")
         listed = int(ends[0]) if len(ends) else len(rows)
         reads = min(listed, profile.max_truths or listed)
         if family == "pjreddie" and reads != min(listed, _ROWS_READ):
-            raise CannotAnswer(
+            raise CannotAnswerError(
                 f"image {image} lists {listed} truths, of which the profile reads {reads}: "
                 f"{repository(family)} reads {_ROWS_READ} at most"
             )

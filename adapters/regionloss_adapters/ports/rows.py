@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from regionloss_adapters.protocol import CannotAnswer, Question
+from regionloss_adapters.protocol import CannotAnswerError, Question
 from regionloss_adapters.truths import Padded, TruthFormat
 
 
@@ -18,7 +18,7 @@ class AtLeast(Padded):
     rows_read: int
 
     def __call__(self, question: Question) -> np.ndarray:
-        """The truths in this format. Raises `CannotAnswer` for a truth that it cannot express."""
+        """The truths in this format. Raises `CannotAnswerError` for a truth that it cannot express."""
         padded = super().__call__(question)
         images, rows, columns = padded.shape
         missing = max(0, self.rows_read - rows)
@@ -34,8 +34,8 @@ class Square:
     notes = ("It takes square grids alone, and is not asked for others.",)
 
     def __call__(self, question: Question) -> Any:
-        """The truths. Raises `CannotAnswer` where the grid is not square."""
+        """The truths. Raises `CannotAnswerError` where the grid is not square."""
         height, width = np.shape(question.batch.predictions)[2:]
         if height != width:
-            raise CannotAnswer(f"it takes square grids alone, and this one has {height} × {width} cells")
+            raise CannotAnswerError(f"it takes square grids alone, and this one has {height} × {width} cells")
         return self.truths(question)

@@ -11,7 +11,7 @@ from regionloss_adapters.options import missing_option
 from regionloss_adapters.process.child import LINE_LIMIT, Child, ChildGoneError, printable
 from regionloss_adapters.process.folder import Folder
 from regionloss_adapters.process.messages import answer, decode, description, encode, hello, options_of, question
-from regionloss_adapters.protocol import AdapterError, Answer, CannotAnswer, Description, Question, Refused
+from regionloss_adapters.protocol import AdapterError, Answer, CannotAnswerError, Description, Question, RefusedError
 from regionloss_spec import Batch, ProfileError, load_profile
 
 #: How often a child is started again after it died, hung or fell out of step.
@@ -80,8 +80,8 @@ class ProcessAdapter:
         """Put one batch to the child.
 
         Raises:
-            Refused: it refused the input as outside the domain.
-            CannotAnswer: it cannot be asked this.
+            RefusedError: it refused the input as outside the domain.
+            CannotAnswerError: it cannot be asked this.
             LossError: it died, hung or reported an error.
             AdapterError: what it wrote is no answer, or it cannot be started again.
         """
@@ -92,7 +92,7 @@ class ProcessAdapter:
         if options is not None:
             missing = missing_option(asked.profile, known.profiles, options)
             if missing is not None:
-                raise CannotAnswer(f"it has no option {missing}")
+                raise CannotAnswerError(f"it has no option {missing}")
         return self._ask(asked, known)
 
     def close(self) -> None:
@@ -141,7 +141,7 @@ class ProcessAdapter:
         )
         try:
             self._ask(Question(batch=batch, profile=profile, dtype=known.dtypes[0], device=known.devices[0]), known)
-        except (Refused, CannotAnswer):
+        except (RefusedError, CannotAnswerError):
             return  # a well-formed message; whether it is right is for the clauses to say
         except LossError as error:
             raise AdapterError(f"the adapter itself fails at a trivial batch of one cell: {error}") from error
@@ -160,9 +160,9 @@ class ProcessAdapter:
         try:
             match message["type"]:
                 case "refused":
-                    raise Refused(printable(message["message"]), message.get("image"), message.get("truth"))
+                    raise RefusedError(printable(message["message"]), message.get("image"), message.get("truth"))
                 case "skipped":
-                    raise CannotAnswer(printable(message["reason"]))
+                    raise CannotAnswerError(printable(message["reason"]))
                 case "error":
                     raise LossError(f"the loss reported an error: {printable(message['message'])}")
                 case _:

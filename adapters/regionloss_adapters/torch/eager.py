@@ -11,7 +11,7 @@ from torch import Tensor
 
 from regionloss import DomainError
 from regionloss.torch.eager import EagerResult, region_loss
-from regionloss_adapters.protocol import DERIVATIVES, Answer, Description, Question, Refused
+from regionloss_adapters.protocol import DERIVATIVES, Answer, Description, Question, RefusedError
 from regionloss_adapters.timed import Timed
 from regionloss_adapters.torch.derivatives import derivatives, on_device
 from regionloss_adapters.torch.timed import leaf, rows_of, steps
@@ -73,7 +73,7 @@ class TorchEagerAdapter:
                 tree=batch.tree,
             )
         except DomainError as error:
-            raise Refused(str(error), error.image, error.truth) from error
+            raise RefusedError(str(error), error.image, error.truth) from error
         gradient, curvature = derivatives(result.potential, predictions, question)
         return Answer(
             gradient=gradient.cpu().double().numpy(),

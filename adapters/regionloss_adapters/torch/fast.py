@@ -11,7 +11,7 @@ from torch import Tensor
 from regionloss import DomainError
 from regionloss.torch import Details, PaddedTruths, PathError, RegionLoss, pad_truths
 from regionloss.torch.paths import Path
-from regionloss_adapters.protocol import Answer, CannotAnswer, Description, Question, Refused
+from regionloss_adapters.protocol import Answer, CannotAnswerError, Description, Question, RefusedError
 from regionloss_adapters.timed import Timed
 from regionloss_adapters.torch.derivatives import derivatives, on_device
 from regionloss_adapters.torch.eager import DEVICES, DTYPES, TorchEagerAdapter, on_one_thread
@@ -53,9 +53,9 @@ class TorchAdapter:
             rows = pad_truths(batch.truths, device=device)
             found = loss.details(predictions, rows, images_seen=batch.images_seen)
         except DomainError as error:
-            raise Refused(str(error), error.image, error.truth) from error
+            raise RefusedError(str(error), error.image, error.truth) from error
         except PathError as error:
-            raise CannotAnswer(str(error)) from error
+            raise CannotAnswerError(str(error)) from error
         gradient, _ = derivatives(found.loss, predictions, question)
         return Answer(
             gradient=gradient.cpu().double().numpy(),
@@ -69,7 +69,7 @@ class TorchAdapter:
         """The loss as people train with it, without the checks that would wait for a device.
 
         Raises:
-            CannotAnswer: its path does not compute this.
+            CannotAnswerError: its path does not compute this.
         """
         batch = question.batch
         predictions = leaf(batch.predictions, question, channels_last=channels_last)
@@ -81,7 +81,7 @@ class TorchAdapter:
             loss = RegionLoss(batch.anchors, batch.classes, profile=question.profile, tree=batch.tree, path=self.path)
             return steps(lambda given: loss(given, truths, images_seen=batch.images_seen), predictions, question)
         except PathError as error:
-            raise CannotAnswer(str(error)) from error
+            raise CannotAnswerError(str(error)) from error
 
 
 class TorchAnalyticAdapter(TorchAdapter):

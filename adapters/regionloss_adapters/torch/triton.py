@@ -7,7 +7,7 @@ import dataclasses
 import torch
 
 from regionloss.torch.triton_path import INTERPRETED
-from regionloss_adapters.protocol import Answer, CannotAnswer, Description, Question
+from regionloss_adapters.protocol import Answer, CannotAnswerError, Description, Question
 from regionloss_adapters.torch.fast import TorchAdapter
 
 # Imported under Triton's interpreter, the kernels run on the host.
@@ -29,5 +29,7 @@ class TorchTritonAdapter(TorchAdapter):
     def answer(self, question: Question) -> Answer:
         """Evaluate the loss on the one device that the kernels run on, whichever was asked for."""
         if _DEVICE == "cuda" and not torch.cuda.is_available():
-            raise CannotAnswer("the path 'triton' needs a CUDA device, or TRITON_INTERPRET=1 for Triton's interpreter")
+            raise CannotAnswerError(
+                "the path 'triton' needs a CUDA device, or TRITON_INTERPRET=1 for Triton's interpreter"
+            )
         return super().answer(dataclasses.replace(question, device=_DEVICE))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from regionloss_adapters.layouts import NCHW
-from regionloss_adapters.protocol import Answer, CannotAnswer, Question
+from regionloss_adapters.protocol import Answer, CannotAnswerError, Question
 from regionloss_adapters.timed import Timed
 from regionloss_adapters.torch.derivatives import derivatives, on_device
 from regionloss_adapters.torch.timed import leaf as as_leaf
@@ -28,11 +28,11 @@ class WrappedTorch(Wrapped):
         """The loss with a batch in its own layout and format, which settles how truths are padded.
 
         Raises:
-            CannotAnswer: it cannot be asked under the profile, or is asked for `channels_last` in a layout of its own.
+            CannotAnswerError: under this profile, or for `channels_last` in a layout of its own.
         """
         self.check_asked(question)
         if channels_last and self.layout != NCHW:
-            raise CannotAnswer(f"its predictions come in a layout of its own, {self.layout.axes}")
+            raise CannotAnswerError(f"its predictions come in a layout of its own, {self.layout.axes}")
         given = self.layout.forward(question.batch, question.dtype)
         truths = for_each_array(lambda array: torch.tensor(array, device=question.device), self.truths(question))
 

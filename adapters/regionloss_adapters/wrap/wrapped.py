@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from regionloss_adapters.layouts import NCHW, Layout
 from regionloss_adapters.options import missing_option
-from regionloss_adapters.protocol import Answer, CannotAnswer, Description, Question, Refused
+from regionloss_adapters.protocol import Answer, CannotAnswerError, Description, Question, RefusedError
 from regionloss_adapters.truths import Ragged, TruthFormat
 from regionloss_adapters.wrap.loss_call import Ask, Loss
 from regionloss_spec import AXES, Profile
@@ -118,7 +118,7 @@ class Wrapped:
         try:
             outcome = self.ask(self.loss, given, truths, question)
         except self.refuses as error:
-            raise Refused(str(error), getattr(error, "image", None), getattr(error, "truth", None)) from error
+            raise RefusedError(str(error), getattr(error, "image", None), getattr(error, "truth", None)) from error
         return Answer(
             gradient=self.gradient(outcome.gradient, given.shape, question),
             curvature=None if outcome.curvature is None else self.layout.backward(outcome.curvature, question.batch),
@@ -127,9 +127,9 @@ class Wrapped:
         )
 
     def check_asked(self, question: Question) -> None:
-        """Raise `CannotAnswer` where it cannot be asked under the profile."""
+        """Raise `CannotAnswerError` where it cannot be asked under the profile."""
         if reason := self._beyond(question.profile):
-            raise CannotAnswer(reason)
+            raise CannotAnswerError(reason)
 
     def _beyond(self, profile: Profile) -> str | None:
         """Why it cannot be asked under a profile."""

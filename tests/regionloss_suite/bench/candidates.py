@@ -37,7 +37,7 @@ class Contender:
         """The loss in steps, and whether its conversions are timed with it.
 
         Raises:
-            CannotAnswer: it cannot be asked this.
+            CannotAnswerError: it cannot be asked this.
         """
         if isinstance(self.adapter, Timeable):
             return self.adapter.prepare(question, slots=slots, channels_last=channels_last), False

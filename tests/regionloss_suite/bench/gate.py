@@ -30,7 +30,7 @@ _ELEMENTS = 1_500_000
 _FEW = 6
 
 
-class RefusedToTime(Exception):  # noqa: N818  # a finding about the loss under test, not an error
+class NotTimedError(Exception):
     """The loss is not timed; the message says why."""
 
 
@@ -65,7 +65,7 @@ def check_golden(adapter: Adapter, dtype: str, device: str, *, few: bool = False
         few: whether a few cases will do, since each is compiled for.
 
     Raises:
-        RefusedToTime: it does not conform; with the first clause that it breaks.
+        NotTimedError: it does not conform; with the first clause that it breaks.
     """
     profile = profile_of(adapter.describe())
     there = _There(adapter, dtype, device)
@@ -74,14 +74,14 @@ def check_golden(adapter: Adapter, dtype: str, device: str, *, few: bool = False
         judge = Judge(there, _most_clauses(judge.cases, _FEW), profile.name)
     verdicts = [judge.verdict(clause) for clause in judge.clauses]
     if judge.fault is not None:
-        raise RefusedToTime(f"the adapter itself failed: {judge.fault}")
+        raise NotTimedError(f"the adapter itself failed: {judge.fault}")
     report = Report(adapter.describe().name, judge.profile, len(judge.cases), verdicts, judge.crashes)
     if report.exit_code != CONFORMING:
         # What only follows from another clause is folded under it, so that the first says what is wrong.
         report.verdicts = diagnosed(judge, verdicts)
         broken = [verdict for verdict, _ in report.folded() if verdict in report.deviating and verdict.level == "MUST"]
         first = f": {broken[0].clause}, {broken[0].first}" if broken else ": no clause could be asked"
-        raise RefusedToTime(f"{report.outcome} in {dtype} on {device}{first}")
+        raise NotTimedError(f"{report.outcome} in {dtype} on {device}{first}")
     return f"{len(judge.cases)} golden cases"
 
 
@@ -124,19 +124,19 @@ class BatchCheck:
         """Hold the answer to the whole batch against the reference, and say on how many images.
 
         Raises:
-            RefusedToTime: it departs, or says nothing that could be held against the reference.
+            NotTimedError: it departs, or says nothing that could be held against the reference.
         """
         if answer.gradient is None and not self.whole:
-            raise RefusedToTime("it answers no gradient, and the batch is too large to judge it by its value alone")
+            raise NotTimedError("it answers no gradient, and the batch is too large to judge it by its value alone")
         paid = self._paid(profile) if description.reduction == "per-object" else 0
         answer = multiplied_out(answer, description, self.setting.images, paid, divided=profile.reduction)
         view, case = View("everything"), self._case(profile)
         comparison = Comparison(case, self._part_of(answer, profile), self.setting.dtype)
         if not comparison.answers(view):
-            raise RefusedToTime("it answers nothing that could be held against the reference")
+            raise NotTimedError("it answers nothing that could be held against the reference")
         difference = comparison.difference(view)
         if difference is not None:
-            raise RefusedToTime(f"on the batch that is timed, {difference}")
+            raise NotTimedError(f"on the batch that is timed, {difference}")
         return f"{len(self.images)} of {self.setting.images} images of the batch"
 
     def _case(self, profile: Profile) -> Case:

@@ -7,11 +7,11 @@ import gc
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from regionloss_adapters import AdapterError, CannotAnswer, Description, Question, Timed
+from regionloss_adapters import AdapterError, CannotAnswerError, Description, Question, Timed
 from regionloss_spec import Batch
 from regionloss_suite.bench import torch_lanes
 from regionloss_suite.bench.candidates import Contender, contender
-from regionloss_suite.bench.gate import BatchCheck, RefusedToTime, check_golden, profile_of
+from regionloss_suite.bench.gate import BatchCheck, NotTimedError, check_golden, profile_of
 from regionloss_suite.bench.plan import Item, Plan
 from regionloss_suite.bench.results import FIRST
 from regionloss_suite.bench.roofline import LINE, Floor, floor_of
@@ -77,19 +77,19 @@ class Gate:
 
     def __init__(self, device: str) -> None:
         self.device = device
-        self._said: dict[tuple[str, str], str | RefusedToTime] = {}
+        self._said: dict[tuple[str, str], str | NotTimedError] = {}
 
     def pass_golden(self, one: Contender, dtype: str) -> str:
-        """Say what the contender passed. Raises `RefusedToTime`."""
+        """Say what the contender passed. Raises `NotTimedError`."""
         key = (one.name, dtype)
         if key not in self._said:
             try:
                 _check_claims(one.adapter.describe(), dtype, self.device)
                 self._said[key] = check_golden(one.adapter, dtype, self.device, few=one.compiles)
-            except RefusedToTime as refused:
+            except NotTimedError as refused:
                 self._said[key] = refused
         said = self._said[key]
-        if isinstance(said, RefusedToTime):
+        if isinstance(said, NotTimedError):
             raise said
         return said
 
@@ -97,7 +97,7 @@ class Gate:
         """The steps of a contender, whether conversions are among them, and what it passed.
 
         Raises:
-            RefusedToTime: it does not pass, cannot be asked this or breaks on it.
+            NotTimedError: it does not pass, cannot be asked this or breaks on it.
         """
         golden = self.pass_golden(one, setting.dtype)
         description = one.adapter.describe()
@@ -108,17 +108,17 @@ class Gate:
                 question, slots=setting.slots, channels_last=setting.layout == "channels_last"
             )
             held = check.check(timed.answer(), description, profile)
-        except (RefusedToTime, CannotAnswer) as error:
-            raise RefusedToTime(str(error)) from error
+        except (NotTimedError, CannotAnswerError) as error:
+            raise NotTimedError(str(error)) from error
         except Exception as error:  # whatever a loss under test may raise is a finding about that loss
-            raise RefusedToTime(f"it broke: {type(error).__name__}: {error}") from error
+            raise NotTimedError(f"it broke: {type(error).__name__}: {error}") from error
         return timed, conversions, f"{golden}, {held}"
 
 
 def _check_claims(description: Description, dtype: str, device: str) -> None:
     for what, asked, claimed in (("formats", dtype, description.dtypes), ("devices", device, description.devices)):
         if asked not in claimed:
-            raise RefusedToTime(f"its {what} are {', '.join(claimed)}, and {asked} is timed")
+            raise NotTimedError(f"its {what} are {', '.join(claimed)}, and {asked} is timed")
 
 
 def measure(plan: Plan, say: Say) -> Findings:
@@ -166,7 +166,7 @@ def _measure_item(findings: Findings, item: Item, contenders: dict[str, Contende
     there = [name for name in item.contenders if name in contenders]
     for name in there:
         say(f"golden cases to {name}")
-        with contextlib.suppress(RefusedToTime):  # which the second time says so again
+        with contextlib.suppress(NotTimedError):  # which the second time says so again
             gate.pass_golden(contenders[name], setting.dtype)
     torch_lanes.forget_compiled()
     admitted: list[tuple[Timed, bool, Entry]] = []
@@ -175,7 +175,7 @@ def _measure_item(findings: Findings, item: Item, contenders: dict[str, Contende
         say(f"the batch to {name}")
         try:
             timed, conversions, passed = gate.admit(contenders[name], setting, batch, check)
-        except RefusedToTime as refused:
+        except NotTimedError as refused:
             findings.refused.append((setting, name, str(refused)))
             continue
         heavy = torch_lanes.seconds(timed.both, device) > HEAVY

@@ -87,7 +87,7 @@ class Setting:
 
         Every number is exact in float32, and the predictions are in their own format.
         """
-        from regionloss_suite.properties.harness import quantised
+        from regionloss_suite.judging.exchange import quantised
 
         random = np.random.default_rng(20161225)
         channels = len(ANCHORS) * (5 + self.classes)

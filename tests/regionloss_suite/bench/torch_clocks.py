@@ -31,7 +31,7 @@ _QUEUED = 10
 _BUSY = 1_000_000
 
 
-class CannotCapture(Exception):  # noqa: N818  # a property of the loss under test, not an error
+class CaptureError(Exception):
     """The call cannot be captured in a CUDA graph; the message says why."""
 
 
@@ -91,7 +91,7 @@ def captured(call: Call) -> Callable[[Any], Any]:
     """The replay of a CUDA graph of a call.
 
     Raises:
-        CannotCapture: the call waits for the device, or does something else that a graph cannot hold.
+        CaptureError: the call waits for the device, or does something else that a graph cannot hold.
     """
     side: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
@@ -105,7 +105,7 @@ def captured(call: Call) -> Callable[[Any], Any]:
             kept = call()
     except RuntimeError as error:
         torch.cuda.synchronize()
-        raise CannotCapture(str(error).strip().splitlines()[0]) from error
+        raise CaptureError(str(error).strip().splitlines()[0]) from error
 
     def replay(_: Any = None) -> Any:
         graph.replay()

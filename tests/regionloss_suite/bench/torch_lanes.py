@@ -20,7 +20,7 @@ from regionloss_suite.bench.torch_clocks import (
     WALL,
     WALL_COLD,
     WARM,
-    CannotCapture,
+    CaptureError,
     between_events,
     captured,
     flusher,
@@ -53,7 +53,7 @@ def of_loss(timed: Timed, device: str, *, steps: bool) -> tuple[dict[tuple[str, 
         try:
             replay = captured(timed.both)
             lanes |= {("both", clock): once for clock, once in _graph_clocks(replay).items()}
-        except CannotCapture as error:
+        except CaptureError as error:
             notes = (f"no CUDA graph holds it: {error}",)
     return lanes, notes
 

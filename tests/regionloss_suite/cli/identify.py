@@ -48,7 +48,7 @@ def _count(text: str) -> int:
 def _identify(options: argparse.Namespace, colour: bool) -> int:
     from regionloss_adapters import AdapterError, load_adapter
     from regionloss_suite.measure import formula, identify
-    from regionloss_suite.measure.black_box import Broke
+    from regionloss_suite.measure.black_box import NoAnswerError
     from regionloss_suite.measure.verify import verify
 
     if options.profile is not None:
@@ -61,7 +61,7 @@ def _identify(options: argparse.Namespace, colour: bool) -> int:
                           progress=_progress)  # fmt: skip
     except AdapterError as error:
         raise UsageError(str(error)) from error
-    except Broke as broke:
+    except NoAnswerError as broke:
         print(f"regionloss: {options.adapter} answers nothing: it {broke}", file=sys.stderr)
         return _CRASHED
     finally:

@@ -1,12 +1,12 @@
-"""By what signs each clause is known: what a loss looks like that breaks this clause and no other."""
+"""The symptoms of each clause: what a loss looks like that breaks this clause and no other."""
 
 from __future__ import annotations
 
 from functools import cache
 
-#: By clause, the signs of a loss that breaks it; `;` stands between signs, `|` between those of which one is enough.
+#: By clause, the symptoms of a loss that breaks it. `;` separates symptoms, `|` those of which one is enough.
 #: Capitals are spelled out below.
-_SIGNS = {
+_SYMPTOMS = {
     "notation.predictor": "background other; objectness other; class other | free class appears",
     "notation.channel-order": "background other | IGNORED; objectness other; class other; centre other; size other; "
     "free class appears | ignored class appears; free centre appears | free size appears",
@@ -98,7 +98,7 @@ _SIGNS = {
     "class.squared-linear": "class other | class value alone",
     "class.logistic": "class other | class value alone",
     "class.focal": "class other | class value alone | class factor",
-    "table.three-states": "told only",
+    "table.three-states": "values only",
     "table.other-anchors": "ignored beside a match | prior size vanishes",
     "table.structural-zeros": "free class appears alone | ignored class appears alone | size nan | free size nan; "
     "ignored objectness appears alone | free centre appears alone | free size appears alone | prior size nan",
@@ -159,7 +159,7 @@ _SIGNS = {
     "tree.class-only-choice": "boxless class other | boxless class other alone",
     "tree.class-only-silence": "silent centre appears | silent size appears | silent objectness appears",
 }
-#: What the capitals stand for; `PRIOR` begins a sign of each payer of the prior.
+#: What the capitals stand for; `PRIOR` begins a symptom of each payer of the prior.
 _SPELLED = {
     "IGNORED": "ignored too many | ignored too few | ignored otherwise | nobody ignored | everybody ignored "
     "| another threshold",
@@ -170,26 +170,26 @@ _PRIOR = ["prior centre", "prior size", "prior centre of ignored", "prior size o
 
 
 @cache
-def signs_of_clause(clause: str, told: str) -> tuple[frozenset[str], ...]:
-    """The signs of a clause, each as the set of words of which one is enough; none for a clause that shows no way.
+def symptoms_of_clause(clause: str, values: str) -> tuple[frozenset[str], ...]:
+    """The symptoms of a clause, each as the set of words of which one is enough; none for a clause that shows no way.
 
     Args:
         clause: its id.
-        told: what tells whether a value is right: `terms`, the `potential` alone, or `nothing`.
+        values: what shows whether a value is right: `terms`, the `potential` alone, or `nothing`.
     """
-    spelled = _SIGNS.get(clause, "")
+    spelled = _SYMPTOMS.get(clause, "")
     for capitals, meant in _SPELLED.items():
         spelled = spelled.replace(capitals, meant)
-    signs = []
-    for sign in spelled.split(";"):
-        words = [word.strip() for word in sign.split("|")]
+    symptoms = []
+    for symptom in spelled.split(";"):
+        words = [word.strip() for word in symptom.split("|")]
         payers = [word.replace("PRIOR", payer) for word in words for payer in (_PRIOR if "PRIOR" in word else [""])]
-        signs.append(frozenset(_as_told(word, told) for word in payers if word))
-    return tuple(sign for sign in signs if sign)
+        symptoms.append(frozenset(_as_shown(word, values) for word in payers if word))
+    return tuple(symptom for symptom in symptoms if symptom)
 
 
-def _as_told(sign: str, told: str) -> str:
-    """A sign as it shows where no terms are answered."""
-    if told != "terms" and " value" in sign:
+def _as_shown(symptom: str, values: str) -> str:
+    """A symptom as it shows where no terms are answered."""
+    if values != "terms" and " value" in symptom:
         return "potential alone"
-    return sign.removesuffix(" alone") if told == "nothing" and not sign.startswith("potential") else sign
+    return symptom.removesuffix(" alone") if values == "nothing" and not symptom.startswith("potential") else symptom

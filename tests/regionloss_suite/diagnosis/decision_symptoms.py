@@ -1,7 +1,7 @@
-"""Decisions that another loss took: which predictors it made responsible, and which it ignored, in words.
+"""How the decisions of a loss deviate, in words: which predictors it made responsible, and which it ignored.
 
-Where an adapter tells no indicators, they are read off its gradient: a predictor that learns a class and a box answers
-for a truth, and one without any gradient of its objectness is ignored.
+Where an adapter returns no indicators, they are inferred from its gradient: a predictor that learns a class and a box
+is responsible for a truth, and one without any gradient of its objectness is ignored.
 """
 
 from __future__ import annotations
@@ -9,142 +9,128 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from regionloss import Result
 from regionloss.terms import T_O, no_object_term
-from regionloss_adapters.numpy_reference import indicators
-from regionloss_spec.clause import View
-from regionloss_suite.oracle.comparison import Comparison
-
-Array = NDArray[Any]
-
-#: The channels of a predictor that a block of the gradient means.
-BLOCKS = {"xy": slice(0, 2), "wh": slice(2, 4), "o": slice(4, 5), "c": slice(5, None)}
+from regionloss_spec.batch import Array
+from regionloss_spec.clause import BLOCKS, STATES, View
+from regionloss_suite.oracle.channels import BLOCK_CHANNELS
+from regionloss_suite.oracle.comparison import Comparison, expected_indicators
 
 #: How close a MaxIOU is to the threshold to be called equal to it.
 _EQUAL = 1e-6
 
 
-def assignment_signs(asked: Comparison) -> set[str]:
-    """What happened to truths that are answered for otherwise than expected."""
-    expected, told = _expected_indicators(asked)[0], asked.answer.responsible
-    if told is None:
-        return _predictor_signs(asked) if departs(asked) else set()
-    if asked.difference(View("indicator")) is None or sorted(told) == sorted(expected):
+def assignment_symptoms(comparison: Comparison) -> set[str]:
+    """What happened to truths that are assigned differently than expected."""
+    expected, got = expected_indicators(comparison.case, comparison.result)[0], comparison.answer.responsible
+    if got is None:
+        return _predictor_symptoms(comparison) if departs(comparison) else set()
+    if comparison.difference(View("indicator")) is None or sorted(got) == sorted(expected):
         return set()
-    if asked.answer.gradient is not None and not departs(asked):
+    if comparison.answer.gradient is not None and not departs(comparison):
         return {"told only"}
-    return _truth_signs(asked.result, expected, told)
+    return _truth_symptoms(comparison.result, expected, got)
 
 
-def indicator_signs(asked: Comparison) -> set[str]:
+def indicator_symptoms(comparison: Comparison) -> set[str]:
     """How the predictors that another loss ignored differ from the expected ones, given the same assignment."""
-    expected, told = _expected_indicators(asked)[1], asked.answer.ignored
-    if told is None:
-        return _ignored_signs(asked.result, _read_off(asked)[1]) if departs(asked) else set()
-    if asked.difference(View("indicator")) is None or sorted(told) == sorted(expected):
+    expected, got = expected_indicators(comparison.case, comparison.result)[1], comparison.answer.ignored
+    if got is None:
+        return _ignored_symptoms(comparison.result, _inferred(comparison)[1]) if departs(comparison) else set()
+    if comparison.difference(View("indicator")) is None or sorted(got) == sorted(expected):
         return set()
-    if asked.answer.gradient is not None and not departs(asked):
+    if comparison.answer.gradient is not None and not departs(comparison):
         return {"told only"}
-    ignored = np.zeros_like(asked.result.decisions.ignored)
-    for place in told:
+    ignored = np.zeros_like(comparison.result.decisions.ignored)
+    for place in got:
         ignored[place] = True
-    return _ignored_signs(asked.result, ignored)
+    return _ignored_symptoms(comparison.result, ignored)
 
 
-def departs(asked: Comparison) -> bool:
+def departs(comparison: Comparison) -> bool:
     """Whether there is a gradient, of the right shape, that departs anywhere."""
-    gradient = asked.answer.gradient
-    if gradient is None or np.shape(gradient) != asked.result.gradient.shape:
+    gradient = comparison.answer.gradient
+    if gradient is None or np.shape(gradient) != comparison.result.gradient.shape:
         return False
-    return asked.difference(View("gradient", tuple(BLOCKS), ("responsible", "ignored", "no-object"))) is not None
+    return comparison.difference(View("gradient", BLOCKS, STATES)) is not None
 
 
-def gradients(asked: Comparison) -> tuple[Array, Array, Array]:
+def gradients(comparison: Comparison) -> tuple[Array, Array, Array]:
     """The answered gradient, the expected one, and where they are apart, each `[N, A, 5+C, H, W]`."""
-    shape = asked.result.t.shape
-    said = asked.case.expected.gradient
-    expected = np.asarray(asked.result.gradient if said is None else said, dtype=np.float64).reshape(shape)
-    got = np.asarray(asked.answer.gradient, dtype=np.float64).reshape(shape)
+    shape = comparison.result.t.shape
+    stated = comparison.case.expected.gradient
+    expected = np.asarray(comparison.result.gradient if stated is None else stated, dtype=np.float64).reshape(shape)
+    got = np.asarray(comparison.answer.gradient, dtype=np.float64).reshape(shape)
     with np.errstate(invalid="ignore"):
-        return got, expected, ~(np.abs(got - expected) <= asked.gradient_bound.reshape(shape))
+        return got, expected, ~(np.abs(got - expected) <= comparison.gradient_bound.reshape(shape))
 
 
-def _expected_indicators(asked: Comparison) -> tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]:
-    responsible, ignored = indicators(asked.result.decisions)
-    said = asked.case.expected
-    return said.responsible if said.responsible is not None else responsible, (
-        said.ignored if said.ignored is not None else ignored
-    )
-
-
-def _truth_signs(result: Result, expected: Iterable[tuple[int, ...]], told: Iterable[tuple[int, ...]]) -> set[str]:
+def _truth_symptoms(result: Result, expected: Iterable[tuple[int, ...]], got: Iterable[tuple[int, ...]]) -> set[str]:
     """What became of each truth whose predictors are not the expected ones."""
-    wanted, got = _by_truth(expected), _by_truth(told)
+    wanted, given = _by_truth(expected), _by_truth(got)
     taken = {place for places in wanted.values() for place in places}
-    payers = Counter(place for places in got.values() for place in places)
+    payers = Counter(place for places in given.values() for place in places)
     read = {(match.image, match.truth) for match in result.decisions.matches}
-    signs = set()
-    for truth in {*wanted, *got}:
-        before, after = wanted.get(truth, set()), got.get(truth, set())
+    symptoms = set()
+    for truth in {*wanted, *given}:
+        before, after = wanted.get(truth, set()), given.get(truth, set())
         if before == after:
             continue
         if truth not in read:
-            signs.add("unread truth")
+            symptoms.add("unread truth")
         elif not before:
             shared = [place for place in after if place in taken]
             several = any(payers[place] > 1 for place in shared)
-            signs.add("every truth pays" if several else "another truth" if shared else "own predictor")
+            symptoms.add("every truth pays" if several else "another truth" if shared else "own predictor")
         elif not after:
-            signs.add("another truth" if any(place in payers for place in before) else "no predictor")
+            symptoms.add("another truth" if any(place in payers for place in before) else "no predictor")
         elif before < after:
-            signs.add("several predictors")
+            symptoms.add("several predictors")
         else:
-            signs.add("another anchor" if _cells(before) & _cells(after) else "another cell")
-    return signs
+            symptoms.add("another anchor" if _cells(before) & _cells(after) else "another cell")
+    return symptoms
 
 
 def _by_truth(places: Iterable[tuple[int, ...]]) -> dict[tuple[int, int], set[tuple[int, ...]]]:
-    found: dict[tuple[int, int], set[tuple[int, ...]]] = {}
+    predictors: dict[tuple[int, int], set[tuple[int, ...]]] = {}
     for image, truth, *predictor in places:
-        found.setdefault((image, truth), set()).add((image, *predictor))
-    return found
+        predictors.setdefault((image, truth), set()).add((image, *predictor))
+    return predictors
 
 
 def _cells(predictors: set[tuple[int, ...]]) -> set[tuple[int, ...]]:
     return {(image, row, column) for image, _, row, column in predictors}
 
 
-def _predictor_signs(asked: Comparison) -> set[str]:
-    """The same as `_truth_signs`, as far as a gradient tells it."""
-    before, after = asked.result.decisions.responsible, _read_off(asked)[0]
+def _predictor_symptoms(comparison: Comparison) -> set[str]:
+    """The same as `_truth_symptoms`, as far as a gradient shows it."""
+    before, after = comparison.result.decisions.responsible, _inferred(comparison)[0]
     lost, won = before & ~after, after & ~before
-    signs = set()
+    symptoms = set()
     for image, _, row, column in np.argwhere(lost):
         here, anywhere = won[image, :, row, column].any(), won[image].any()
-        signs.add("another anchor" if here else "another cell" if anywhere else "no predictor")
+        symptoms.add("another anchor" if here else "another cell" if anywhere else "no predictor")
     if any(not lost[image].any() for image, *_ in np.argwhere(won)):
-        signs.add("several predictors")
-    return signs
+        symptoms.add("several predictors")
+    return symptoms
 
 
-def _read_off(asked: Comparison) -> tuple[Array, Array]:
+def _inferred(comparison: Comparison) -> tuple[Array, Array]:
     """The responsible and the ignored predictors by the gradient that was answered, bool `[N, A, H, W]` each."""
-    got, _, wrong = gradients(asked)
-    decisions = asked.result.decisions
-    apart = {name: wrong[:, :, block].any(axis=2) for name, block in BLOCKS.items()}
+    got, _, wrong = gradients(comparison)
+    decisions = comparison.result.decisions
+    apart = {name: wrong[:, :, block].any(axis=2) for name, block in BLOCK_CHANNELS.items()}
     moved = apart["c"] & (apart["xy"] | apart["wh"])
     won = moved & ~decisions.responsible
-    for image, rows in enumerate(asked.result.truths):
+    for image, rows in enumerate(comparison.result.truths):
         won[image] &= won[image].sum() <= len(rows)  # truths cannot have moved to more predictors than there are truths
-    without_class = (got[:, :, BLOCKS["c"]] == 0).all(axis=2)
+    without_class = (got[:, :, BLOCK_CHANNELS["c"]] == 0).all(axis=2)
     responsible = (decisions.responsible & ~(moved & without_class)) | won
     silent = got[:, :, 4] == 0
-    pays = apart["o"] & np.isclose(got[:, :, 4], _background(asked.result), rtol=1e-4, atol=0)
+    pays = apart["o"] & np.isclose(got[:, :, 4], _background(comparison.result), rtol=1e-4, atol=0)
     return responsible, (decisions.ignored & ~pays) | (~responsible & apart["o"] & silent)
 
 
@@ -154,8 +140,8 @@ def _background(result: Result) -> Array:
     return result.scale * no_object_term(result.t, everyone, result.profile).gradient[:, :, T_O]
 
 
-def _ignored_signs(result: Result, ignored: Array) -> set[str]:
-    """How a set of ignored predictors, bool `[N, A, H, W]`, differs from the expected one; at most one sign."""
+def _ignored_symptoms(result: Result, ignored: Array) -> set[str]:
+    """How a set of ignored predictors, bool `[N, A, H, W]`, differs from the expected one; at most one symptom."""
     decisions = result.decisions
     free = ~decisions.responsible & ~decisions.boxless[:, None, None, None]
     wrong = free & (ignored != decisions.ignored)

@@ -1,9 +1,9 @@
 """The clause to blame for what departs, and what only follows from it.
 
 A deviation rarely comes alone: one wrong IoU departs in indicators, targets and terms at once. So the clauses are
-ranked by how well each explains what departs and what does not (`suspects`). If a known loss or mistake answers just as
-the loss did (`likenesses`), its clause is the one to blame; else the first suspect is, and beside it the clauses that
-explain what it leaves unexplained. Where several known ones explain together what none does alone, each is blamed.
+ranked by how well each explains what departs and what does not (`ranking`). If a known cause answers just as the loss
+did (`known_causes`), its clause is the one to blame; else the first of the ranking is, and beside it the clauses that
+explain what it leaves unexplained. Where several known causes explain together what none does alone, each is blamed.
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from regionloss_suite.diagnosis.known_causes import answers_so, likeness
-from regionloss_suite.diagnosis.ranking import besides, suspects
-from regionloss_suite.diagnosis.several import Several, several
-from regionloss_suite.diagnosis.symptoms import looks_so
-from regionloss_suite.judging.judge import Judge, Observation, Refusal
+from regionloss_suite.diagnosis.known_causes import JointCauses, joint_causes, matching_cause, same_answer
+from regionloss_suite.diagnosis.ranking import further_clauses, rank_clauses
+from regionloss_suite.diagnosis.symptoms import has_only
+from regionloss_suite.judging.judge import Judge, Observation
 from regionloss_suite.judging.verdict import Verdict
-from regionloss_suite.oracle.comparison import Comparison
 
 
 @dataclass(frozen=True)
@@ -28,16 +26,16 @@ class Diagnosis:
     Attributes:
         clause: id of the clause that is broken first.
         looks_like: in words, or an empty text when nothing known answers the same.
-        besides: ids of the clauses that seem to be broken as well, and do not follow from the first.
+        further: ids of the clauses that seem to be broken as well, and do not follow from the first.
         others: ids of the clauses that might be broken instead, the likeliest first; none when something known answers
             the same.
-        apart: by name of a case or drawn batch that the first does not explain, which of `besides` does.
-        alike: by clause out of `besides`, what it looks like, where that is known.
+        apart: by name of a case or drawn batch that the first does not explain, which of `further` does.
+        alike: by clause out of `further`, what it looks like, where that is known.
     """
 
     clause: str
     looks_like: str = ""
-    besides: tuple[str, ...] = ()
+    further: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
     apart: Mapping[str, str] = field(default_factory=dict)
     alike: Mapping[str, str] = field(default_factory=dict)
@@ -83,58 +81,58 @@ def _blamed(
     observations: list[Observation], ids: list[str], without: str
 ) -> tuple[Diagnosis, Callable[[Observation], bool]]:
     """The diagnosis of what departs, and what tells whether it explains something else that departs."""
-    ranked = suspects(observations)
-    known = likeness(observations, ranked, without=without)
-    if known is not None:
-        return Diagnosis(known.clause, known.words), lambda seen: answers_so(known, seen)
-    together = several(observations, ranked, without=without)
+    ranked = rank_clauses(observations)
+    cause = matching_cause(observations, ranked, without=without)
+    if cause is not None:
+        return Diagnosis(cause.clause, cause.words), lambda observation: same_answer(cause, observation)
+    together = joint_causes(observations, ranked, without=without)
     if together is not None:
         return _of_several(together, observations, ids), together.explains
     if _sums_only(observations):
-        ranked = [suspect for suspect in ranked if suspect.clause in ids]
+        ranked = [clause for clause in ranked if clause.clause in ids]
     if not ranked:
         return Diagnosis(ids[0]), lambda seen: False
-    blamed = [ranked[0], *(one for one in besides(observations, ranked[0]) if one.clause in ids)]
-    signs = frozenset[str]().union(*(suspect.signs for suspect in blamed))
-    clauses = [suspect.clause for suspect in blamed]
-    others = [suspect.clause for suspect in ranked if suspect.clause not in clauses and not _crashed(observations)]
-    diagnosis = Diagnosis(clauses[0], besides=tuple(clauses[1:]), others=tuple(others[:2]))
-    return diagnosis, lambda seen: looks_so(seen, signs)
+    blamed = [ranked[0], *(one for one in further_clauses(observations, ranked[0]) if one.clause in ids)]
+    symptoms = frozenset[str]().union(*(clause.symptoms for clause in blamed))
+    clauses = [clause.clause for clause in blamed]
+    others = [clause.clause for clause in ranked if clause.clause not in clauses and not _crashed(observations)]
+    diagnosis = Diagnosis(clauses[0], further=tuple(clauses[1:]), others=tuple(others[:2]))
+    return diagnosis, lambda seen: has_only(seen, symptoms)
 
 
-def _of_several(together: Several, observations: list[Observation], ids: list[str]) -> Diagnosis:
+def _of_several(together: JointCauses, observations: list[Observation], ids: list[str]) -> Diagnosis:
     """The diagnosis of known losses and mistakes at once, and of what they leave."""
-    first, *others = together.likenesses
-    clauses = [one.clause for one in together.likenesses]
+    first, *others = together.causes
+    clauses = [one.clause for one in together.causes]
     if together.left:
         agreeing = [seen for seen in observations if not seen.departs]
-        ranked = [suspect.clause for suspect in suspects([*agreeing, *together.left]) if suspect.clause in ids]
+        ranked = [clause.clause for clause in rank_clauses([*agreeing, *together.left]) if clause.clause in ids]
         clauses += [clause for clause in ranked[:1] if clause not in clauses]
     apart = dict(together.explained) | {seen.case.id: clauses[-1] for seen in together.left}
     alike = {one.clause: one.words for one in others}
-    return Diagnosis(first.clause, first.words, besides=tuple(clauses[1:]), apart=apart, alike=alike)
+    return Diagnosis(first.clause, first.words, further=tuple(clauses[1:]), apart=apart, alike=alike)
 
 
 def _with(diagnosis: Diagnosis, judge: Judge, ids: list[str], left: Drawn) -> Diagnosis:
     """The diagnosis with another clause for the drawn batches that it leaves unexplained."""
     agreeing = [seen for seen in judge.observations if not seen.departs]
-    ranked = suspects([*agreeing, *(seen for some in left.values() for seen in some)])
-    clause = next((suspect.clause for suspect in ranked if suspect.clause in ids), diagnosis.clause)
-    more = (clause,) if clause not in (diagnosis.clause, *diagnosis.besides) else ()
+    ranked = rank_clauses([*agreeing, *(seen for some in left.values() for seen in some)])
+    clause = next((clause.clause for clause in ranked if clause.clause in ids), diagnosis.clause)
+    more = (clause,) if clause not in (diagnosis.clause, *diagnosis.further) else ()
     apart = {**diagnosis.apart, **dict.fromkeys(left, clause)}
-    return dataclasses.replace(diagnosis, besides=diagnosis.besides + more, apart=apart)
+    return dataclasses.replace(diagnosis, further=diagnosis.further + more, apart=apart)
 
 
 def _sums_only(observations: list[Observation]) -> bool:
     """Whether nothing but sums was answered: such a loss is not accused of what nobody can see in it."""
-    answers = [seen.asked.answer for seen in observations if isinstance(seen.asked, Comparison)]
+    comparisons = [seen.exchange.comparison for seen in observations if seen.exchange.comparison is not None]
+    answers = [comparison.answer for comparison in comparisons]
     return bool(answers) and all(answer.gradient is None and answer.terms is None for answer in answers)
 
 
 def _crashed(observations: list[Observation]) -> bool:
     """Whether the loss broke wherever it departs, which says little about clauses."""
-    departing = [seen.asked for seen in observations if seen.departs]
-    return all(isinstance(asked, Refusal) and asked.kind == "crashed" for asked in departing)
+    return all(seen.exchange.outcome == "crashed" for seen in observations if seen.departs)
 
 
 def fold(verdicts: list[Verdict], diagnosis: Diagnosis | None) -> list[Verdict]:
@@ -152,7 +150,7 @@ def fold(verdicts: list[Verdict], diagnosis: Diagnosis | None) -> list[Verdict]:
             reason = "; ".join(said for said in (origin.reason, instead) if said)
             changes = {"verdict": "deviating", "first": origin.first, "looks_like": diagnosis.looks_like}
             folded.append(dataclasses.replace(verdict, reason=reason, **changes))  # type: ignore[arg-type]
-        elif verdict.verdict == "deviating" and verdict.clause not in diagnosis.besides:
+        elif verdict.verdict == "deviating" and verdict.clause not in diagnosis.further:
             name = "" if verdict.first is None else verdict.first.case
             folded.append(dataclasses.replace(verdict, follows=diagnosis.apart.get(name, diagnosis.clause)))
         elif verdict.verdict == "deviating" and verdict.clause in diagnosis.alike:

@@ -1,35 +1,42 @@
-"""Known losses and mistakes, and whether one of them answers as a loss did that departs.
+"""Known causes: other choices, mistakes and losses that may explain how a loss departs, alone or several at once.
 
 Every other value of a discrete axis, every mutant of the catalogue and every other shipped profile is put the questions
-on which the loss departed, those first that break a likely clause.
+on which the loss departed, those first that break a likely clause. Where no single cause explains them all, several may
+together: each must explain most of what those before it leave, since an answer that is the same to the last digit in
+most of the cases is no accident, while in a few small ones it may be.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from regionloss.bounds import PRECISIONS
-from regionloss_adapters import Answer, CannotAnswer, Question, Refused
+from regionloss_adapters import Answer, CannotAnswerError, Question, RefusedError
 from regionloss_adapters.numpy_reference import NumpyAdapter
 from regionloss_spec import AXES, Profile, ProfileError, load_clauses, load_profile, profile_names
+from regionloss_spec.clause import View
 from regionloss_spec.profile import axis_values
-from regionloss_suite.diagnosis.ranking import Suspect
-from regionloss_suite.judging.judge import Observation, Refusal
+from regionloss_suite.diagnosis.ranking import RankedClause
+from regionloss_suite.judging.judge import Observation
 from regionloss_suite.mutants import catalogue
 from regionloss_suite.oracle.comparison import Comparison
 
-#: In how many of the smallest cases that the loss answers rightly a likeness must be right too.
+#: In how many of the smallest cases that the loss answers rightly a cause must be right too.
 _ENOUGH = 12
+#: So many of the smallest departing cases choose the next of several causes.
+_SAMPLE = 12
+#: The share of what is left that the next of several causes has to explain, and how many there are at most.
+_SHARE, _MOST = 0.6, 3
 
 
 @dataclass(frozen=True)
-class Likeness:
-    """A known loss or mistake.
+class KnownCause:
+    """Another choice, a known mistake or a known loss.
 
     Attributes:
         clause: id of the clause that it breaks.
@@ -44,42 +51,120 @@ class Likeness:
     mutant: str = ""
 
     def answer(self, question: Question) -> Answer:
-        """What it says, whatever the rest of the profile may be."""
+        """The answer of a loss with this cause, whatever the rest of the profile may be."""
         if self.options is not None:
             profile = question.profile.replace(**self.options)
             return NumpyAdapter().answer(dataclasses.replace(question, profile=profile))
         return catalogue()[self.mutant].answer(question)
 
 
-def likeness(observations: list[Observation], ranked: list[Suspect], without: str) -> Likeness | None:
-    """The first known loss or mistake that answers as the loss did wherever that departs, and rightly where it should.
+def matching_cause(observations: list[Observation], ranked: list[RankedClause], without: str) -> KnownCause | None:
+    """The first known cause that answers as the loss did wherever that departs, and rightly where the loss does.
 
     Args:
-        observations: everything that was asked, and what came back.
+        observations: what came of every case.
         ranked: the clauses that the loss may break, the likeliest first.
-        without: id of a mutant that is not to be thought of.
+        without: id of a mutant that is left out.
     """
-    order = {suspect.clause: place for place, suspect in enumerate(ranked)}
-    smallest = sorted(observations, key=lambda observation: np.size(observation.case.batch.predictions))
+    order = {clause.clause: place for place, clause in enumerate(ranked)}
+    smallest = _by_size(observations)
     departing = [observation for observation in smallest if observation.departs]
     agreeing = [observation for observation in smallest if not observation.departs]
-    known = candidates(departing[0].case.profile, without) if departing else []
-    for one in sorted(known, key=lambda one: order.get(one.clause, len(order))):
-        if all(answers_so(one, observation) for observation in departing) and is_right_elsewhere(one, agreeing):
-            return one
+    causes = candidates(departing[0].case.profile, without) if departing else []
+    for cause in sorted(causes, key=lambda cause: order.get(cause.clause, len(order))):
+        if all(same_answer(cause, observation) for observation in departing) and is_right_elsewhere(cause, agreeing):
+            return cause
     return None
 
 
-def is_right_elsewhere(one: Likeness, agreeing: list[Observation]) -> bool:
+def is_right_elsewhere(cause: KnownCause, agreeing: list[Observation]) -> bool:
     """Whether it answers rightly where the loss does: what would depart there is another mistake.
 
     `agreeing` begins with the smallest batches, and of those that pin its clause some are looked at.
     """
-    silent = [seen for seen in agreeing if one.clause in seen.case.clauses][:_ENOUGH]
-    return all(answers_so(one, observation) for observation in silent)
+    pinned = [observation for observation in agreeing if cause.clause in observation.case.clauses][:_ENOUGH]
+    return all(same_answer(cause, observation) for observation in pinned)
 
 
-def candidates(profile: Profile, without: str) -> Iterator[Likeness]:
+@dataclass(frozen=True)
+class JointCauses:
+    """Several known causes that explain together what departs.
+
+    Attributes:
+        causes: at least one, that which explains most first.
+        explained: by name of a case, the clause of the cause that explains it.
+        left: what departs and none of them explains or even touches.
+    """
+
+    causes: tuple[KnownCause, ...]
+    explained: Mapping[str, str]
+    left: tuple[Observation, ...]
+
+    def explains(self, observation: Observation) -> bool:
+        """Whether one of them answers as the loss did."""
+        return any(same_answer(cause, observation) for cause in self.causes)
+
+
+def joint_causes(observations: list[Observation], ranked: list[RankedClause], without: str) -> JointCauses | None:
+    """The known causes that explain together what departs, or `None`; arguments as for `matching_cause`."""
+    smallest = _by_size(observations)
+    agreeing = [observation for observation in smallest if not observation.departs]
+    left = [observation for observation in smallest if observation.departs]
+    order = {clause.clause: place for place, clause in enumerate(ranked)}
+    known = [cause for cause in candidates(left[0].case.profile, without) if cause.clause in order] if left else []
+    known.sort(key=lambda cause: order[cause.clause])
+    causes: list[KnownCause] = []
+    explained: dict[str, str] = {}
+    while left and len(causes) < _MOST:
+        best = _best([cause for cause in known if cause.clause not in explained.values()], left, agreeing)
+        if best is None:
+            break
+        causes.append(best)
+        explained |= {observation.case.id: best.clause for observation in left if same_answer(best, observation)}
+        left = [observation for observation in left if not same_answer(best, observation)]
+    untouched = tuple(observation for observation in left if not any(_touches(cause, observation) for cause in causes))
+    return JointCauses(tuple(causes), explained, untouched) if causes else None
+
+
+def _by_size(observations: list[Observation]) -> list[Observation]:
+    return sorted(observations, key=lambda observation: np.size(observation.case.batch.predictions))
+
+
+def _best(known: list[KnownCause], left: list[Observation], agreeing: list[Observation]) -> KnownCause | None:
+    """The cause that explains most of the sample, if it explains at least `_SHARE` of all that is left."""
+    sample = left[:_SAMPLE]
+    counts = [(count, cause) for cause in known if (count := _explained(cause, sample)) is not None]
+    for _, cause in sorted(counts, key=lambda pair: -pair[0]):
+        of_all = sum(same_answer(cause, observation) for observation in left)
+        if of_all >= _SHARE * len(left) and is_right_elsewhere(cause, agreeing):
+            return cause
+    return None
+
+
+def _explained(cause: KnownCause, sample: list[Observation]) -> int | None:
+    """How many of some cases it explains, or `None` as soon as those are too few."""
+    missed = 0
+    for observation in sample:
+        missed += not same_answer(cause, observation)
+        if len(sample) - missed < _SHARE * len(sample):
+            return None
+    return len(sample) - missed
+
+
+def _touches(cause: KnownCause, observation: Observation) -> bool:
+    """Whether it deviates from a conforming loss: then it may hide another mistake, or be hidden by it."""
+    compared = observation.exchange.comparison
+    if compared is None:
+        return True
+    case = observation.case
+    try:
+        answer = cause.answer(Question(batch=case.batch, profile=case.profile, dtype=compared.dtype))
+    except (CannotAnswerError, RefusedError, ProfileError, ArithmeticError, ValueError, IndexError):
+        return True
+    return Comparison(case, answer, compared.dtype).difference(View("everything")) is not None
+
+
+def candidates(profile: Profile, without: str) -> Iterator[KnownCause]:
     """Every other value of a discrete axis, every mutant, then every other shipped profile as a whole."""
     for axis in AXES:
         for value in axis_values(axis):
@@ -87,18 +172,18 @@ def candidates(profile: Profile, without: str) -> Iterator[Likeness]:
                 continue
             clause = clause_of(axis, profile)
             if clause and _possible(profile, {axis: value}):
-                yield Likeness(clause, _known_by(axis, value, profile), {axis: value})
+                yield KnownCause(clause, _known_by(axis, value, profile), {axis: value})
     for mutant in catalogue().values():
         if mutant.id != without:
             after = f" ({mutant.after})" if mutant.after else ""
-            yield Likeness(mutant.clause, f"{mutant.title}{after}", mutant=mutant.id)
+            yield KnownCause(mutant.clause, f"{mutant.title}{after}", mutant=mutant.id)
     for name in profile_names():
         if (load_profile(name).class_term == "tree") != (profile.class_term == "tree"):
             continue
         pairs = profile.differences(load_profile(name))
-        clause = next((found for axis in pairs if (found := clause_of(axis, profile))), "")
+        clause = next((stated for axis in pairs if (stated := clause_of(axis, profile))), "")
         if clause:
-            yield Likeness(clause, f"profile {name}", {axis: here for axis, (_, here) in pairs.items()})
+            yield KnownCause(clause, f"profile {name}", {axis: value for axis, (_, value) in pairs.items()})
 
 
 def clause_of(axis: str, profile: Profile) -> str:
@@ -114,10 +199,10 @@ def _known_by(axis: str, value: object, profile: Profile) -> str:
     """Another value of an axis in words: the shipped profiles that have it where darknet has not, and its clause."""
     having = [name for name in profile_names() if getattr(load_profile(name), axis) == value]
     clause = clause_of(axis, profile.replace(**{axis: value}))
-    said = f"{axis} = {value}{f', {clause}' if clause else ''}"
+    choice = f"{axis} = {value}{f', {clause}' if clause else ''}"
     if not having or "darknet" in having:
-        return f"{said}, instead of {getattr(profile, axis)}"
-    return f"profile{'s' * (len(having) > 1)} {', '.join(having[:3])} ({said})"
+        return f"{choice}, instead of {getattr(profile, axis)}"
+    return f"profile{'s' * (len(having) > 1)} {', '.join(having[:3])} ({choice})"
 
 
 def _possible(profile: Profile, options: dict[str, object]) -> bool:
@@ -128,46 +213,51 @@ def _possible(profile: Profile, options: dict[str, object]) -> bool:
     return True
 
 
-def answers_so(one: Likeness, observation: Observation) -> bool:
-    """Whether a likeness answers a question as the loss under test did, in all that the loss answered."""
-    case, asked = observation.case, observation.asked
-    dtype = asked.dtype if isinstance(asked, Comparison) else "float64"
+def same_answer(cause: KnownCause, observation: Observation) -> bool:
+    """Whether a known cause answers a question as the loss under test did, in all that the loss answered."""
+    case, exchange = observation.case, observation.exchange
+    compared = exchange.comparison
+    dtype = compared.dtype if compared is not None else "float64"
     try:
         with np.errstate(all="ignore"):
-            answer = one.answer(Question(batch=case.batch, profile=case.profile, dtype=dtype))
-    except Refused as refused:
-        same = isinstance(asked, Refusal) and asked.kind == "refused"
-        return same and (refused.image, refused.truth) == (asked.image, asked.truth)  # type: ignore[union-attr]
-    except (CannotAnswer, ProfileError, ArithmeticError, ValueError, IndexError):
+            answer = cause.answer(Question(batch=case.batch, profile=case.profile, dtype=dtype))
+    except RefusedError as refusal:
+        same = exchange.outcome == "refused"
+        return same and (refusal.image, refusal.truth) == (exchange.image, exchange.truth)
+    except (CannotAnswerError, ProfileError, ArithmeticError, ValueError, IndexError):
         return False
-    if isinstance(asked, Refusal):
-        return asked.kind == "answered"
-    return _same_gradient(answer, asked) and _same_indicators(answer, asked.answer) and _same_numbers(answer, asked)
+    if compared is None:
+        return exchange.outcome == "answered"
+    return (
+        _same_gradient(answer, compared)
+        and _same_indicators(answer, compared.answer)
+        and _same_numbers(answer, compared)
+    )
 
 
-def _same_gradient(answer: Answer, asked: Comparison) -> bool:
-    if asked.answer.gradient is None:
+def _same_gradient(answer: Answer, compared: Comparison) -> bool:
+    if compared.answer.gradient is None:
         return True
-    if answer.gradient is None or np.shape(answer.gradient) != np.shape(asked.answer.gradient):
+    if answer.gradient is None or np.shape(answer.gradient) != np.shape(compared.answer.gradient):
         return False
-    wanted, got = (np.asarray(one, dtype=np.float64) for one in (answer.gradient, asked.answer.gradient))
+    wanted, got = (np.asarray(one, dtype=np.float64) for one in (answer.gradient, compared.answer.gradient))
     size = np.where(np.isfinite(wanted), np.abs(wanted), 0.0)
-    slack = asked.gradient_bound + 64 * PRECISIONS[asked.dtype].unit * (size + 1e-3 * size.max(initial=0))
+    slack = compared.gradient_bound + 64 * PRECISIONS[compared.dtype].unit * (size + 1e-3 * size.max(initial=0))
     with np.errstate(invalid="ignore"):
         return bool(((np.abs(wanted - got) <= slack) | (wanted == got) | (np.isnan(wanted) & np.isnan(got))).all())
 
 
 def _same_indicators(answer: Answer, given: Answer) -> bool:
     pairs = ((given.responsible, answer.responsible), (given.ignored, answer.ignored))
-    return all(mine is None or other is None or sorted(mine) == sorted(other) for mine, other in pairs)
+    return all(ours is None or theirs is None or sorted(ours) == sorted(theirs) for ours, theirs in pairs)
 
 
-def _same_numbers(answer: Answer, asked: Comparison) -> bool:
-    """Whether all scalars that both answer are the same but for rounding."""
-    mine, other = (_numbers(one) for one in (asked.answer, answer))
-    slack = 4096 * PRECISIONS[asked.dtype].unit
-    whole = 1e-3 * max((abs(value) for value in other.values() if math.isfinite(value)), default=0.0)
-    pairs = [(mine[name], other[name]) for name in mine if name in other]
+def _same_numbers(answer: Answer, compared: Comparison) -> bool:
+    """Whether all scalars that both return are the same but for rounding."""
+    ours, theirs = _numbers(compared.answer), _numbers(answer)
+    slack = 4096 * PRECISIONS[compared.dtype].unit
+    whole = 1e-3 * max((abs(value) for value in theirs.values() if math.isfinite(value)), default=0.0)
+    pairs = [(ours[name], theirs[name]) for name in ours if name in theirs]
     return all(
         one == two or (math.isnan(one) and math.isnan(two)) or abs(one - two) <= slack * (abs(two) + whole)
         for one, two in pairs
@@ -176,5 +266,5 @@ def _same_numbers(answer: Answer, asked: Comparison) -> bool:
 
 def _numbers(answer: Answer) -> dict[str, float]:
     scalars = {"potential": answer.potential, "printed cost": answer.printed_cost}
-    found = {name: float(value) for name, value in scalars.items() if value is not None}
-    return found | {**(answer.terms or {}), **(answer.statistics or {})}
+    known = {name: float(value) for name, value in scalars.items() if value is not None}
+    return known | {**(answer.terms or {}), **(answer.statistics or {})}

@@ -1,9 +1,9 @@
-"""Which clause a loss breaks, when nothing known answers as it does.
+"""Which clauses a loss may break, the likeliest first, when no known cause explains what departs.
 
-Every clause is put two questions, and each is answered by the Ochiai coefficient of fault localisation:
+Every clause has two scores, each an Ochiai coefficient as in fault localisation:
 √(share of what departs that the clause explains × share of what it should make depart that does).
 The first is about cases: a clause explains those that reach it, and should make those depart that pin it.
-The second is about signs (`symptoms`): a clause is known by what a loss looks like that breaks it (`clause_signs`).
+The second is about symptoms: a clause is known by what a loss looks like that breaks it (`clause_symptoms`).
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from functools import cache
 
 from regionloss_spec import Case, Clause, load_clauses
 from regionloss_spec.clause import View
-from regionloss_suite.diagnosis.clause_symptoms import signs_of_clause
-from regionloss_suite.diagnosis.symptoms import Symptom, symptoms
+from regionloss_suite.diagnosis.clause_symptoms import symptoms_of_clause
+from regionloss_suite.diagnosis.symptoms import CaseSymptoms, symptoms_of
 from regionloss_suite.judging.judge import Observation
-from regionloss_suite.oracle.comparison import Comparison, reference_of
+from regionloss_suite.oracle.comparison import reference_of
 from regionloss_suite.oracle.coverage import clauses_reached
 
 #: What is left of a clause that one of the two questions knows nothing of: the other one decides.
@@ -30,61 +30,61 @@ _UNEXPLAINED, _BELIEVED, _MOST = 0.1, 0.3, 3
 
 
 @dataclass(frozen=True)
-class Suspect:
-    """A clause that a loss may break.
+class RankedClause:
+    """A clause that a loss may break, with its score.
 
     Attributes:
         clause: its id.
         score: how well it explains what departs and what does not, from 0 to about 1.
-        signs: by what it is known.
+        symptoms: by what it is known.
     """
 
     clause: str
     score: float
-    signs: frozenset[str]
+    symptoms: frozenset[str]
 
 
-def suspects(observations: list[Observation], found: list[Symptom] | None = None) -> list[Suspect]:
+def rank_clauses(observations: list[Observation], cases: list[CaseSymptoms] | None = None) -> list[RankedClause]:
     """The clauses that a loss may break, the likeliest first; none for a loss that departs in nothing.
 
     Args:
         observations: everything that was asked, and what came back.
-        found: the symptoms that are to be explained; all that there are if left out.
+        cases: the symptoms that are to be explained; all that there are if left out.
     """
-    if found is None:
-        found = symptoms([seen for seen in observations if seen.departs])
-    departing, degrees = [symptom.seen for symptom in found], _degrees(found)
-    told = _told(departing)
+    if cases is None:
+        cases = symptoms_of([observation for observation in observations if observation.departs])
+    departing, shares = [case.observation for case in cases], _shares(cases)
+    values = _values_returned(departing)
     ranked = []
     for clause in load_clauses().values():
         by_cases = _by_cases(clause, observations, departing)
         if by_cases is not None:
-            signs = signs_of_clause(clause.id, told)
-            score = (_DOUBT + by_cases) * (_DOUBT + _by_signs(signs, degrees))
-            ranked.append(Suspect(clause.id, score, frozenset[str]().union(*signs)))
-    return sorted(ranked, key=lambda suspect: -suspect.score)
+            symptoms = symptoms_of_clause(clause.id, values)
+            score = (_DOUBT + by_cases) * (_DOUBT + _by_symptoms(symptoms, shares))
+            ranked.append(RankedClause(clause.id, score, frozenset[str]().union(*symptoms)))
+    return sorted(ranked, key=lambda clause: -clause.score)
 
 
-def besides(observations: list[Observation], first: Suspect) -> list[Suspect]:
-    """Further clauses that a loss seems to break: those that explain best what the first suspect leaves unexplained."""
-    found = symptoms([seen for seen in observations if seen.departs])
-    limit, known, chosen = _UNEXPLAINED * len(found), first.signs, [first]
+def further_clauses(observations: list[Observation], first: RankedClause) -> list[RankedClause]:
+    """Further clauses that a loss seems to break: those that best explain what the first one leaves unexplained."""
+    cases = symptoms_of([observation for observation in observations if observation.departs])
+    limit, known, chosen = _UNEXPLAINED * len(cases), first.symptoms, [first]
     while len(chosen) < _MOST:
-        told = [suspect.clause for suspect in chosen]
-        left = [Symptom(symptom.seen, symptom.signs - known) for symptom in found if symptom.signs - known]
+        taken = [clause.clause for clause in chosen]
+        left = [CaseSymptoms(case.observation, case.symptoms - known) for case in cases if case.symptoms - known]
         if len(left) <= limit:
             break
-        ranked = [suspect for suspect in suspects(observations, left) if suspect.clause not in told]
+        ranked = [clause for clause in rank_clauses(observations, left) if clause.clause not in taken]
         if not ranked or ranked[0].score < _BELIEVED:
             break
         chosen.append(ranked[0])
-        known |= ranked[0].signs
+        known |= ranked[0].symptoms
     return chosen[1:]
 
 
-def _told(departing: list[Observation]) -> str:
-    """What tells whether a value is right: `terms`, the `potential` alone, or `nothing`."""
-    answers = [seen.asked.answer for seen in departing if isinstance(seen.asked, Comparison)]
+def _values_returned(departing: list[Observation]) -> str:
+    """What shows whether a value is right: `terms`, the `potential` alone, or `nothing`."""
+    answers = [seen.exchange.comparison.answer for seen in departing if seen.exchange.comparison is not None]
     if any(answer.terms is not None for answer in answers):
         return "terms"
     return "potential" if any(answer.potential is not None for answer in answers) else "nothing"
@@ -98,21 +98,22 @@ def _by_cases(clause: Clause, observations: list[Observation], departing: list[O
     return math.sqrt(explained / len(departing) * own / len(pinned)) if own else None
 
 
-def _binds(clause: Clause, seen: Observation) -> bool:
+def _binds(clause: Clause, observation: Observation) -> bool:
     """Whether a clause says anything of a case, in the format that it was asked in."""
-    precise = clause.id.split(".")[1] in ("float64", "float32", "float16", "bfloat16")
-    of_format = not precise or (isinstance(seen.asked, Comparison) and clause.id == f"numerics.{seen.asked.dtype}")
-    return of_format and clause.applies_to(seen.case.profile)
+    about_a_format = clause.id.split(".")[1] in ("float64", "float32", "float16", "bfloat16")
+    comparison = observation.exchange.comparison
+    of_format = not about_a_format or (comparison is not None and clause.id == f"numerics.{comparison.dtype}")
+    return of_format and clause.applies_to(observation.case.profile)
 
 
-def _shows(clause: Clause, seen: Observation) -> bool:
+def _shows(clause: Clause, observation: Observation) -> bool:
     """Whether a departure shows in what a clause is seen in; where only sums are answered, in those."""
-    asked = seen.asked
-    if not isinstance(asked, Comparison):
+    comparison = observation.exchange.comparison
+    if comparison is None:
         return True
-    if any(asked.answers(view) for view in clause.seen):
-        return any(asked.difference(view) is not None for view in clause.seen)
-    sums = asked.answer.gradient is None and asked.difference(View("potential")) is not None
+    if any(comparison.answers(view) for view in clause.seen):
+        return any(comparison.difference(view) is not None for view in clause.seen)
+    sums = comparison.answer.gradient is None and comparison.difference(View("potential")) is not None
     return sums and any(view.answer in ("term", "indicator") for view in clause.seen)
 
 
@@ -123,19 +124,19 @@ def _reached(case: Case) -> frozenset[str]:
     return frozenset(case.clauses) | frozenset(clauses_reached(reference_of(case), case.batch.images_seen))
 
 
-def _degrees(found: list[Symptom]) -> Counter[str]:
-    """By sign, its share of all that departs: each case has one vote, which its signs share."""
-    degrees: Counter[str] = Counter()
-    for symptom in found:
-        for sign in symptom.signs:
-            degrees[sign] += 1 / (len(symptom.signs) * len(found))  # type: ignore[assignment]
-    return degrees
+def _shares(cases: list[CaseSymptoms]) -> Counter[str]:
+    """By symptom, its share of all that departs: each case has one vote, which its symptoms share."""
+    shares: Counter[str] = Counter()
+    for case in cases:
+        for symptom in case.symptoms:
+            shares[symptom] += 1 / (len(case.symptoms) * len(cases))  # type: ignore[assignment]
+    return shares
 
 
-def _by_signs(expected: tuple[frozenset[str], ...], observed: Counter[str]) -> float:
-    """How well the signs that were observed are those of a clause."""
+def _by_symptoms(expected: tuple[frozenset[str], ...], observed: Counter[str]) -> float:
+    """How well the symptoms that were observed are those of a clause."""
     if not expected:
         return 0.0
-    explained = sum(observed[sign] for sign in frozenset[str]().union(*expected))
-    shown = sum(any(observed[sign] for sign in alternatives) for alternatives in expected)
+    explained = sum(observed[symptom] for symptom in frozenset[str]().union(*expected))
+    shown = sum(any(observed[symptom] for symptom in alternatives) for alternatives in expected)
     return math.sqrt(explained * shown / len(expected))

@@ -1,8 +1,9 @@
-"""What predictors paid otherwise than they should, in words: who, and how.
+"""How the terms of a loss deviate, in words: whose gradient or which value, and how.
 
-A sign is a payer and what became of its payment, such as `objectness factor` (the gradient of the objectness of the
+A symptom is a payer and how its gradient deviates, such as `objectness factor` (the gradient of the objectness of the
 responsible predictors is the expected one times a number) or `size slope alone` (a derivative too many or too few,
-while the value of the term is right).
+while the value of the term is right). Of a loss that returns nothing but its sum, the symptom is which terms,
+multiplied by one number, would explain it.
 """
 
 from __future__ import annotations
@@ -10,20 +11,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from regionloss.boxes import sigmoid_slope
+from regionloss_spec.batch import Array
 from regionloss_spec.clause import TERMS, View
-from regionloss_suite.diagnosis.decision_symptoms import BLOCKS, departs, gradients
+from regionloss_suite.diagnosis.decision_symptoms import departs, gradients
+from regionloss_suite.oracle.channels import BLOCK_CHANNELS
 from regionloss_suite.oracle.comparison import Comparison
 
-Array = NDArray[Any]
-
 #: Each payer: the state of its predictors, the block of the gradient, and the term that it pays. `free` is who answers
-#: for no truth; what such a predictor pays for a box is the prior, and is another's payment where no prior is due.
+#: for no truth; what such a predictor pays for a box is the prior, and belongs to another term where no prior is due.
 PAYERS = {
     "centre": ("responsible", "xy", "coord"),
     "size": ("responsible", "wh", "coord"),
@@ -48,9 +47,22 @@ _SQUARES = frozenset(TERMS) - {"class"}
 _SAME, _ROUNDING = 1e-5, 2e-3
 
 
+#: The terms that may be multiplied together, and what that is the symptom of.
+_TERM_GROUPS = {
+    TERMS: frozenset({"all by one factor"}),
+    tuple(term for term in TERMS if term != "class"): frozenset({"squares by one factor"}),
+    ("no_object",): frozenset({"background factor"}),
+    ("prior",): frozenset({"prior size factor", "prior size of ignored factor"}),
+    ("coord",): frozenset({"centre factor", "size factor"}),
+    ("object",): frozenset({"objectness factor"}),
+    ("class",): frozenset({"class factor"}),
+}
+_UNKNOWN_SUM = frozenset({"another potential"})
+
+
 @dataclass(frozen=True)
-class Payment:
-    """What became of one payer's gradient in one case.
+class TermDeviation:
+    """How the gradient of one payer deviates in one case.
 
     Attributes:
         term: the term that departs with it.
@@ -68,36 +80,37 @@ class Payment:
 
 
 @dataclass(frozen=True, eq=False)
-class Payments:
-    """What became of all payments of a case.
+class TermDeviations:
+    """How all terms of a case deviate.
 
     Attributes:
-        asked: the answer.
+        comparison: the answer.
         gradients: by payer, of those whose gradient departs.
         values: by term, answered by expected, of those whose value departs and whose gradient does not.
     """
 
-    asked: Comparison
-    gradients: Mapping[str, Payment] = field(default_factory=dict)
+    comparison: Comparison
+    gradients: Mapping[str, TermDeviation] = field(default_factory=dict)
     values: Mapping[str, float] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.gradients or self.values)
 
 
-def payments(asked: Comparison) -> Payments:
-    """What became of the payments of one case whose decisions are as expected."""
-    values = _Values.of(asked)
-    found: dict[str, Payment] = {}
-    if departs(asked):
+def term_deviations(comparison: Comparison) -> TermDeviations:
+    """How the terms of one case deviate whose decisions are as expected."""
+    values = _Values.of(comparison)
+    by_payer: dict[str, TermDeviation] = {}
+    if departs(comparison):
         with np.errstate(all="ignore"):
-            wrong = gradients(asked)[2]
-            for name, region in _regions(asked).items():
+            wrong = gradients(comparison)[2]
+            for name, region in _regions(comparison).items():
                 if (wrong & region).any():
-                    payer, term = _payer(name, asked, values)
-                    found[payer] = _payment(term, asked, values, region)
-    paid = {payment.term for payment in found.values()}
-    return Payments(asked, found, {term: ratio for term, ratio in values.ratios.items() if term not in paid})
+                    payer, term = _payer(name, comparison, values)
+                    by_payer[payer] = _deviation(term, comparison, values, region)
+    in_gradient = {deviation.term for deviation in by_payer.values()}
+    by_value = {term: ratio for term, ratio in values.ratios.items() if term not in in_gradient}
+    return TermDeviations(comparison, by_payer, by_value)
 
 
 @dataclass(frozen=True)
@@ -113,34 +126,34 @@ class _Values:
     right: frozenset[str]
 
     @classmethod
-    def of(cls, asked: Comparison) -> _Values:
-        if asked.answer.terms is None:
-            sums_up = asked.answer.potential is not None and asked.difference(View("potential")) is None
+    def of(cls, comparison: Comparison) -> _Values:
+        if comparison.answer.terms is None:
+            sums_up = comparison.answer.potential is not None and comparison.difference(View("potential")) is None
             return cls({}, frozenset(TERMS) if sums_up else frozenset())
         ratios = {}
         for term in TERMS:
-            difference = asked.difference(View("term", term=term))
+            difference = comparison.difference(View("term", term=term))
             if difference is not None:
                 expected = float(difference.expected)
                 ratios[term] = float(difference.got) / expected if expected else float("inf")
         return cls(ratios, frozenset(TERMS) - set(ratios))
 
 
-def signs_of(paid: Iterable[Payments]) -> list[frozenset[str]]:
-    """The signs of each case; of a factor, what it depends on shows only in all of them together."""
-    known = [*paid]
+def symptoms_of_terms(deviations: Iterable[TermDeviations]) -> list[frozenset[str]]:
+    """The symptoms of each case; of a factor, what it depends on shows only in all of them together."""
+    known = [*deviations]
     ratios = {payer: Counter[float]() for payer in PAYERS}
     for one in known:
-        for payer, payment in one.gradients.items():
-            if payment.how == "factor":
-                ratios.setdefault(payer, Counter())[round(payment.ratio, 6)] += 1
+        for payer, deviation in one.gradients.items():
+            if deviation.how == "factor":
+                ratios.setdefault(payer, Counter())[round(deviation.ratio, 6)] += 1
     weights = {payer: _weight(known, payer) for payer in ("centre", "size")}
-    return [_signs(one, ratios, weights) for one in known]
+    return [_symptoms(one, ratios, weights) for one in known]
 
 
-def _regions(asked: Comparison) -> dict[str, Array]:
+def _regions(comparison: Comparison) -> dict[str, Array]:
     """The elements of the gradient that each payer has, bool `[N, A, 5+C, H, W]`."""
-    decisions, shape = asked.result.decisions, asked.result.t.shape
+    decisions, shape = comparison.result.decisions, comparison.result.t.shape
     states = {
         "responsible": decisions.responsible,
         "ignored": decisions.ignored,
@@ -150,16 +163,16 @@ def _regions(asked: Comparison) -> dict[str, Array]:
     regions = {}
     for name, (state, block, _) in PAYERS.items():
         region = np.zeros(shape, dtype=bool)
-        region[:, :, BLOCKS[block]] = states[state][:, :, None]
+        region[:, :, BLOCK_CHANNELS[block]] = states[state][:, :, None]
         regions[name] = region
     return regions
 
 
-def _payer(name: str, asked: Comparison, values: _Values) -> tuple[str, str]:
-    """Whose payment it is, and of which term: what a free predictor pays may be another term's than it should."""
+def _payer(name: str, comparison: Comparison, values: _Values) -> tuple[str, str]:
+    """The payer and the term of a deviation: what a free predictor pays may belong to another term than it should."""
     term = PAYERS[name][2]
     if name.startswith("prior"):
-        due = asked.case.batch.images_seen < asked.result.profile.prior_until
+        due = comparison.case.batch.images_seen < comparison.result.profile.prior_until
         box = "coord" in values.ratios and "prior" in values.right
         if box or not (due or values.ratios or values.right):
             return name.replace("prior", "free"), "coord"
@@ -168,39 +181,41 @@ def _payer(name: str, asked: Comparison, values: _Values) -> tuple[str, str]:
     return name, term
 
 
-def _payment(term: str, asked: Comparison, values: _Values, region: Array) -> Payment:
+def _deviation(term: str, comparison: Comparison, values: _Values, region: Array) -> TermDeviation:
     """What became of the elements of a region, bool `[N, A, 5+C, H, W]`, some of which are wrong."""
-    got, expected, wrong = gradients(asked)
+    got, expected, wrong = gradients(comparison)
     alone = term in values.right or (not term and bool(values.right))
     g, e = got[wrong & region], expected[wrong & region]
     if not np.isfinite(g).all():
-        return Payment(term, "nan", alone)
+        return TermDeviation(term, "nan", alone)
     if not expected[region].any():
-        return Payment(term, "appears", alone)
+        return TermDeviation(term, "appears", alone)
     if not g.any():
-        return Payment(term, "vanishes", alone)
+        return TermDeviation(term, "vanishes", alone)
     if np.allclose(g, e, rtol=_ROUNDING, atol=0):
-        return Payment(term, "rounds", alone)
+        return TermDeviation(term, "rounds", alone)
     value = values.ratios.get(term)
-    ratio, elements = _ratio(asked, region)
+    ratio, elements = _ratio(comparison, region)
     if ratio is not None and (value is None or _close(value, ratio) or term in ("coord", "prior")):
-        return Payment(term, "factor", alone, ratio, sure=elements > 1 or (value is not None and _close(value, ratio)))
-    slope = sigmoid_slope(asked.result.t[wrong & region])
+        return TermDeviation(
+            term, "factor", alone, ratio, sure=elements > 1 or (value is not None and _close(value, ratio))
+        )
+    slope = sigmoid_slope(comparison.result.t[wrong & region])
     slipped = np.allclose(g * slope, e, rtol=1e-4, atol=0) or np.allclose(g, e * slope, rtol=1e-4, atol=0)
     if slipped and (alone or term != "class"):  # a logistic class with a slope and another value pays a square
-        return Payment(term, "slope", alone)
-    return Payment(term, "other", alone)
+        return TermDeviation(term, "slope", alone)
+    return TermDeviation(term, "other", alone)
 
 
-def _ratio(asked: Comparison, region: Array) -> tuple[float | None, int]:
+def _ratio(comparison: Comparison, region: Array) -> tuple[float | None, int]:
     """The one number that the expected elements of a region are multiplied by, if any, and how many tell it."""
-    got, expected = (array[region] for array in gradients(asked)[:2])
+    got, expected = (array[region] for array in gradients(comparison)[:2])
     there = expected != 0
     if got[~there].any() or not there.any():
         return None, 0
     largest = np.argmax(np.abs(expected))
     ratio = float(got[largest] / expected[largest])
-    slack = asked.gradient_bound.reshape(region.shape)[region] * max(1.0, abs(ratio))
+    slack = comparison.gradient_bound.reshape(region.shape)[region] * max(1.0, abs(ratio))
     if not np.isfinite(ratio) or not ratio or not (np.abs(got - ratio * expected) <= 2 * slack).all():
         return None, 0
     return ratio, len(np.unique(np.round(expected[there], 12)))
@@ -210,21 +225,21 @@ def _close(one: float, other: float) -> bool:
     return abs(one - other) <= 1e-4 * abs(other)
 
 
-def _weight(known: list[Payments], payer: str) -> str:
+def _weight(known: list[TermDeviations], payer: str) -> str:
     """What the factors of responsible predictors depend on, over all cases: `size`, `predictor`, or nothing."""
     ratios, weights, others = [], [], 0
     for one in known:
         if payer not in one.gradients:
             continue
-        result, expected = one.asked.result, gradients(one.asked)[1]
+        result, expected = one.comparison.result, gradients(one.comparison)[1]
         for match in (match for match in result.decisions.matches if match.pays_box):
             image, anchor, row, column = match.predictor
             region = np.zeros(result.t.shape, dtype=bool)
-            region[image, anchor, BLOCKS[PAYERS[payer][1]], row, column] = True
+            region[image, anchor, BLOCK_CHANNELS[PAYERS[payer][1]], row, column] = True
             if not expected[region].any():
                 continue
             with np.errstate(all="ignore"):
-                ratio, _ = _ratio(one.asked, region)
+                ratio, _ = _ratio(one.comparison, region)
             if ratio is None or ratio < 0:
                 others += 1
                 continue
@@ -239,38 +254,62 @@ def _weight(known: list[Payments], payer: str) -> str:
     return "by its size" if by_size else "by predictor"
 
 
-def _signs(paid: Payments, ratios: Mapping[str, Counter[float]], weights: Mapping[str, str]) -> frozenset[str]:
-    together = _together(paid)
+def _symptoms(
+    deviations: TermDeviations, ratios: Mapping[str, Counter[float]], weights: Mapping[str, str]
+) -> frozenset[str]:
+    together = _together(deviations)
     if together:
         return frozenset([together])
-    signs = set()
-    for payer, payment in paid.gradients.items():
-        how = payment.how
-        if how == "factor" and not payment.sure:
-            told = ratios[payer]
-            usual = told[round(payment.ratio, 6)]
-            how = "factor" if usual > 1 and usual >= 0.3 * told.total() else "other"
+    symptoms = set()
+    for payer, deviation in deviations.gradients.items():
+        how = deviation.how
+        if how == "factor" and not deviation.sure:
+            counts = ratios[payer]
+            usual = counts[round(deviation.ratio, 6)]
+            how = "factor" if usual > 1 and usual >= 0.3 * counts.total() else "other"
         if how in ("factor", "other"):
             how = weights.get(payer) or how
-        signs.add(f"{payer} {how}{' alone' * payment.alone}")
-    for term, ratio in paid.values.items():
-        signs.add(f"{term} value {'rounds' if abs(ratio - 1) < _ROUNDING else 'alone'}")
-    return frozenset(signs)
+        symptoms.add(f"{payer} {how}{' alone' * deviation.alone}")
+    for term, ratio in deviations.values.items():
+        symptoms.add(f"{term} value {'rounds' if abs(ratio - 1) < _ROUNDING else 'alone'}")
+    return frozenset(symptoms)
 
 
-def _together(paid: Payments) -> str:
-    """The sign of a case in which several terms are multiplied by one number and by nothing else."""
-    present = {name for name, term in paid.asked.result.terms.items() if term.value.any()}
-    factors = [payment for payment in paid.gradients.values() if payment.how == "factor"]
-    if paid.gradients and len(factors) == len(paid.gradients):
-        numbers, terms = [payment.ratio for payment in factors], {payment.term for payment in factors}
-        alone = all(payment.alone for payment in factors)
-    elif not paid.gradients:
-        numbers, terms, alone = [*paid.values.values()], {*paid.values}, False
+def _together(deviations: TermDeviations) -> str:
+    """The symptom of a case in which several terms are multiplied by one number and by nothing else."""
+    present = {name for name, term in deviations.comparison.result.terms.items() if term.value.any()}
+    factors = [deviation for deviation in deviations.gradients.values() if deviation.how == "factor"]
+    if deviations.gradients and len(factors) == len(deviations.gradients):
+        numbers, terms = [deviation.ratio for deviation in factors], {deviation.term for deviation in factors}
+        alone = all(deviation.alone for deviation in factors)
+    elif not deviations.gradients:
+        numbers, terms, alone = [*deviations.values.values()], {*deviations.values}, False
     else:
         return ""
     if len(terms) < 2 or not np.allclose(numbers, numbers[0], rtol=_SAME, atol=0) or abs(numbers[0] - 1) < _ROUNDING:
         return ""
     who = "all" if terms >= present else "squares" if terms == present & _SQUARES else ""
-    what = "" if paid.gradients else " values"
+    what = "" if deviations.gradients else " values"
     return f"{who}{what} by one factor{' alone' * alone}" if who else ""
+
+
+def sum_symptoms(sums: list[Comparison]) -> list[frozenset[str]]:
+    """The symptoms of each of the cases whose potential departs: of the terms that explain most of them, if any do."""
+    best: dict[int, float] = {}
+    symptom = _UNKNOWN_SUM
+    for terms, known in _TERM_GROUPS.items():
+        numbers = {
+            at: number for at, comparison in enumerate(sums) if (number := _factor(comparison, terms)) is not None
+        }
+        usual, count = Counter(numbers.values()).most_common(1)[0] if numbers else (0.0, 0)
+        if count > max(1, len(best), len(sums) // 2):
+            best, symptom = {at: number for at, number in numbers.items() if number == usual}, known
+    return [symptom if at in best else _UNKNOWN_SUM for at in range(len(sums))]
+
+
+def _factor(comparison: Comparison, terms: tuple[str, ...]) -> float | None:
+    """What some terms would have to be multiplied by to give the answered potential, to four digits."""
+    total = sum(comparison.result.term_values[term] for term in terms)
+    assert comparison.answer.potential is not None
+    apart = comparison.answer.potential - comparison.result.potential
+    return float(f"{1 + apart / total:.4g}") if total else None

@@ -6,22 +6,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from regionloss.bounds import PRECISIONS, Bounds
 from regionloss_adapters import Answer
 from regionloss_spec import Batch
-from regionloss_suite.differential.subjects import Said, Side, ask, limits_of, reference_of
+from regionloss_spec.batch import Array
+from regionloss_suite.differential.subjects import Subject, ask, limits_of, reference_of
+from regionloss_suite.judging.exchange import Exchange
+from regionloss_suite.oracle.channels import channel_name
 
-Array = NDArray[Any]
-
-#: For a side whose reference refuses the batch, rounding is taken to be so many units of the last place.
+#: For a loss whose reference refuses the batch, rounding is taken to be so many units of the last place.
 _UNITS = 4096
 
-#: Signs that say least.
+#: Symptoms that say least.
 SUMS = ("potential", "printed cost")
 
-_CHANNELS = ("tx", "ty", "tw", "th", "to")
 _BLOCKS = ("centre", "centre", "size", "size", "objectness")
 
 
@@ -31,58 +30,61 @@ class Disagreement:
 
     Attributes:
         words: what it is and where.
-        signs: everything that differs, roughly: blocks of the gradient by the state of the predictor, sums, indicators.
+        symptoms: everything that differs, roughly: blocks of the gradient by state of the predictor, sums, indicators.
         crashed: whether one of the two broke.
     """
 
     words: str
-    signs: frozenset[str]
+    symptoms: frozenset[str]
     crashed: bool = False
 
 
-def disagreement(one: Side, other: Side, batch: Batch, dtype: str) -> Disagreement | None:
+def disagreement(one: Subject, other: Subject, batch: Batch, dtype: str) -> Disagreement | None:
     """The difference between two losses on a batch; `None` where there is none, or where rounding may decide.
 
     What differs must differ by more than the bounds of both profiles together. One that cannot be asked the batch
     disagrees with nobody; one that answers disagrees with one that refuses or breaks.
     """
-    (mine, my_edge), (its, its_edge) = (limits_of(side, batch, dtype) for side in (one, other))
-    if my_edge or its_edge:
+    (limit, ambiguous), (other_limit, other_ambiguous) = (limits_of(subject, batch, dtype) for subject in (one, other))
+    if ambiguous or other_ambiguous:
         return None
-    said, heard = ask(one, batch, dtype), ask(other, batch, dtype)
-    if "cannot" in (said.kind, heard.kind):
+    first, second = ask(one, batch, dtype), ask(other, batch, dtype)
+    if first.unanswerable or second.unanswerable:
         return None
-    if said.answer is None or heard.answer is None:
-        return _silence(one, said, other, heard)
+    if first.answer is None or second.answer is None:
+        return _one_sided(one, first, other, second)
+    limits = (limit, other_limit)
     return _first(
-        _gradients(one, batch, said.answer, heard.answer, (mine, its), dtype),
-        *_numbers(said.answer, heard.answer, (mine, its), dtype),
-        _indicators(said.answer, heard.answer),
+        _gradients(one, batch, first.answer, second.answer, limits, dtype),
+        *_numbers(first.answer, second.answer, limits, dtype),
+        _indicators(first.answer, second.answer),
     )
 
 
-def _silence(one: Side, said: Said, other: Side, heard: Said) -> Disagreement | None:
-    if said.answer is None and heard.answer is None:
+def _one_sided(one: Subject, first: Exchange, other: Subject, second: Exchange) -> Disagreement | None:
+    """The disagreement of a loss that answers with one that does not; `None` where neither answers."""
+    if first.answer is None and second.answer is None:
         return None
-    (quiet, why), speaks = ((one, said), other) if said.answer is None else ((other, heard), one)
-    words = f"{quiet.name} {why.kind}: {why.words.splitlines()[0] if why.words else ''}; {speaks.name} answers"
-    return Disagreement(words, frozenset({f"{why.kind}"}), why.kind == "crashed")
+    (silent, exchange), answering = ((one, first), other) if first.answer is None else ((other, second), one)
+    outcome, why = exchange.outcome, exchange.message.splitlines()[0] if exchange.message else ""
+    words = f"{silent.name} {outcome}: {why}; {answering.name} answers"
+    return Disagreement(words, frozenset({outcome}), outcome == "crashed")
 
 
-def _first(*found: Disagreement | None) -> Disagreement | None:
-    """The first of several, with the signs of all."""
-    there = [one for one in found if one is not None]
-    if not there:
+def _first(*candidates: Disagreement | None) -> Disagreement | None:
+    """The first of several, with the symptoms of all."""
+    present = [one for one in candidates if one is not None]
+    if not present:
         return None
-    return Disagreement(there[0].words, frozenset[str]().union(*(one.signs for one in there)))
+    return Disagreement(present[0].words, frozenset[str]().union(*(one.symptoms for one in present)))
 
 
 def _gradients(
-    one: Side, batch: Batch, said: Answer, heard: Answer, limits: tuple[Bounds | None, Bounds | None], dtype: str
+    one: Subject, batch: Batch, first: Answer, second: Answer, limits: tuple[Bounds | None, Bounds | None], dtype: str
 ) -> Disagreement | None:
-    if said.gradient is None or heard.gradient is None:
+    if first.gradient is None or second.gradient is None:
         return None
-    a, b = (np.asarray(answer.gradient, dtype=np.float64) for answer in (said, heard))
+    a, b = (np.asarray(answer.gradient, dtype=np.float64) for answer in (first, second))
     if a.shape != b.shape:
         return Disagreement(f"gradients of shapes {list(a.shape)} and {list(b.shape)}", frozenset({"shape"}))
     allowed = sum(_allowed(None if bound is None else bound.gradient, max_of(a, b), dtype) for bound in limits)
@@ -95,10 +97,10 @@ def _gradients(
     places = np.argwhere(np.moveaxis(~same.reshape(by_anchor), (3, 4), (1, 2)))  # image, row, column, anchor, channel
     image, row, column, anchor, channel = map(int, places[0])
     at = (image, anchor, channel, row, column)
-    name = _CHANNELS[channel] if channel < 5 else f"class {channel - 5}"
     x, y = float(a.reshape(by_anchor)[at]), float(b.reshape(by_anchor)[at])
-    words = f"{name} gradient {x:.7g} against {y:.7g} · image {image}, cell ({row}, {column}), anchor {anchor}"
-    return Disagreement(words, frozenset(_signs(one, batch, places)))
+    name, place = channel_name(channel), f"image {image}, cell ({row}, {column}), anchor {anchor}"
+    words = f"{name} gradient {x:.7g} against {y:.7g} · {place}"
+    return Disagreement(words, frozenset(_symptoms(one, batch, places)))
 
 
 def max_of(a: Array, b: Array) -> Array:
@@ -107,50 +109,54 @@ def max_of(a: Array, b: Array) -> Array:
     return largest
 
 
-def _signs(one: Side, batch: Batch, places: Array) -> set[str]:
+def _symptoms(one: Subject, batch: Batch, places: Array) -> set[str]:
     result = reference_of(one, batch)
-    signs = set()
+    symptoms = set()
     for image, row, column, anchor, channel in places.tolist():
-        who = (image, anchor, row, column)
+        index = (image, anchor, row, column)
         state = ""
         if result is not None:
             decisions = result.decisions
             state = (
-                "responsible" if decisions.responsible[who] else "no-object" if decisions.no_object[who] else "ignored"
+                "responsible"
+                if decisions.responsible[index]
+                else "no-object"
+                if decisions.no_object[index]
+                else "ignored"
             )
-        signs.add(f"{_BLOCKS[channel] if channel < 5 else 'class'} {state}".strip())
-    return signs
+        symptoms.add(f"{_BLOCKS[channel] if channel < 5 else 'class'} {state}".strip())
+    return symptoms
 
 
 def _numbers(
-    said: Answer, heard: Answer, limits: tuple[Bounds | None, Bounds | None], dtype: str
+    first: Answer, second: Answer, limits: tuple[Bounds | None, Bounds | None], dtype: str
 ) -> list[Disagreement | None]:
     """The terms before their sum: they say more."""
     pairs: list[tuple[str, float, float, list[float | None]]] = []
-    for name in sorted((said.terms or {}).keys() & (heard.terms or {}).keys()):
+    for name in sorted((first.terms or {}).keys() & (second.terms or {}).keys()):
         bound = [None if one is None else float(one.terms[name]) for one in limits]
-        pairs.append((f"term {name}", (said.terms or {})[name], (heard.terms or {})[name], bound))
-    if said.potential is not None and heard.potential is not None:
+        pairs.append((f"term {name}", (first.terms or {})[name], (second.terms or {})[name], bound))
+    if first.potential is not None and second.potential is not None:
         bound = [None if one is None else float(one.potential) for one in limits]
-        pairs.append(("potential", said.potential, heard.potential, bound))
-    if said.printed_cost is not None and heard.printed_cost is not None:
-        pairs.append(("printed cost", said.printed_cost, heard.printed_cost, [None, None]))
-    found: list[Disagreement | None] = []
+        pairs.append(("potential", first.potential, second.potential, bound))
+    if first.printed_cost is not None and second.printed_cost is not None:
+        pairs.append(("printed cost", first.printed_cost, second.printed_cost, [None, None]))
+    disagreements: list[Disagreement | None] = []
     for name, a, b, bound in pairs:
         size = max(abs(a), abs(b))
         allowed = sum(float(_allowed(one, np.asarray(size), dtype)) for one in bound)
         if not (abs(a - b) <= allowed or a == b or (np.isnan(a) and np.isnan(b))):
-            found.append(Disagreement(f"{name} {a:.7g} against {b:.7g}", frozenset({name})))
-    return found
+            disagreements.append(Disagreement(f"{name} {a:.7g} against {b:.7g}", frozenset({name})))
+    return disagreements
 
 
 def _allowed(bound: Any, size: Array, dtype: str) -> Any:
     return _UNITS * PRECISIONS[dtype].unit * size if bound is None else bound
 
 
-def _indicators(said: Answer, heard: Answer) -> Disagreement | None:
+def _indicators(first: Answer, second: Answer) -> Disagreement | None:
     for name in ("responsible", "ignored"):
-        a, b = getattr(said, name), getattr(heard, name)
+        a, b = getattr(first, name), getattr(second, name)
         if a is not None and b is not None and set(a) != set(b):
             image, *_, anchor, row, column = min(set(a) ^ set(b))
             words = f"{name} of one alone · image {image}, cell ({row}, {column}), anchor {anchor}"

@@ -27,8 +27,8 @@ from regionloss_spec.case_writer import write_case
 from regionloss_suite.differential.clauses import reason
 from regionloss_suite.differential.disagreement import SUMS, Disagreement, disagreement
 from regionloss_suite.differential.shrink import smaller
-from regionloss_suite.differential.subjects import Side, common_format, side_of
-from regionloss_suite.properties.harness import case_of
+from regionloss_suite.differential.subjects import Subject, common_format, subject_of
+from regionloss_suite.judging.exchange import drawn_case
 from regionloss_suite.properties.strategies import batches
 
 #: Larger golden cases take long to make small, and show nothing that a smaller one does not.
@@ -51,7 +51,7 @@ class Find:
     Attributes:
         case: id of the case, and its file without `.json`.
         words: the first difference.
-        signs: everything that differs, roughly.
+        symptoms: everything that differs, roughly.
         clause: that separates the two, or an empty text.
         why: the axes, or what the one that departs looks like.
         crashed: whether one of the two broke.
@@ -60,7 +60,7 @@ class Find:
 
     case: str
     words: str
-    signs: tuple[str, ...]
+    symptoms: tuple[str, ...]
     clause: str = ""
     why: str = ""
     crashed: bool = False
@@ -89,7 +89,7 @@ class Search:
     """A search for inputs on which two losses disagree.
 
     Args:
-        one, other: names as `side_of` takes them.
+        one, other: names as `subject_of` takes them.
         folder: what is found goes there, and what a former search found there is known.
         profile: what both are asked as, where their names do not say.
 
@@ -101,7 +101,7 @@ class Search:
 
     def __init__(self, one: str, other: str, folder: Path, profile: str | None = None) -> None:
         self.names = (one, other, profile)
-        self.one, self.other = side_of(one, profile), side_of(other, profile)
+        self.one, self.other = subject_of(one, profile), subject_of(other, profile)
         self.dtype = common_format(self.one, self.other)
         self.folder = folder
         self.progress = self._resumed()
@@ -138,18 +138,26 @@ class Search:
         return self.progress
 
     def _known(self) -> frozenset[str]:
-        return frozenset(sign for find in self.progress.finds for sign in find.signs)
+        return frozenset(symptom for find in self.progress.finds for symptom in find.symptoms)
 
-    def _note(self, number: int, found: list[tuple[Batch, Disagreement]], tell: Callable[[str], None]) -> None:
-        for batch, said in found:
-            if said.signs <= self._known():  # another process found it in the meantime
+    def _note(self, number: int, disagreements: list[tuple[Batch, Disagreement]], tell: Callable[[str], None]) -> None:
+        for batch, difference in disagreements:
+            if difference.symptoms <= self._known():  # another process found it in the meantime
                 continue
             named = {find.clause for find in self.progress.finds}
             why = reason(self.one, self.other, batch, self.dtype, named)
             name = f"find-{len(self.progress.finds) + 1}"
-            find = Find(name, said.words, tuple(sorted(said.signs)), why.clause, why.words, said.crashed, _size(batch))
-            title = f"{self.one.name} and {self.other.name} disagree: {said.words}"
-            case = case_of(name, title, batch, self.one.profile)
+            find = Find(
+                name,
+                difference.words,
+                tuple(sorted(difference.symptoms)),
+                why.clause,
+                why.words,
+                difference.crashed,
+                _size(batch),
+            )
+            title = f"{self.one.name} and {self.other.name} disagree: {difference.words}"
+            case = drawn_case(name, title, batch, self.one.profile)
             self._keep(dataclasses.replace(case, clauses=(why.clause,) if why.clause else ()))
             self.progress.finds.append(find)
             self._store()
@@ -180,7 +188,7 @@ class Search:
             return begun
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
-            finds = [Find(**{**one, "signs": tuple(one["signs"])}) for one in data.pop("finds")]
+            finds = [_find(entry) for entry in data.pop("finds")]
             stored = Progress(**data, finds=finds)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise SearchError(f"{path} cannot be read: {error}") from error
@@ -193,7 +201,7 @@ class Search:
 
 
 def round_of(
-    one: Side, other: Side, dtype: str, number: int, known: frozenset[str]
+    one: Subject, other: Subject, dtype: str, number: int, known: frozenset[str]
 ) -> list[tuple[Batch, Disagreement]]:
     """What a round finds that is not known, as small as it could be made.
 
@@ -201,24 +209,24 @@ def round_of(
     """
 
     def new(batch: Batch) -> Disagreement | None:
-        said = disagreement(one, other, batch, dtype)
-        return said if said is not None and not said.signs <= known else None
+        difference = disagreement(one, other, batch, dtype)
+        return difference if difference is not None and not difference.symptoms <= known else None
 
     golden = _golden()
     batch = golden[number] if number < len(golden) else _drawn(one, other, number - len(golden), new)
     first = None if batch is None else new(batch)
     if batch is None or first is None:
         return []
-    wanted = min(first.signs - known, key=lambda sign: (sign in SUMS or sign.startswith("term "), sign))
+    wanted = min(first.symptoms - known, key=lambda symptom: (symptom in SUMS or symptom.startswith("term "), symptom))
 
     def holds(candidate: Batch) -> bool:
-        said = new(candidate)
-        return said is not None and wanted in said.signs
+        difference = new(candidate)
+        return difference is not None and wanted in difference.symptoms
 
     batch = smaller(batch, holds)
-    said = new(batch)
-    assert said is not None
-    return [(batch, said)]
+    difference = new(batch)
+    assert difference is not None
+    return [(batch, difference)]
 
 
 def _numbers() -> Iterator[int]:
@@ -231,21 +239,21 @@ def _numbers() -> Iterator[int]:
 @cache
 def _golden() -> list[Batch]:
     """The inputs of the golden cases inside the domain, the smallest first, each once."""
-    found: dict[bytes, Batch] = {}
+    inputs: dict[bytes, Batch] = {}
     for case in load_cases():
         if case.expected.error is None and 0 < np.size(case.batch.predictions) <= _LARGEST:
             truths = tuple(np.reshape(rows, (len(rows), 5)) for rows in case.batch.truths)
             batch = dataclasses.replace(case.batch, truths=truths)
             parts = [batch.predictions, batch.anchors, *batch.truths]
-            told = repr((batch.predictions.shape, batch.images_seen, batch.tree, [len(rows) for rows in batch.truths]))
-            found.setdefault(b"".join(part.tobytes() for part in parts) + told.encode(), batch)
-    return sorted(found.values(), key=lambda batch: np.size(batch.predictions))
+            rest = repr((batch.predictions.shape, batch.images_seen, batch.tree, [len(rows) for rows in batch.truths]))
+            inputs.setdefault(b"".join(part.tobytes() for part in parts) + rest.encode(), batch)
+    return sorted(inputs.values(), key=lambda batch: np.size(batch.predictions))
 
 
-def _drawn(one: Side, other: Side, number: int, new: Callable[[Batch], Disagreement | None]) -> Batch | None:
+def _drawn(one: Subject, other: Subject, number: int, new: Callable[[Batch], Disagreement | None]) -> Batch | None:
     """The smallest batch of those that Hypothesis draws, on which the two disagree in a way that is not known."""
     profile = (one, other)[number % 2].profile
-    found: list[Batch] = []
+    drawn: list[Batch] = []
 
     @seed(number)
     @settings(
@@ -256,13 +264,13 @@ def _drawn(one: Side, other: Side, number: int, new: Callable[[Batch], Disagreem
     @given(batches(profile))
     def search(batch: Batch) -> None:
         if new(batch) is not None:
-            found.append(batch)
+            drawn.append(batch)
             raise _FoundError
 
     try:
         search()
     except _FoundError:
-        return found[-1]  # Hypothesis ends with the smallest
+        return drawn[-1]  # Hypothesis ends with the smallest
     return None
 
 
@@ -270,21 +278,27 @@ class _FoundError(Exception):
     pass
 
 
+def _find(entry: dict[str, Any]) -> Find:
+    """A find as it was stored; its symptoms were once stored as `signs`."""
+    symptoms = entry.pop("symptoms", None) or entry.pop("signs")
+    return Find(**entry, symptoms=tuple(symptoms))
+
+
 def _in_process(
     one: str, other: str, profile: str | None, number: int, known: frozenset[str]
 ) -> list[tuple[Batch, Disagreement]]:
-    first, second = _sides(one, other, profile)
+    first, second = _subjects(one, other, profile)
     return round_of(first, second, common_format(first, second), number, known)
 
 
-_LOADED: dict[tuple[str, str, str | None], tuple[Side, Side]] = {}
+_LOADED: dict[tuple[str, str, str | None], tuple[Subject, Subject]] = {}
 
 
-def _sides(one: str, other: str, profile: str | None) -> tuple[Side, Side]:
+def _subjects(one: str, other: str, profile: str | None) -> tuple[Subject, Subject]:
     """The two losses of a process, loaded once."""
     key = (one, other, profile)
     if key not in _LOADED:
-        _LOADED[key] = side_of(one, profile), side_of(other, profile)
+        _LOADED[key] = subject_of(one, profile), subject_of(other, profile)
     return _LOADED[key]
 
 

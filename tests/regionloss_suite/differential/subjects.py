@@ -1,24 +1,22 @@
-"""The two losses that are held against each other, and what they say to a batch."""
+"""The two losses that are compared, and what comes of putting a batch to each."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from regionloss import DomainError, Result, evaluate
 from regionloss.bounds import PRECISIONS, Bounds, bounds
-from regionloss_adapters import Adapter, AdapterError, Answer, CannotAnswer, Question, Refused, load_adapter
+from regionloss_adapters import Adapter, AdapterError, Question, load_adapter
 from regionloss_adapters.protocol import Description
 from regionloss_spec import Batch, Profile, load_profile, profile_names
+from regionloss_suite.judging.exchange import Exchange, drawn_case, put, quantised
 from regionloss_suite.oracle.alternatives import unsettled
-from regionloss_suite.oracle.reduction import multiplied_out
-from regionloss_suite.properties.harness import quantised
 
 
 @dataclass(frozen=True, eq=False)
-class Side:
+class Subject:
     """One of the two losses.
 
     Attributes:
@@ -34,22 +32,7 @@ class Side:
     profile: Profile
 
 
-@dataclass(frozen=True, eq=False)
-class Said:
-    """What a loss said to a batch.
-
-    Attributes:
-        kind: whether it answered, refused the input, has no way to be asked, or broke.
-        answer: with its declared reduction taken out, or `None`.
-        words: why there is none.
-    """
-
-    kind: Literal["answered", "refused", "cannot", "crashed"]
-    answer: Answer | None = None
-    words: str = ""
-
-
-def side_of(text: str, profile: str | None = None) -> Side:
+def subject_of(text: str, profile: str | None = None) -> Subject:
     """A loss by the name of an adapter, with `@PROFILE` behind it if it is to be asked as another profile.
 
     Args:
@@ -68,10 +51,10 @@ def side_of(text: str, profile: str | None = None) -> Side:
     description = adapter.describe()
     claimed = next((one for one in description.profiles if one != "*"), "darknet")
     chosen = load_profile(behind or claimed)
-    return Side(f"{name}@{chosen.name}", adapter, description, chosen)
+    return Subject(f"{name}@{chosen.name}", adapter, description, chosen)
 
 
-def common_format(one: Side, other: Side) -> str:
+def common_format(one: Subject, other: Subject) -> str:
     """The most precise format that both take. Raises `AdapterError` where there is none."""
     for dtype in PRECISIONS:
         if dtype in one.description.dtypes and dtype in other.description.dtypes:
@@ -79,8 +62,8 @@ def common_format(one: Side, other: Side) -> str:
     raise AdapterError(f"{one.name} and {other.name} take no format in common")
 
 
-def ask(side: Side, batch: Batch, dtype: str) -> Said:
-    """What a loss says to a batch; it is given copies, and whatever it raises is an observation.
+def ask(subject: Subject, batch: Batch, dtype: str) -> Exchange:
+    """Put a batch to a loss; it is given copies, and whatever it raises is an observation.
 
     Raises:
         AdapterError: the adapter broke its own contract.
@@ -93,34 +76,26 @@ def ask(side: Side, batch: Batch, dtype: str) -> Said:
         batch.images_seen,
         batch.tree,
     )
-    try:
-        answer = side.adapter.answer(Question(batch=copy, profile=side.profile, dtype=dtype))
-    except Refused as refused:
-        return Said("refused", words=str(refused))
-    except CannotAnswer as reason:
-        return Said("cannot", words=str(reason))
-    except AdapterError:
-        raise
-    except Exception as error:  # whatever a loss may raise is a finding
-        return Said("crashed", words=f"{type(error).__name__}: {error}")
-    reference = reference_of(side, batch)
-    paid = sum(match.pays_box for match in reference.decisions.matches) if reference is not None else 0
-    whole = multiplied_out(answer, side.description, len(batch.truths), paid, divided=side.profile.reduction)
-    return Said("answered", whole)
+    question = Question(batch=copy, profile=subject.profile, dtype=dtype)
+    case = drawn_case("drawn", "drawn", batch, subject.profile)
+    exchange = put(subject.adapter, question, case=case, description=subject.description)
+    if isinstance(exchange.error, AdapterError):
+        raise exchange.error
+    return exchange
 
 
-def reference_of(side: Side, batch: Batch) -> Result | None:
-    """What the reference answers under the profile of a side; `None` where it refuses the batch."""
+def reference_of(subject: Subject, batch: Batch) -> Result | None:
+    """What the reference answers under the profile of a subject; `None` where it refuses the batch."""
     try:
         with np.errstate(all="ignore"):
-            return evaluate(batch, side.profile)
+            return evaluate(batch, subject.profile)
     except DomainError:
         return None
 
 
-def limits_of(side: Side, batch: Batch, dtype: str) -> tuple[Bounds | None, bool]:
+def limits_of(subject: Subject, batch: Batch, dtype: str) -> tuple[Bounds | None, bool]:
     """How far a conforming answer may be from the reference, and whether rounding may decide something in the batch."""
-    result = reference_of(side, batch)
+    result = reference_of(subject, batch)
     if result is None:
         return None, False
     with np.errstate(all="ignore"):

@@ -1,9 +1,8 @@
-"""The verdict on one clause: its cases put to an adapter, its views held against the answers."""
+"""The verdict on a clause: the cases that pin it are put to an adapter, and the answers compared in its views."""
 
 from __future__ import annotations
 
 import dataclasses
-import traceback
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,44 +10,36 @@ import numpy as np
 
 from regionloss import DomainError, evaluate
 from regionloss.bounds import PRECISIONS
-from regionloss_adapters import Adapter, AdapterError, CannotAnswer, Question, Refused
+from regionloss_adapters import Adapter, AdapterError, Question
 from regionloss_spec import Case, Clause, Profile, load_clauses, load_profile
 from regionloss_spec.case import Expected
 from regionloss_spec.clause import View
+from regionloss_suite.judging.exchange import Exchange, put
 from regionloss_suite.judging.verdict import Verdict
-from regionloss_suite.oracle.comparison import Comparison, Difference, reference_of
+from regionloss_suite.oracle.comparison import Comparison, Difference
 from regionloss_suite.oracle.coverage import clauses_reached, holds
-from regionloss_suite.oracle.reduction import multiplied_out
 
 
 class NothingToJudgeError(ValueError):
     """The cases and the profile that were asked for leave no case."""
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """The adapter refused a case, or would not be asked it, or broke on it."""
-
-    kind: str  # "refused", "cannot", "crashed", or "answered" where a refusal was wanted
-    message: str
-    image: int | None = None
-    truth: int | None = None
-    dtype: str = ""
-
-
 @dataclass(frozen=True, eq=False)
 class Observation:
-    """What came back for one case in one format.
+    """What came of one case in one format on one device.
 
     Attributes:
-        case: what was asked.
-        asked: the answer, held against the reference, or the refusal.
-        departs: whether it is not what a conforming loss answers.
+        exchange: the question, and what the adapter did with it.
+        departs: whether a conforming loss would have done something else.
     """
 
-    case: Case
-    asked: Comparison | Refusal
+    exchange: Exchange
     departs: bool
+
+    @property
+    def case(self) -> Case:
+        """The case that was put to the adapter."""
+        return self.exchange.case
 
 
 class Judge:
@@ -74,8 +65,10 @@ class Judge:
         self.crashes: dict[str, str] = {}
         #: An adapter's own mistake in the middle of a run, which says nothing about the loss.
         self.fault: AdapterError | None = None
-        #: By case, what came back on which device; two profiles may be asked the case of one name.
-        self._asked: dict[Case, list[tuple[str, Comparison | Refusal]]] = {}
+        #: What came of each case; two profiles may put the case of one name.
+        self._exchanges: dict[Case, list[Exchange]] = {}
+        #: Why a case was not put to the adapter at all.
+        self._not_put: dict[Case, str] = {}
 
     @cached_property
     def clauses(self) -> list[Clause]:
@@ -85,24 +78,22 @@ class Judge:
 
     @cached_property
     def observations(self) -> list[Observation]:
-        """Everything that was asked, what came back, and whether it departs from the reference in anything."""
-        return [
-            Observation(case, asked, self._departs(case, asked)) for case in self.cases for asked in self._told(case)
-        ]
+        """Everything that the adapter answered, refused or crashed on, and whether it departs from the reference."""
+        return [observation for case in self.cases for observation in self._observed(case)]
 
     def observe(self, case: Case) -> list[Observation]:
-        """Put a case to the adapter that decides no verdict, such as a drawn batch on which a property departs."""
-        self._ask(case)
-        return [Observation(case, asked, self._departs(case, asked)) for asked in self._told(case)]
+        """Put a case to the adapter that decides no verdict, such as a drawn batch on which a property deviates."""
+        self._put(case)
+        return self._observed(case)
 
-    def _told(self, case: Case) -> list[Comparison | Refusal]:
-        said = (asked for _, asked in self._asked.get(case, ()))
-        return [asked for asked in said if isinstance(asked, Comparison) or asked.kind != "cannot"]
+    def _observed(self, case: Case) -> list[Observation]:
+        exchanges = (exchange for exchange in self._exchanges.get(case, ()) if not exchange.unanswerable)
+        return [Observation(exchange, self._departs(exchange)) for exchange in exchanges]
 
-    def _departs(self, case: Case, asked: Comparison | Refusal) -> bool:
-        if case.expected.error is not None:
-            return self._judge_refusal(case, asked)[1] is not None
-        return isinstance(asked, Refusal) or asked.difference(View("everything")) is not None
+    def _departs(self, exchange: Exchange) -> bool:
+        if exchange.case.expected.error is not None:
+            return self._judge_refusal(exchange)[1] is not None
+        return exchange.comparison is None or exchange.comparison.difference(View("everything")) is not None
 
     def verdict(self, clause: Clause) -> Verdict:
         """Judge one clause by the cases that pin it."""
@@ -134,19 +125,22 @@ class Judge:
         """Whether the case was answered, the first departure in the clause's views, and else the reason."""
         answered, reason = False, ""
         dtype = clause.id.removeprefix("numerics.")
-        for device, asked in self._ask(case):
-            if dtype in PRECISIONS and asked.dtype not in ("", dtype):  # another format says nothing about this one
+        exchanges = self._put(case)
+        if not exchanges:
+            return False, None, self._not_put[case]
+        for exchange in exchanges:
+            if dtype in PRECISIONS and exchange.dtype != dtype:  # another format says nothing about this one
                 reason = reason or f"{self.description.name} was not asked in {dtype}"
                 continue
             if case.expected.error is not None:
-                verdict = self._judge_refusal(case, asked)
-            elif isinstance(asked, Refusal):
-                verdict = (asked.kind != "cannot", self._refusal(case, asked), asked.message)
+                judged = self._judge_refusal(exchange)
+            elif exchange.comparison is None:
+                judged = (not exchange.unanswerable, self._no_answer(exchange), exchange.message)
             else:
-                verdict = self._judge_views(clause, case, asked)
-            answered, reason = answered or verdict[0], reason or verdict[2]
-            if verdict[1] is not None:
-                return True, self._placed(verdict[1], device), ""
+                judged = self._judge_views(clause, case, exchange.comparison)
+            answered, reason = answered or judged[0], reason or judged[2]
+            if judged[1] is not None:
+                return True, self._placed(judged[1], exchange.question.device), ""
         return answered, None, reason
 
     def _judge_views(self, clause: Clause, case: Case, comparison: Comparison) -> tuple[bool, Difference | None, str]:
@@ -157,8 +151,8 @@ class Judge:
             views = answered
         differences = (comparison.difference(view) for view in views)
         first = next((difference for difference in differences if difference is not None), None)
-        said = ", ".join(dict.fromkeys(view.answer for view in clause.seen))
-        return bool(answered), first, f"seen only in its {said}, which {self.description.name} does not answer"
+        shown_in = ", ".join(dict.fromkeys(view.answer for view in clause.seen))
+        return bool(answered), first, f"seen only in its {shown_in}, which {self.description.name} does not answer"
 
     def _blamed_elsewhere(self, case: Case, comparison: Comparison) -> bool:
         """Whether a clause with a narrower view of the case departs."""
@@ -166,23 +160,24 @@ class Judge:
         narrow = {view for other in case.clauses for view in clauses[other].seen if not view.broad}
         return any(comparison.difference(view) is not None for view in narrow)
 
-    def _judge_refusal(self, case: Case, asked: Comparison | Refusal) -> tuple[bool, Difference | None, str]:
+    def _judge_refusal(self, exchange: Exchange) -> tuple[bool, Difference | None, str]:
         """Whether an input outside the domain was refused, and at the right place."""
-        expected = _said_error(case)
-        if isinstance(asked, Comparison) or asked.kind == "answered":
-            return True, _plain(case, "error", "an answer", f"a refusal: {expected}"), ""
-        if asked.kind != "refused":
-            return asked.kind != "cannot", self._refusal(case, asked), asked.message
-        wanted = case.expected.error or {}
-        for name, got in (("image", asked.image), ("truth", asked.truth)):
-            if got is not None and got != wanted.get(name):
-                return True, _plain(case, "error", f"{name} {got}", expected), ""
+        case = exchange.case
+        expected = _expected_error(case)
+        if exchange.outcome == "answered":
+            return True, _error(case, "an answer", f"a refusal: {expected}"), ""
+        if exchange.outcome != "refused":
+            return not exchange.unanswerable, self._no_answer(exchange), exchange.message
+        places = case.expected.error or {}
+        for name, got in (("image", exchange.image), ("truth", exchange.truth)):
+            if got is not None and got != places.get(name):
+                return True, _error(case, f"{name} {got}", expected), ""
         return True, None, ""
 
-    def _refusal(self, case: Case, refusal: Refusal) -> Difference | None:
-        if refusal.kind == "cannot":
+    def _no_answer(self, exchange: Exchange) -> Difference | None:
+        if exchange.unanswerable:
             return None
-        return _plain(case, "error", f"{refusal.kind}: {refusal.message}", "an answer")
+        return _error(exchange.case, f"{exchange.outcome}: {exchange.message}", "an answer")
 
     def _placed(self, difference: Difference, device: str) -> Difference:
         """A departure with its device, where there are several."""
@@ -190,39 +185,30 @@ class Judge:
             return difference
         return dataclasses.replace(difference, quantity=f"{difference.quantity} on {device}")
 
-    def _ask(self, case: Case) -> list[tuple[str, Comparison | Refusal]]:
-        """The adapter's answers to a case, on every device and in every format that holds the case exactly."""
-        if case not in self._asked:
-            described, ways = self.description, []
+    def _put(self, case: Case) -> list[Exchange]:
+        """Put a case to the adapter, on every device and in every format that holds the case exactly; once."""
+        if case not in self._exchanges:
+            described = self.description
             if case.expected.error is not None and "errors" not in described.answers:
-                why = f"{described.name} does not promise to refuse input outside the domain"
+                formats: list[str] = []
+                self._not_put[case] = f"{described.name} does not promise to refuse input outside the domain"
             else:
-                why = f"no format of {described.name} holds case {case.id} exactly"
                 formats = [dtype for dtype in described.dtypes if holds(dtype, case.batch.predictions)]
-                ways = [(dtype, device) for device in described.devices for dtype in formats]
-            asked = [(device, self._ask_in(case, dtype, device)) for dtype, device in ways]
-            self._asked[case] = asked or [("", Refusal("cannot", why))]
-        return self._asked[case]
+                self._not_put[case] = f"no format of {described.name} holds case {case.id} exactly"
+            self._exchanges[case] = [
+                self._exchange(case, dtype, device) for device in described.devices for dtype in formats
+            ]
+        return self._exchanges[case]
 
-    def _ask_in(self, case: Case, dtype: str, device: str) -> Comparison | Refusal:
-        try:
-            answer = self.adapter.answer(Question(batch=case.batch, profile=case.profile, dtype=dtype, device=device))
-        except Refused as refused:
-            return Refusal("refused", str(refused), refused.image, refused.truth, dtype=dtype)
-        except CannotAnswer as error:
-            return Refusal("cannot", str(error), dtype=dtype)
-        except AdapterError as error:
-            self.fault = self.fault or error
-            return Refusal("cannot", str(error), dtype=dtype)
-        except Exception as error:  # whatever a loss under test may raise is a finding about that loss
-            self.crashes[case.id] = traceback.format_exc()
-            return Refusal("crashed", f"{type(error).__name__}: {error}", dtype=dtype)
-        if case.expected.error is not None:  # there is nothing to hold a number against
-            return Refusal("answered", "an answer", dtype=dtype)
-        paid = reference_of(case).decisions.matches
-        pays, divided = sum(match.pays_box for match in paid), case.profile.reduction
-        whole = multiplied_out(answer, self.description, len(case.batch.truths), pays, divided=divided)
-        return Comparison(case, whole, dtype)
+    def _exchange(self, case: Case, dtype: str, device: str) -> Exchange:
+        """Put a case to the adapter, and keep a crash or a broken promise."""
+        question = Question(batch=case.batch, profile=case.profile, dtype=dtype, device=device)
+        exchange = put(self.adapter, question, case=case, description=self.description)
+        if isinstance(exchange.error, AdapterError):
+            self.fault = self.fault or exchange.error
+        elif exchange.outcome == "crashed":
+            self.crashes[case.id] = exchange.traceback
+        return exchange
 
 
 def _choose(cases: list[Case], claimed: tuple[str, ...]) -> list[Case]:
@@ -257,11 +243,11 @@ def _with_clauses(case: Case) -> Case:
     return dataclasses.replace(case, clauses=clauses_reached(result, case.batch.images_seen))
 
 
-def _plain(case: Case, quantity: str, got: str, expected: str) -> Difference:
-    return Difference(case=case.id, dtype="", quantity=quantity, got=got, expected=expected)
+def _error(case: Case, got: str, expected: str) -> Difference:
+    return Difference(case=case.id, dtype="", quantity="error", got=got, expected=expected)
 
 
-def _said_error(case: Case) -> str:
+def _expected_error(case: Case) -> str:
     error = case.expected.error or {}
     place = [f"{name} {error[name]}" for name in ("image", "truth") if name in error]
     return ", ".join([str(error.get("clause", "")), *place])

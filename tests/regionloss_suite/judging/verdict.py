@@ -1,10 +1,10 @@
-"""What was found about one clause."""
+"""The verdict on one clause."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from regionloss_suite.oracle.comparison import Difference
@@ -15,7 +15,7 @@ _WEIGHT = ("deviating", "expected", "conforming", "not-answerable")
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What was found about one clause.
+    """The verdict on one clause, with the evidence for it.
 
     Attributes:
         clause: its id, and its level.
@@ -45,13 +45,13 @@ class Verdict:
     @property
     def sentence(self) -> str:
         """What deviates, where first, by how much, and what it looks like, on one line."""
-        said = [f"{self.clause} deviates", self.found, f"looks like {self.looks_like}" if self.looks_like else ""]
-        return " · ".join(part for part in said if part)
+        parts = [f"{self.clause} deviates", self.departure, f"looks like {self.looks_like}" if self.looks_like else ""]
+        return " · ".join(part for part in parts if part)
 
     @property
-    def found(self) -> str:
+    def departure(self) -> str:
         """The place and the numbers of the first departure; empty where there is none."""
-        return "" if self.first is None else " · ".join(_seen(self.first))
+        return "" if self.first is None else " · ".join(_place_and_numbers(self.first))
 
     def to_json(self) -> dict[str, Any]:
         """As the JSON report holds it; what there is nothing to say of is left out."""
@@ -64,11 +64,20 @@ class Verdict:
         }
         if self.first is not None:
             entry["first"] = self.first.to_json()
-        said = {name: getattr(self, name) for name in ("follows", "looks_like", "reason", "reproduce", "explain")}
-        return entry | {key: text for key, text in said.items() if text}
+        texts = {name: getattr(self, name) for name in ("follows", "looks_like", "reason", "reproduce", "explain")}
+        return entry | {key: text for key, text in texts.items() if text}
+
+    @classmethod
+    def from_json(cls, entry: dict[str, Any]) -> Verdict:
+        """What `to_json` wrote; keys of a newer version are passed over."""
+        names = {field.name for field in fields(cls)}
+        known = {key: value for key, value in entry.items() if key in names}
+        if "first" in known:
+            known["first"] = Difference.from_json(known["first"])
+        return cls(**known | {"properties": tuple(known.get("properties", ()))})
 
 
-def _seen(first: Difference) -> list[str]:
+def _place_and_numbers(first: Difference) -> list[str]:
     """The place and the numbers of a departure, with as many digits as tell them apart."""
     place = [] if first.image is None else [f"image {first.image}"]
     place += [] if first.row is None else [f"cell ({first.row}, {first.column})"]
@@ -100,7 +109,7 @@ def _short(bound: float) -> str:
 
 
 def merged(verdicts: Iterable[Verdict]) -> list[Verdict]:
-    """One verdict for each clause, from what cases and properties found about it, in the order of first mention."""
+    """One verdict for each clause, from cases and properties, in the order of first mention."""
     by_clause: dict[str, Verdict] = {}
     for verdict in verdicts:
         before = by_clause.get(verdict.clause)

@@ -11,7 +11,7 @@ from regionloss.boxes import decode, iou, sigmoid, sigmoid_slope
 from regionloss.decisions import anchor_fit
 from regionloss_spec import Batch, Profile
 from regionloss_spec.profile import axis_values
-from regionloss_suite.measure.black_box import CLASSES, T_H, T_O, T_W, T_X, T_Y, Array, Broke, scene
+from regionloss_suite.measure.black_box import CLASSES, T_H, T_O, T_W, T_X, T_Y, Array, NoAnswerError, scene
 from regionloss_suite.measure.findings import Notebook, listed
 from regionloss_suite.measure.scalar_gradient import Slopes
 
@@ -88,7 +88,7 @@ def end_of_list(book: Notebook) -> None:
     rows = [[0.0, 0.375, 0.5, 0.5, 0], truth]
     try:
         found = responsible(book, scene(rows, grid=(2, 2), seen=book.late))
-    except Broke as refused:
+    except NoAnswerError as refused:
         book.unknown("truth_end", f"a truth with x = 0, then another: {refused}")
     else:
         said = f"a truth with x = 0, then another: {len(found)} are answered for"
@@ -100,7 +100,7 @@ def end_of_list(book: Notebook) -> None:
         for order in ([truth, row], [row, truth]):
             try:
                 seen.append(f"{len(responsible(book, scene(order, grid=(2, 2), seen=book.late)))} answered for")
-            except Broke as refused:
+            except NoAnswerError as refused:
                 seen.append(str(refused).split(":")[0])
         book.note(f"padding with {name}", f"{seen[0]}, {seen[1]}", f"behind a truth: {seen[0]}; before it: {seen[1]}")
 

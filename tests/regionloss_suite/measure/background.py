@@ -8,7 +8,7 @@ import numpy as np
 
 from regionloss.boxes import sigmoid, sigmoid_slope
 from regionloss.classes import probabilities
-from regionloss_suite.measure.black_box import T_H, T_O, T_W, T_X, Broke, scene
+from regionloss_suite.measure.black_box import T_H, T_O, T_W, T_X, NoAnswerError, scene
 from regionloss_suite.measure.findings import Notebook, listed
 
 _FURTHEST = 2**40
@@ -19,11 +19,11 @@ def start(book: Notebook) -> None:
     """See whether it answers at all, with a tree of classes if it asks for one."""
     try:
         book.box.gradient(scene([], seen=book.late))
-    except Broke as refused:
+    except NoAnswerError as refused:
         book.box.wants_tree = True
         try:
             book.box.gradient(scene([], seen=book.late))
-        except Broke:
+        except NoAnswerError:
             book.box.wants_tree = False
             truth = [[0.5, 0.5, 1.0, 1.0, 0]]
             book.box.gradient(scene(truth, seen=book.late))
@@ -37,7 +37,7 @@ def _grids(book: Notebook) -> None:
     truth = [0.25, 0.25, 0.5, 0.5, 0]
     try:
         book.box.gradient(scene([truth], grid=(1, 2), seen=book.late))
-    except Broke as refused:
+    except NoAnswerError as refused:
         book.box.gradient(scene([truth], grid=(2, 2), seen=book.late))
         book.box.square = True
         book.unknown("grids", f"a truth on 1 row of 2 cells: {refused}", odd=True)
@@ -125,7 +125,7 @@ def reduction(book: Notebook) -> None:
     one = size(1, 1, 2)
     sizes = [size(2, 1, 2), size(1, 3, 2), size(1, 1, 4)]
     if not min(one, *sizes) > 0:
-        raise Broke(f"t_o of a predictor without object is pulled by {listed(one, *sizes)}: nothing to compare")
+        raise NoAnswerError(f"t_o of a predictor without object is pulled by {listed(one, *sizes)}: nothing to compare")
     ratios = {"images": one / sizes[0], "objects": one / sizes[1], "cells": one / sizes[2]}
     said = "times smaller: " + ", ".join(f"{ratio:.6g} with {what}" for ratio, what in zip(
         ratios.values(), ("2 images for 1", "3 objects for 1", "16 cells for 4"), strict=True

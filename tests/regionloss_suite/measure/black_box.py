@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regionloss_adapters import Adapter, Answer, CannotAnswer, Question, Refused
+from regionloss_adapters import Adapter, Answer, Question
 from regionloss_spec import Batch, Profile
+from regionloss_suite.judging.exchange import drawn_case, put, quantised
 from regionloss_suite.measure.scalar_gradient import Slopes
-from regionloss_suite.properties.harness import quantised
 
 Array = NDArray[Any]
 
@@ -25,7 +25,7 @@ T_X, T_Y, T_W, T_H, T_O, CLASSES = 0, 1, 2, 3, 4, 5
 _FAR = 0.05
 
 
-class Broke(Exception):  # noqa: N818  # an observation, not an error of the experiment
+class NoAnswerError(Exception):
     """The loss refused the question, cannot be asked it, crashed on it, or answered without numbers."""
 
 
@@ -105,7 +105,7 @@ class BlackBox:
         return 1e-12
 
     def answer(self, batch: Batch) -> Answer:
-        """The answer to a batch. Raises `Broke` where there is none."""
+        """The answer to a batch. Raises `NoAnswerError` where there is none."""
         if batch.tree is None and self.wants_tree:
             batch = dataclasses.replace(batch, tree=(-1,) * batch.classes)
         if self.wants_truth and not any(map(len, batch.truths)):
@@ -114,7 +114,7 @@ class BlackBox:
         return self.put(batch)
 
     def put(self, batch: Batch) -> Answer:
-        """The answer to exactly this batch. Raises `Broke`."""
+        """The answer to exactly this batch. Raises `NoAnswerError`."""
         batch = dataclasses.replace(  # copies, since a loss may spoil what it is given
             batch,
             predictions=quantised(batch.predictions, self.dtype).copy(),
@@ -123,12 +123,14 @@ class BlackBox:
         )
         kept = [batch.predictions.copy(), batch.anchors.copy(), *(rows.copy() for rows in batch.truths)]
         self.questions += 1
-        try:
-            answer = self.adapter.answer(Question(batch=batch, profile=self.profile, dtype=self.dtype))
-        except (Refused, CannotAnswer) as said:
-            raise Broke(f"refused: {said}") from said
-        except Exception as crash:
-            raise Broke(f"crashed: {type(crash).__name__}: {crash}") from crash
+        question = Question(batch=batch, profile=self.profile, dtype=self.dtype)
+        case = drawn_case("question", "A measuring question.", batch, self.profile)
+        exchange = put(self.adapter, question, case=case, description=self.description)
+        if exchange.outcome in ("refused", "cannot"):
+            raise NoAnswerError(f"refused: {exchange.message}") from exchange.error
+        if exchange.returned is None:
+            raise NoAnswerError(f"{exchange.outcome}: {exchange.message}") from exchange.error
+        answer = exchange.returned
         given = [batch.predictions, batch.anchors, *batch.truths]
         for name, before, after in zip(
             ["predictions", "anchors"] + ["truths"] * len(batch.truths), kept, given, strict=True
@@ -141,7 +143,7 @@ class BlackBox:
         """The gradient at a batch, `[N, A, 5+C, H, W]`, float64; of a scalar measured where it is indexed.
 
         Raises:
-            Broke: here, or on indexing.
+            NoAnswerError: here, or on indexing.
         """
         shape = (len(batch.truths), len(batch.anchors), 5 + batch.classes, *batch.predictions.shape[2:])
         if not self.scalar_only:
@@ -154,27 +156,27 @@ class BlackBox:
         return self.gradient_of(answer, batch)
 
     def gradient_of(self, answer: Answer, batch: Batch) -> Array:
-        """The gradient that an answer to a batch holds, `[N, A, 5+C, H, W]`, float64. Raises `Broke`."""
+        """The gradient that an answer to a batch holds, `[N, A, 5+C, H, W]`, float64. Raises `NoAnswerError`."""
         shape = (len(batch.truths), len(batch.anchors), 5 + batch.classes, *batch.predictions.shape[2:])
         if answer.gradient is None or np.size(answer.gradient) != np.prod(shape):
-            raise Broke("answered without a gradient in the shape of its predictions")
+            raise NoAnswerError("answered without a gradient in the shape of its predictions")
         gradient = np.asarray(answer.gradient, dtype=np.float64)
         if not np.isfinite(gradient).all():
-            raise Broke("answered with a gradient that is not finite")
+            raise NoAnswerError("answered with a gradient that is not finite")
         return gradient.reshape(shape)
 
     def scalar(self, batch: Batch) -> float:
-        """The scalar at a batch. Raises `Broke`."""
+        """The scalar at a batch. Raises `NoAnswerError`."""
         return self.scalar_of(self.answer(batch))
 
     def scalar_of(self, answer: Answer) -> float:
-        """The scalar that an answer holds: its potential, else the sum of its terms. Raises `Broke`."""
-        said = _total(answer)
-        if said is None:
-            raise Broke("answered without a scalar")
-        if not math.isfinite(said):
-            raise Broke("answered with a scalar that is not finite")
-        return said
+        """The scalar that an answer holds: its potential, else the sum of its terms. Raises `NoAnswerError`."""
+        scalar = _total(answer)
+        if scalar is None:
+            raise NoAnswerError("answered without a scalar")
+        if not math.isfinite(scalar):
+            raise NoAnswerError("answered with a scalar that is not finite")
+        return scalar
 
 
 def _total(answer: Answer) -> float | None:

@@ -7,7 +7,7 @@ import numpy as np
 from regionloss.classes import class_term
 from regionloss_spec import Profile, load_profile
 from regionloss_spec.profile import axis_values
-from regionloss_suite.measure.black_box import CLASSES, T_O, Array, Broke, scene
+from regionloss_suite.measure.black_box import CLASSES, T_O, Array, NoAnswerError, scene
 from regionloss_suite.measure.findings import Notebook, listed
 
 #: (t_o, class outputs, true class); the tree has the groups 0-1, 2-3 and 4.
@@ -84,7 +84,7 @@ def scalar(book: Notebook) -> None:
             np.copyto(here.predictions, t)
             slope = float((book.box.gradient(here)[...].reshape(t.shape) * along).sum())
             pairs.append(((ends[0] - ends[1]) / (2 * step), slope))
-    except Broke as reason:
+    except NoAnswerError as reason:
         book.unknown("scalar", str(reason))
         return
     if not all(slope for _, slope in pairs):

@@ -9,7 +9,7 @@ import numpy as np
 
 from regionloss.boxes import decode, iou, sigmoid, sigmoid_slope
 from regionloss_spec import Batch
-from regionloss_suite.measure.black_box import T_H, T_O, T_W, T_X, T_Y, Array, Broke, scene
+from regionloss_suite.measure.black_box import T_H, T_O, T_W, T_X, T_Y, Array, NoAnswerError, scene
 from regionloss_suite.measure.findings import Notebook, listed
 
 _TRUTH = (0.625, 0.375, 0.5, 0.25, 1)
@@ -50,7 +50,7 @@ def centre(book: Notebook) -> None:
         said = f"gradient of {name} at {listed(*values)} is {listed(*got)}"
         if not np.abs(got).max() > book.box.silence:
             book.unknown("coord_weight", f"{said}: no predictor answers for the truth", odd=True)
-            raise Broke(f"{said}: no predictor answers for the truth")
+            raise NoAnswerError(f"{said}: no predictor answers for the truth")
         weight, offset = np.polyfit(s, got / slope, 1)
         middle = -offset / weight if weight else math.nan
         if np.allclose(got, weight * (s - target) * slope, rtol=1e-3, atol=1e-4 * abs(weight)):
@@ -61,7 +61,7 @@ def centre(book: Notebook) -> None:
         entropy = np.allclose(got, plain * (s - target), rtol=1e-3)
         shape = "binary cross-entropy" if entropy else f"not a squared error towards {target:g}"
         book.unknown(f"target of {name}", f"{said}: {shape}", odd=True)
-        raise Broke(f"{said}: {shape}")
+        raise NoAnswerError(f"{said}: {shape}")
     if not book.same(weights[0], weights[1]):
         book.unknown("weights of x and y", f"{listed(*weights)}: they differ", odd=True)
     _size_of_weight(book)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import cache
 
 from regionloss import DomainError, evaluate
-from regionloss_adapters import CannotAnswer, Refused
+from regionloss_adapters import CannotAnswerError, RefusedError
 from regionloss_spec import Case, load_cases
-from regionloss_suite.measure.black_box import Broke, scene
+from regionloss_suite.measure.black_box import NoAnswerError, scene
 from regionloss_suite.measure.findings import Notebook
 from regionloss_suite.measure.profile import profile_of
 
@@ -33,10 +33,10 @@ def refusals(book: Notebook) -> None:
         try:
             book.box.put(case.batch)
             answered.append(case.id)
-        except Broke as broke:
-            if isinstance(broke.__cause__, CannotAnswer):
+        except NoAnswerError as broke:
+            if isinstance(broke.__cause__, CannotAnswerError):
                 continue
-            if not isinstance(broke.__cause__, Refused):
+            if not isinstance(broke.__cause__, RefusedError):
                 crashed.append(case.id)
         asked += 1
     said = f"{asked} inputs outside the domain, which it promises to refuse: answered {', '.join(answered) or 'none'}"
@@ -48,7 +48,7 @@ def no_images(book: Notebook) -> None:
     """A batch without images: a crash is told, a number other than 0 is odd."""
     try:
         total = book.box.scalar(scene(seen=book.late))
-    except Broke as broke:
+    except NoAnswerError as broke:
         book.note("no images", "no answer", f"a batch without images: {broke}", odd="finite" in str(broke))
         return
     book.note("no images", total, f"a batch without images: the scalar is {total:.6g}", odd=total != 0)

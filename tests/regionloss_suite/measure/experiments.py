@@ -16,7 +16,7 @@ from regionloss_suite.measure import (
     ignore_rule,
     objectness,
 )
-from regionloss_suite.measure.black_box import BlackBox, Broke
+from regionloss_suite.measure.black_box import BlackBox, NoAnswerError
 from regionloss_suite.measure.findings import Finding, Notebook
 from regionloss_suite.measure.profile import printed_cost, profile_of
 
@@ -95,7 +95,7 @@ def identify(
         progress: told the name of each experiment, its number, and how many there are.
 
     Raises:
-        Broke: it answers not even the simplest question.
+        NoAnswerError: it answers not even the simplest question.
     """
     book = Notebook(BlackBox(adapter, asked_as(adapter, profile)))
     background.start(book)
@@ -104,7 +104,7 @@ def identify(
             progress(name, number, len(_EXPERIMENTS))
         try:
             experiment(book)
-        except Broke as broke:
+        except NoAnswerError as broke:
             for axis in axes:
                 if axis not in book.findings:
                     book.unknown(axis, f"the experiment on {name}: {broke}", odd=True)

@@ -8,7 +8,7 @@ import numpy as np
 
 from regionloss.boxes import decode, iou, sigmoid, sigmoid_slope
 from regionloss_spec import Batch
-from regionloss_suite.measure.black_box import CLASSES, T_O, T_W, T_X, Broke, scene
+from regionloss_suite.measure.black_box import CLASSES, T_O, T_W, T_X, NoAnswerError, scene
 from regionloss_suite.measure.findings import Notebook, listed, nice
 
 _T_O = 0.5
@@ -28,7 +28,7 @@ def _pays(book: Notebook, batch: Batch, image: int = 0) -> bool:
 def rule(book: Notebook) -> None:
     """Whether an overlap silences the no-object term or becomes its target, the threshold, and equality."""
     if "no_object_weight" not in book.products:
-        raise Broke("nothing is paid for no object, so that no ignoring shows")
+        raise NoAnswerError("nothing is paid for no object, so that no ignoring shows")
     gradients = [float(book.box.gradient(overlapping(book, r))[0, 1, T_O, 0, 0]) for r in (0.03125, 0.96875)]
     said = f"IoU 1/32 and 31/32 with a truth: t_o is pulled by {listed(*gradients)}"
     if all(abs(gradient) > book.box.silence for gradient in gradients):
@@ -89,7 +89,7 @@ def _at_equality(book: Notebook, measured: float) -> tuple[float, list[bool]]:
         try:
             if _pays(book, overlapping(book, 0.46875)) and not _pays(book, overlapping(book, 0.53125)):
                 return 0.5, [_pays(book, batch) for batch in _exactly(book, 0.5)]
-        except Broke:
+        except NoAnswerError:
             pass  # it has no such option
         finally:
             book.box.profile = plain

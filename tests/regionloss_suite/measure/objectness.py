@@ -10,7 +10,7 @@ import numpy as np
 from regionloss.boxes import decode, iou, iou_slope, sigmoid, sigmoid_slope
 from regionloss.classes import probabilities
 from regionloss_spec import Batch
-from regionloss_suite.measure.black_box import T_H, T_O, T_W, T_X, Array, Broke, scene
+from regionloss_suite.measure.black_box import T_H, T_O, T_W, T_X, Array, NoAnswerError, scene
 from regionloss_suite.measure.findings import Notebook, listed
 
 _T_O = (-1.0, 0.5, 2.0)
@@ -53,7 +53,7 @@ def responsible(book: Notebook) -> None:
     told = "; ".join(f"{name}: {listed(*numbers)}" for name, numbers in got.items())
     told = f"t_o of a responsible predictor at {listed(*_T_O)} is pulled by, where {told}"
     if book.value("objectness") is None:
-        raise Broke(f"{told}; without the shape of the no-object term it says nothing")
+        raise NoAnswerError(f"{told}; without the shape of the no-object term it says nothing")
     fits = []
     targets = ("iou", "one", "max-iou") if book.value("objectness") == "logistic" else ("iou",)
     for target, every in itertools.product(targets, (False, True)):

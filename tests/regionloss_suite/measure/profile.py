@@ -9,7 +9,7 @@ import numpy as np
 
 from regionloss import DomainError, evaluate
 from regionloss_spec import AXES, Profile, load_profile, profile_names
-from regionloss_suite.measure.black_box import Broke, scene
+from regionloss_suite.measure.black_box import NoAnswerError, scene
 from regionloss_suite.measure.findings import Notebook, listed, nice
 
 #: The weights of squared terms, which a gradient shows only as 2q·λ.
@@ -96,7 +96,7 @@ def printed_cost(book: Notebook) -> None:
     batch = scene([[0.375, 0.625, 0.5, 0.75, 1]], grid=(2, 2), seen=book.late, raw=raw)
     try:
         cost = book.box.answer(batch).printed_cost
-    except Broke as refused:
+    except NoAnswerError as refused:
         book.unknown("printed_cost", str(refused))
         return
     if cost is None:

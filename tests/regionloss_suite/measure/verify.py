@@ -13,13 +13,13 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from regionloss import DomainError, evaluate
-from regionloss_adapters import Adapter, Answer, CannotAnswer
+from regionloss_adapters import Adapter, Answer, CannotAnswerError
 from regionloss_spec import Batch, Case, Profile, load_cases
 from regionloss_spec.clause import TERMS, View
-from regionloss_suite.measure.black_box import BlackBox, Broke
+from regionloss_suite.judging.exchange import drawn_case, quantised
+from regionloss_suite.measure.black_box import BlackBox, NoAnswerError
 from regionloss_suite.measure.experiments import Identified, asked_as
 from regionloss_suite.oracle.comparison import Comparison
-from regionloss_suite.properties.harness import case_of, quantised
 from regionloss_suite.properties.strategies import batches
 
 #: The largest edge case, numbers in its predictions.
@@ -166,7 +166,7 @@ def _hold(box: BlackBox, profile: Profile, batch: Batch, name: str) -> _Held | N
         predictions.reshape(batch.predictions.shape), batch.truths, batch.anchors, batch.classes, batch.images_seen,
         batch.tree,
     )  # fmt: skip
-    case = case_of(name, "drawn", batch, profile)
+    case = drawn_case(name, "drawn", batch, profile)
     try:
         answer = box.answer(batch)
         if box.scalar_only:
@@ -175,8 +175,8 @@ def _hold(box: BlackBox, profile: Profile, batch: Batch, name: str) -> _Held | N
         else:
             gradient = box.gradient_of(answer, batch)
             answer = dataclasses.replace(answer, gradient=gradient.reshape(batch.predictions.shape))
-    except Broke as broke:
-        if isinstance(broke.__cause__, CannotAnswer):
+    except NoAnswerError as broke:
+        if isinstance(broke.__cause__, CannotAnswerError):
             return None
         return _Held({f"it {str(broke).split(':')[0]}"}, first=f"{name}: {broke}")
     comparison = Comparison(case, answer, "float32")

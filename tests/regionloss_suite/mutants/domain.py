@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from regionloss.domain import CLASS_ONLY
-from regionloss_adapters import Answer, CannotAnswer, Question, Refused
+from regionloss_adapters import Answer, CannotAnswerError, Question, RefusedError
 from regionloss_spec import Batch
 from regionloss_suite.mutants.mutant import Mutant, patched, right
 from regionloss_suite.mutants.tools import Answering, Array, read, repaired, rows_read
@@ -149,7 +149,7 @@ def _one_cell_refused(question: Question) -> Answer:
     answer = right(question)
     _, _, _, height, width = read(question).t.shape
     if height * width == 1 and len(question.batch.anchors) == 1 and question.batch.classes == 1:
-        raise Refused("the predictions have lost their axes of length 1")
+        raise RefusedError("the predictions have lost their axes of length 1")
     return answer
 
 
@@ -157,10 +157,10 @@ def _places_from_one(question: Question) -> Answer:
     """The error counts images and truths from 1."""
     try:
         return right(question)
-    except Refused as error:
+    except RefusedError as error:
         image = None if error.image is None else error.image + 1
         truth = None if error.truth is None else error.truth + 1
-        raise Refused(str(error), image, truth) from error
+        raise RefusedError(str(error), image, truth) from error
 
 
 def _repaired_or_not(answering: Answering) -> Answering:
@@ -172,10 +172,10 @@ def _repaired_or_not(answering: Answering) -> Answering:
         except (IndexError, ValueError, TypeError, AttributeError) as error:
             try:
                 return right(question)
-            except Refused:
+            except RefusedError:
                 raise
             except Exception as other:
-                raise CannotAnswer(f"the mistake cannot be made on this input: {error}") from other
+                raise CannotAnswerError(f"the mistake cannot be made on this input: {error}") from other
 
     return answer
 

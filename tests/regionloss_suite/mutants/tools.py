@@ -1,7 +1,7 @@
 """How the mutants are made: the reference asked otherwise, or with one of its decisions, terms or answers spoilt.
 
 Inputs outside the domain are refused as ever, unless the mistake is just that; a mistake that makes no sense for what
-is asked raises `CannotAnswer`.
+is asked raises `CannotAnswerError`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from regionloss.decisions import _quiet as quiet
 from regionloss.domain import CLASS_ONLY, read_inputs
 from regionloss.loss import pay_terms
 from regionloss.terms import Term
-from regionloss_adapters import Answer, CannotAnswer, Question, Refused
+from regionloss_adapters import Answer, CannotAnswerError, Question, RefusedError
 from regionloss_spec import Batch, Profile, ProfileError
 from regionloss_suite.mutants.mutant import Mutant, patched, right
 
@@ -51,7 +51,7 @@ class Given:
 
 
 def read(question: Question) -> Given:
-    """The inputs as the reference reads them. Raises `Refused` where they lie outside the domain."""
+    """The inputs as the reference reads them. Raises `RefusedError` where they lie outside the domain."""
     batch = question.batch
     try:
         t, rows, anchors = read_inputs(
@@ -64,7 +64,7 @@ def read(question: Question) -> Given:
             batch.tree,
         )
     except DomainError as error:
-        raise Refused(str(error), error.image, error.truth) from error
+        raise RefusedError(str(error), error.image, error.truth) from error
     return Given(t, rows, anchors, batch.images_seen, question.profile, batch.tree)
 
 
@@ -77,9 +77,9 @@ def as_if(**axes: Any) -> Answering:
         try:
             other = profile.replace(**{axis: v(profile) if callable(v) else v for axis, v in axes.items()})
         except ProfileError as error:
-            raise CannotAnswer(str(error)) from error
+            raise CannotAnswerError(str(error)) from error
         if "tree" in (profile.class_term, other.class_term) and profile.class_term != other.class_term:
-            raise CannotAnswer("classes that form a tree cannot be judged without one, nor others with one")
+            raise CannotAnswerError("classes that form a tree cannot be judged without one, nor others with one")
         if other.objectness == "background":
             needs(other.class_term == "cross-entropy" and other.no_object_target == "zero", "a background class")
         with np.errstate(all="ignore"):  # decoded sizes may overflow where logarithms do not
@@ -89,13 +89,13 @@ def as_if(**axes: Any) -> Answering:
 
 
 def needs(condition: bool, what: str) -> None:
-    """Raise `CannotAnswer` where a mistake makes no sense."""
+    """Raise `CannotAnswerError` where a mistake makes no sense."""
     if not condition:
-        raise CannotAnswer(f"the mistake needs {what}")
+        raise CannotAnswerError(f"the mistake needs {what}")
 
 
 def softmax_only(profile: Profile) -> None:
-    """Raise `CannotAnswer` where the classes share no softmax of their own."""
+    """Raise `CannotAnswerError` where the classes share no softmax of their own."""
     needs(profile.class_term == "cross-entropy" and profile.objectness == "logistic", "a softmax of the classes")
 
 
@@ -106,8 +106,8 @@ def asked(change: Callable[[Batch, Given], Batch]) -> Answering:
         batch = change(question.batch, read(question))
         try:
             return right(dataclasses.replace(question, batch=batch))
-        except Refused as error:
-            raise CannotAnswer(f"the batch that the mistake makes of this one is refused: {error}") from error
+        except RefusedError as error:
+            raise CannotAnswerError(f"the batch that the mistake makes of this one is refused: {error}") from error
 
     return answer
 

@@ -12,7 +12,7 @@ from regionloss.decisions import Decisions, Match
 from regionloss.decisions import _quiet as quiet
 from regionloss.domain import CLASS_ONLY
 from regionloss.terms import CLASSES
-from regionloss_adapters import Answer, Question, Refused
+from regionloss_adapters import Answer, Question, RefusedError
 from regionloss_spec import Batch, Profile
 from regionloss_suite.mutants.mutant import Mutant, patched, right
 from regionloss_suite.mutants.tools import Array, Given, Terms, as_if, decided, needs, paid, read, repaired
@@ -113,7 +113,7 @@ def _class_only_refused(question: Question) -> Answer:
     needs(question.profile.class_term == "tree", "a class tree")
     for image, rows in enumerate(read(question).truths):
         if len(rows) and (rows[0, :2] > CLASS_ONLY).all():
-            raise Refused("the centre of a truth lies outside the image", image, 0)
+            raise RefusedError("the centre of a truth lies outside the image", image, 0)
     return answer
 
 

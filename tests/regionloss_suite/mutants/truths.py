@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from regionloss_adapters import Answer, Question, Refused
+from regionloss_adapters import Answer, Question, RefusedError
 from regionloss_spec import Profile
 from regionloss_suite.mutants.mutant import Mutant, right
 from regionloss_suite.mutants.tools import Answering, Array, as_if, multiplied, needs, read, rows_read
@@ -145,7 +145,7 @@ def _unread_judged(question: Question) -> Answer:
     for image, rows in enumerate(question.batch.truths):
         for truth, row in enumerate(np.asarray(rows, dtype=np.float64)):
             if not np.isfinite(row).all() or row[2:].min() < 0 or (row[0] and row[:4].max() > 1):
-                raise Refused("a row that is not read is outside the domain", image, truth)
+                raise RefusedError("a row that is not read is outside the domain", image, truth)
     return answer
 
 
@@ -154,7 +154,7 @@ def _empty_refused(question: Question) -> Answer:
     answer = right(question)
     for image, rows in enumerate(read(question).truths):
         if not len(rows):
-            raise Refused("there is no truth to take a maximum of", image)
+            raise RefusedError("there is no truth to take a maximum of", image)
     return answer
 
 

@@ -1,30 +1,39 @@
-"""One answer held against what a conforming loss answers, element by element."""
+"""One answer compared with what a conforming loss returns, element by element."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from regionloss import Result, evaluate
 from regionloss.bounds import PRECISIONS, Bounds, bounds
-from regionloss.decisions import Decisions
 from regionloss_adapters import Answer
 from regionloss_adapters.numpy_reference import indicators
 from regionloss_spec import Case
-from regionloss_spec.clause import TERMS, View
-from regionloss_suite.oracle.tolerance import Accepted
+from regionloss_spec.batch import Array
+from regionloss_spec.clause import BLOCKS, STATES, TERMS, View
+from regionloss_suite.oracle.channels import BLOCK_CHANNELS, channel_name
+from regionloss_suite.oracle.tolerance import Tolerance
 
-Array = NDArray[Any]
+_SUMS = (
+    *(View("term", term=name) for name in TERMS),
+    View("potential"),
+    View("printed cost"),
+    View("statistics"),
+)
 
-#: Which channels of a predictor a block of a clause's view means.
-_BLOCK = {"xy": slice(0, 2), "wh": slice(2, 4), "o": slice(4, 5), "c": slice(5, None)}
-_CHANNELS = ("tx", "ty", "tw", "th", "to")
+#: Everything that an answer can be compared in, from what decides to what follows from it.
+VIEWS = (View("indicator"), *(View("gradient", (block,), STATES) for block in BLOCKS), *_SUMS)
+
+#: The same, ordered so that the first departure is the one with the most exact place.
+_EVERYTHING = (View("gradient", BLOCKS, STATES), View("indicator"), *_SUMS)
+
+Indicators = tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +74,19 @@ class Difference:
         if self.anchor is not None:
             place.append(f"anchor {self.anchor}")
         within = "" if self.bound is None else f" ± {self.bound:.1e}"
-        said = f"{self.quantity} {_text(self.got)}, expected {_text(self.expected)}{within}"
-        return " · ".join(part for part in (", ".join(place), said, self.dtype) if part)
+        numbers = f"{self.quantity} {_text(self.got)}, expected {_text(self.expected)}{within}"
+        return " · ".join(part for part in (", ".join(place), numbers, self.dtype) if part)
+
+    @classmethod
+    def from_json(cls, entry: dict[str, Any]) -> Difference:
+        """What `to_json` wrote; keys of a newer version are passed over."""
+        known = {field.name for field in fields(cls)}
+        return cls(**{key: _number(value) for key, value in entry.items() if key in known})
+
+
+def _number(value: Any) -> Any:
+    """What JSON has no number for is text there."""
+    return float(value) if value in ("nan", "inf", "-inf") else value
 
 
 def _text(value: float | str) -> str:
@@ -75,7 +95,7 @@ def _text(value: float | str) -> str:
 
 @lru_cache(maxsize=256)
 def reference_of(case: Case) -> Result:
-    """What the reference answers; kept, since many losses are held against the same case in one run."""
+    """What the reference returns; kept, since many losses are compared on the same case in one run."""
     return evaluate(case.batch, case.profile)
 
 
@@ -85,13 +105,13 @@ def _reference_bounds(case: Case, dtype: str) -> Bounds:
 
 
 def forget() -> None:
-    """Let go of every answer of the reference that is kept: those to large batches take memory."""
+    """Drop every answer of the reference that is kept: those to large batches take memory."""
     reference_of.cache_clear()
     _reference_bounds.cache_clear()
 
 
 class Comparison:
-    """An answer to a case, ready to be looked at through the views of the clauses.
+    """An answer to a case, to be looked at through the views of the clauses.
 
     Args:
         case: what was asked.
@@ -107,7 +127,7 @@ class Comparison:
         #: How far the answer may be from the reference; for a case that is no recording, the whole bound.
         self.bounds = _reference_bounds(case, dtype)
         recording = _reference_bounds(case, "float32") if case.recorded else None
-        self._accepted = Accepted(case, self.result, dtype, self.bounds, recording)
+        self._tolerance = Tolerance(case, self.result, dtype, self.bounds, recording)
 
     def answers(self, view: View) -> bool:
         """Whether the answer says anything that the view looks at."""
@@ -118,12 +138,12 @@ class Comparison:
             "term": given.terms is not None,
             "indicator": given.responsible is not None or given.ignored is not None,
             "potential": given.potential is not None,
-            "printed cost": given.printed_cost is not None and self._accepted.cost is not None,
+            "printed cost": given.printed_cost is not None and self._tolerance.cost is not None,
             "statistics": given.statistics is not None,
             "error": False,
             "everything": any(
-                said is not None
-                for said in (given.gradient, given.potential, given.terms, given.responsible, given.ignored)
+                part is not None
+                for part in (given.gradient, given.potential, given.terms, given.responsible, given.ignored)
             ),
         }[view.answer]
 
@@ -156,50 +176,46 @@ class Comparison:
                 return self._everything()
 
     def _everything(self) -> Difference | None:
-        views = [View("gradient", tuple(_BLOCK), ("responsible", "ignored", "no-object")), View("indicator")]
-        views += [View("term", term=name) for name in TERMS]
-        views += [View(answer) for answer in ("potential", "printed cost", "statistics")]
-        found = (self.difference(view) for view in views)
-        return next((difference for difference in found if difference is not None), None)
+        differences = (self.difference(view) for view in _EVERYTHING)
+        return next((difference for difference in differences if difference is not None), None)
 
     @property
     def gradient_bound(self) -> Array:
         """How far each gradient element may be from what is expected, `[N, A*(5+C), H, W]`."""
-        return self._accepted.gradient_bound
+        return self._tolerance.gradient_bound
 
     @cached_property
     def wrong(self) -> Array:
         """Elements of the gradient that no conforming loss answers, bool `[N, A, 5+C, H, W]`."""
         got = np.asarray(self.answer.gradient, dtype=np.float64)
-        return self._accepted.outside(got).reshape(self.result.t.shape)
+        return self._tolerance.outside(got).reshape(self.result.t.shape)
 
     def _region(self, view: View) -> Array:
         """The elements that a gradient view looks at, bool `[N, A, 5+C, H, W]`."""
         region = np.zeros(self.result.t.shape, dtype=bool)
         where = self._states(view.states)
         for block in view.blocks:
-            region[:, :, _BLOCK[block]] |= where[:, :, None]
+            region[:, :, BLOCK_CHANNELS[block]] |= where[:, :, None]
         return region
 
     def _gradient(self, region: Array) -> Difference | None:
         """The first wrong element of a region, in the order image, row, column, anchor, channel."""
         got = np.asarray(self.answer.gradient)
-        if got.shape != self._accepted.gradient.shape:
-            shapes = str(list(got.shape)), str(list(self._accepted.gradient.shape))
-            return self._say("shape of the gradient", *shapes)
+        if got.shape != self._tolerance.gradient.shape:
+            shapes = str(list(got.shape)), str(list(self._tolerance.gradient.shape))
+            return self._difference("shape of the gradient", *shapes)
         places = np.argwhere(np.moveaxis(self.wrong & region, (3, 4), (1, 2)))  # image, row, column, anchor, channel
         if not len(places):
             return None
         image, row, column, anchor, channel = map(int, places[0])
         place = (image, anchor, channel, row, column)
         by_channel = self.result.t.shape
-        name = _CHANNELS[channel] if channel < 5 else f"class {channel - 5}"
         return Difference(
             case=self.case.id,
             dtype=self.dtype,
-            quantity=f"{name} gradient",
+            quantity=f"{channel_name(channel)} gradient",
             got=float(got.reshape(by_channel)[place]),
-            expected=float(self._accepted.gradient.reshape(by_channel)[place]),
+            expected=float(self._tolerance.gradient.reshape(by_channel)[place]),
             bound=float(self.gradient_bound.reshape(by_channel)[place]),
             image=image,
             row=row,
@@ -220,11 +236,11 @@ class Comparison:
         return where
 
     def _term(self, name: str) -> Difference | None:
-        said = self.case.expected.terms
+        stated = self.case.expected.terms
         return self._number(
             f"term {name}",
             (self.answer.terms or {}).get(name, float("nan")),
-            said[name] if said else None,
+            stated[name] if stated else None,
             lambda result: result.term_values[name],
             lambda limits: limits.terms[name],
         )
@@ -233,30 +249,33 @@ class Comparison:
         self,
         quantity: str,
         got: float | None,
-        said: float | None,
+        stated: float | None,
         of: Callable[[Result], float],
         bound_of: Callable[[Bounds], float],
     ) -> Difference | None:
         assert got is not None
-        found = self._accepted.number(got, said, of, bound_of)
-        return None if found is None else self._say(quantity, float(got), *found)
+        expected = self._tolerance.number(got, stated, of, bound_of)
+        return None if expected is None else self._difference(quantity, float(got), *expected)
 
     def _printed_cost(self) -> Difference | None:
         got = self.answer.printed_cost
         assert got is not None
-        found = self._accepted.printed_cost(got)
-        return None if found is None else self._say("printed cost", float(got), *found)
+        expected = self._tolerance.printed_cost(got)
+        return None if expected is None else self._difference("printed cost", float(got), *expected)
 
     def _statistics(self) -> Difference | None:
         given = self.answer.statistics or {}
-        found = self._accepted.statistics(given)
-        if found is None:
+        first = self._tolerance.statistics(given)
+        if first is None:
             return None
-        name, expected, bound = found
-        return self._say(f"statistics {name}", float(given.get(name, float("-inf"))), expected, bound)
+        name, expected, bound = first
+        return self._difference(f"statistics {name}", float(given.get(name, float("-inf"))), expected, bound)
 
     def _indicator(self) -> Difference | None:
-        accepted = [self._expected_indicators(), *(indicators(other.decisions) for other in self._accepted.others)]
+        accepted = [
+            expected_indicators(self.case, self.result),
+            *(indicators(other.decisions) for other in self._tolerance.others),
+        ]
         for index, name in enumerate(("responsible", "ignored")):
             given = getattr(self.answer, name)
             if given is None or any(sorted(given) == sorted(answer[index]) for answer in accepted):
@@ -272,16 +291,20 @@ class Comparison:
             )  # fmt: skip
         return None
 
-    def _expected_indicators(self) -> tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]:
-        decisions: Decisions = self.result.decisions
-        responsible, ignored = indicators(decisions)
-        said = self.case.expected
-        return (
-            responsible if said.responsible is None else said.responsible,
-            ignored if said.ignored is None else said.ignored,
-        )
-
-    def _say(self, quantity: str, got: float | str, expected: float | str, bound: float | None = None) -> Difference:
+    def _difference(
+        self, quantity: str, got: float | str, expected: float | str, bound: float | None = None
+    ) -> Difference:
+        """A difference without a place."""
         return Difference(
             case=self.case.id, dtype=self.dtype, quantity=quantity, got=got, expected=expected, bound=bound
         )
+
+
+def expected_indicators(case: Case, result: Result) -> Indicators:
+    """The responsible predictors by image and truth, and the ignored ones: of the case, else of the reference."""
+    responsible, ignored = indicators(result.decisions)
+    stated = case.expected
+    return (
+        responsible if stated.responsible is None else stated.responsible,
+        ignored if stated.ignored is None else stated.ignored,
+    )

@@ -1,4 +1,4 @@
-"""What a conforming loss may answer to a case: what is expected, how far off, and on which side of a knife edge."""
+"""What a conforming loss may return for a case: the expected numbers, their bounds, and the alternatives."""
 
 from __future__ import annotations
 
@@ -6,20 +6,17 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from regionloss import Result
 from regionloss.bounds import PRECISIONS, Bounds, bounds, statistics_bounds
 from regionloss_spec import Case
+from regionloss_spec.batch import Array
 from regionloss_suite.oracle.alternatives import other_answers, other_recalls, other_slopes
 
-Array = NDArray[Any]
 
-
-class Accepted:
+class Tolerance:
     """The answers to a case that are accepted in one format.
 
     Args:
@@ -41,8 +38,8 @@ class Accepted:
     def others(self) -> list[Result]:
         """The reference on either side of every knife edge; empty where there is none."""
         precision = self.precision if self.recording is None else PRECISIONS["float32"]
-        found = other_answers(self.case.batch, self.result, self.recording or self.limits, precision)
-        return [self.result, *found] if found else []  # a recording may itself be on another side
+        others = other_answers(self.case.batch, self.result, self.recording or self.limits, precision)
+        return [self.result, *others] if others else []  # a recording may itself be on another side
 
     @cached_property
     def gradient(self) -> Array:
@@ -82,7 +79,7 @@ class Accepted:
     def number(
         self,
         got: float,
-        said: float | None,
+        stated: float | None,
         of: Callable[[Result], float],
         bound_of: Callable[[Bounds], float],
         slack: float = 0.0,
@@ -91,12 +88,12 @@ class Accepted:
 
         Args:
             got: the number.
-            said: what the case says, if it says anything.
+            stated: what the case states, if it states anything.
             of: the number of a result.
             bound_of: its bound.
             slack: the error of what the case says.
         """
-        expected, bound = of(self.result) if said is None else said, bound_of(self.limits) + slack
+        expected, bound = of(self.result) if stated is None else stated, bound_of(self.limits) + slack
         if self._near(got, expected, bound):
             return None
         for other in self.others:
@@ -107,40 +104,40 @@ class Accepted:
     @property
     def cost(self) -> float | None:
         """The expected printed cost."""
-        said = self.case.expected.printed_cost
-        return self.result.printed_cost if said is None else said
+        stated = self.case.expected.printed_cost
+        return self.result.printed_cost if stated is None else stated
 
     def printed_cost(self, got: float) -> tuple[float, float] | None:
         """As `number`, for what darknet prints."""
-        found = self.number(
+        expected = self.number(
             got,
             self.case.expected.printed_cost,
             lambda result: result.printed_cost,
             lambda limits: limits.printed_cost,
             0.0 if self.recording is None else self.recording.printed_cost,
         )
-        if found is None or math.isfinite(self.result.printed_cost):
-            return found
+        if expected is None or math.isfinite(self.result.printed_cost):
+            return expected
         # The reference adds up in float32, which a cost may be too large for.
         exact = float((self.result.delta**2).sum())
-        return None if self._near(got, exact, self.limits.printed_cost) else found
+        return None if self._near(got, exact, self.limits.printed_cost) else expected
 
     def statistics(self, given: dict[str, float]) -> tuple[str, float, float] | None:
         """The first statistic that is not accepted: its name, what is expected and its bound."""
-        found = self._line(given, self.result, self.case.expected.statistics)
-        if found is None or any(self._line(given, other, None) is None for other in self.others):
+        first = self._line(given, self.result, self.case.expected.statistics)
+        if first is None or any(self._line(given, other, None) is None for other in self.others):
             return None
-        return found
+        return first
 
     def _line(
-        self, given: dict[str, float], result: Result, said: dict[str, float] | None
+        self, given: dict[str, float], result: Result, stated: dict[str, float] | None
     ) -> tuple[str, float, float] | None:
-        """Hold a statistics line against what the case says, else that of a result."""
+        """Compare a statistics line with what the case states, else with that of a result."""
         limits = statistics_bounds(result, self.precision)
-        if said is not None and self.recording is not None:
+        if stated is not None and self.recording is not None:
             slack = statistics_bounds(result, PRECISIONS["float32"])
             limits = {name: limit + slack[name] for name, limit in limits.items()}
-        for name, expected in (said or asdict(result.statistics)).items():
+        for name, expected in (stated or asdict(result.statistics)).items():
             accepted = [expected, *(other_recalls(result, self.precision) if name == "avg_recall" else ())]
             if not any(self._near(given.get(name, float("-inf")), value, limits[name]) for value in accepted):
                 return name, float(expected), limits[name]

@@ -15,16 +15,16 @@ from regionloss_suite.properties import (
     targets,
     weights,
 )
-from regionloss_suite.properties.property import Outcome, Property, attempt
+from regionloss_suite.properties.property import Property
 from regionloss_suite.properties.registry import PROPERTIES
+from regionloss_suite.properties.runner import PropertyResult, run_property
 
 __all__ = [
     "PROPERTIES",
-    "Outcome",
     "Property",
+    "PropertyResult",
     "agreement",
     "assignment",
-    "attempt",
     "classes",
     "derivatives",
     "domain",
@@ -34,6 +34,7 @@ __all__ = [
     "inputs",
     "lists",
     "prior",
+    "run_property",
     "targets",
     "weights",
 ]

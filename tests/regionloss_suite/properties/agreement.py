@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from regionloss_spec import load_clauses
 from regionloss_spec.clause import View
-from regionloss_suite.properties.asked import VIEWS, Asked, Departs
-from regionloss_suite.properties.harness import Asker
+from regionloss_suite.oracle.comparison import VIEWS
+from regionloss_suite.properties.harness import PropertyHarness
 from regionloss_suite.properties.property import EVERYTHING, Function
 from regionloss_suite.properties.registry import pins
+from regionloss_suite.properties.response import DeviationError, Response
 
 #: What the number format promises, whichever the property is about.
 _FORMATS = ("numerics.float64", "numerics.float32", "numerics.float16", "numerics.bfloat16")
@@ -52,44 +53,44 @@ def _pinned(chosen: Callable[[View], bool]) -> tuple[str, ...]:
 def _agrees(chosen: Callable[[View], bool]) -> Function:
     views = tuple(view for view in VIEWS if chosen(view))
 
-    def property_of_one_answer(asker: Asker, data: st.DataObject) -> None:
+    def property_of_one_answer(harness: PropertyHarness, data: st.DataObject) -> None:
         """Within the bound of every number, and exactly where something is decided."""
-        asked = asker.ask(asker.draw(data))
+        response = harness.ask(harness.draw(data))
         if views[0].answer != "statistics" and not any(view.answer == "indicator" for view in views):
-            assume(asked.comparison.difference(View("indicator")) is None)
+            assume(response.comparison.difference(View("indicator")) is None)
         try:
-            asked.conforms(views)
-        except Departs as departs:
-            departs.clauses = _to_blame(asker, asked, chosen)
+            response.conforms(views)
+        except DeviationError as departs:
+            departs.clauses = _to_blame(harness, response, chosen)
             raise
 
     return property_of_one_answer
 
 
-def _to_blame(asker: Asker, asked: Asked, chosen: Callable[[View], bool]) -> tuple[str, ...]:
+def _to_blame(harness: PropertyHarness, response: Response, chosen: Callable[[View], bool]) -> tuple[str, ...]:
     """The clauses that the departing batch shows and in whose own views it departs; else the number format's."""
-    alone = Asker(asker.adapter, asker.profile, asker.dtype)
-    alone.note(asked)
+    alone = PropertyHarness(harness.adapter, harness.profile, harness.dtype)
+    alone.note(response)
     blamed = []
     for clause in load_clauses().values():
         views = [view for view in clause.seen if _speaks_of(view, chosen)]
-        if clause.id in alone.shown and any(asked.comparison.difference(view) is not None for view in views):
+        if clause.id in alone.shown and any(response.comparison.difference(view) is not None for view in views):
             blamed.append(clause.id)
-    if asked.comparison.difference(View("indicator")) is not None:
-        blamed = [clause for clause in blamed if clause.split(".")[0] in _families_of_departure(asked)] or blamed
-    return tuple(blamed) or (f"numerics.{asker.dtype}", "numerics.bound")
+    if response.comparison.difference(View("indicator")) is not None:
+        blamed = [clause for clause in blamed if clause.split(".")[0] in _families_of_departure(response)] or blamed
+    return tuple(blamed) or (f"numerics.{harness.dtype}", "numerics.bound")
 
 
-def _families_of_departure(asked: Asked) -> tuple[str, ...]:
+def _families_of_departure(response: Response) -> tuple[str, ...]:
     """Families of clauses that can be behind a wrong indicator: of assignment if that is wrong, else of MaxIOU."""
-    responsible = asked.answer.responsible
+    responsible = response.answer.responsible
     expected = [
         (match.image, match.truth, match.anchor, match.row, match.column)
-        for match in asked.result.decisions.matches
+        for match in response.result.decisions.matches
         if match.pays_box
     ]
     if responsible is not None and sorted(responsible) != sorted(expected):
-        predicted = asked.result.profile.anchor_choice.startswith("predicted")
+        predicted = response.result.profile.anchor_choice.startswith("predicted")
         return ("notation", "assign", "table", *(("decode", "iou") if predicted else ()))
     return ("decode", "iou", "noobj", "object", "table")
 

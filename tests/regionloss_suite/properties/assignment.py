@@ -9,8 +9,9 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from regionloss_spec import Batch, Profile
-from regionloss_suite.properties.asked import VIEWS
-from regionloss_suite.properties.harness import Asker, quantised
+from regionloss_suite.judging.exchange import quantised
+from regionloss_suite.oracle.comparison import VIEWS
+from regionloss_suite.properties.harness import PropertyHarness
 from regionloss_suite.properties.lists import ROW, draw_image, with_rows
 from regionloss_suite.properties.registry import pins
 
@@ -26,14 +27,14 @@ def one_wins_everywhere(profile: Profile) -> bool:
 
 
 def _with_twin(
-    asker: Asker, data: st.DataObject, *, alike: bool, size: tuple[float, float] = (1.0, 1.0)
+    harness: PropertyHarness, data: st.DataObject, *, alike: bool, size: tuple[float, float] = (1.0, 1.0)
 ) -> tuple[Batch, Batch]:
     """A batch, and the same with a second truth at the predictor of one of its truths that loses against it.
 
     The second has the same place and, if not told otherwise, the same size; its class is another one, unless it is to
     be alike.
     """
-    batch = asker.draw(data, boxless=False)
+    batch = harness.draw(data, boxless=False)
     image = draw_image(data, batch)
     if not len(batch.truths[image]):
         batch = with_rows(batch, image, np.array([ROW]))
@@ -45,23 +46,23 @@ def _with_twin(
         twin[4] = (twin[4] + data.draw(st.integers(1, batch.classes - 1))) % batch.classes
     twin[2:4] = np.minimum(quantised(twin[2:4] * size, "float32"), 1.0)
     # Directly before or behind its twin: further off it could meet a third truth on the way.
-    before = at if asker.profile.collision == "last" else at + 1
+    before = at if harness.profile.collision == "last" else at + 1
     return batch, with_rows(batch, image, np.insert(rows, before, twin, axis=0))
 
 
 @pins("assign.last-truth-wins", "assign.first-truth-wins", "assign.class-replaced", "truths.order",
       when=one_wins_everywhere)  # fmt: skip
-def of_two_truths_that_differ_in_class_one_is_learned_alone(asker: Asker, data: st.DataObject) -> None:
+def of_two_truths_that_differ_in_class_one_is_learned_alone(harness: PropertyHarness, data: st.DataObject) -> None:
     """The later one, or the earlier one where the profile says so; boxes alike, so that MaxIOU is the same."""
-    batch, twins = _with_twin(asker, data, alike=False)
-    asker.agree(asker.ask(batch), asker.ask(twins))
+    batch, twins = _with_twin(harness, data, alike=False)
+    harness.agree(harness.ask(batch), harness.ask(twins))
 
 
 @pins("assign.repeated-truth", when=one_wins)
-def a_truth_that_is_repeated_counts_once(asker: Asker, data: st.DataObject) -> None:
+def a_truth_that_is_repeated_counts_once(harness: PropertyHarness, data: st.DataObject) -> None:
     """The same row twice is a collision that nobody loses."""
-    batch, twins = _with_twin(asker, data, alike=True)
-    asker.agree(asker.ask(batch), asker.ask(twins))
+    batch, twins = _with_twin(harness, data, alike=True)
+    harness.agree(harness.ask(batch), harness.ask(twins))
 
 
 @pins(
@@ -74,24 +75,24 @@ def a_truth_that_is_repeated_counts_once(asker: Asker, data: st.DataObject) -> N
     "class.ignored-by-objectness",
     when=lambda profile: not one_wins_everywhere(profile),
 )
-def truths_that_meet_are_paid_as_the_profile_says(asker: Asker, data: st.DataObject) -> None:
+def truths_that_meet_are_paid_as_the_profile_says(harness: PropertyHarness, data: st.DataObject) -> None:
     """Two truths of one box, of the same class or of two."""
-    _, twins = _with_twin(asker, data, alike=data.draw(st.booleans()))
-    asker.ask(twins).conforms()
+    _, twins = _with_twin(harness, data, alike=data.draw(st.booleans()))
+    harness.ask(twins).conforms()
 
 
 @pins(
     "assign.last-truth-wins", "assign.first-truth-wins", "truths.order", needs=("gradient",),
     when=lambda profile: one_wins(profile) and profile.anchor_choice.startswith("anchor"),
 )  # fmt: skip
-def a_truth_that_loses_its_predictor_leaves_no_trace_there(asker: Asker, data: st.DataObject) -> None:
+def a_truth_that_loses_its_predictor_leaves_no_trace_there(harness: PropertyHarness, data: st.DataObject) -> None:
     """Truths of any shape at one predictor; elsewhere the loser may still be in MaxIOU.
 
     Objectness is left out where its target or the no-object term looks at MaxIOU of the responsible predictor too.
     """
     resized = data.draw(st.sampled_from(((1.0, 1.0), (0.875, 1.0), (1.125, 1.125), (0.75, 0.75))))
-    _, batch = _with_twin(asker, data, alike=data.draw(st.booleans()), size=resized)
-    both = asker.ask(batch)
+    _, batch = _with_twin(harness, data, alike=data.draw(st.booleans()), size=resized)
+    both = harness.ask(batch)
     losers = [match for match in both.result.decisions.matches if not match.pays_box]
     assume(losers)
     keep = [
@@ -100,17 +101,17 @@ def a_truth_that_loses_its_predictor_leaves_no_trace_there(asker: Asker, data: s
     ]
     truths = tuple(rows[places] for rows, places in zip(batch.truths, keep, strict=True))
     where = np.broadcast_to(both.result.decisions.responsible[:, :, None], both.result.t.shape).copy()
-    if asker.profile.no_object_applies == "every-predictor" or asker.profile.object_target == "max-iou":
+    if harness.profile.no_object_applies == "every-predictor" or harness.profile.object_target == "max-iou":
         where[:, :, 4] = False
     # The losers pay nothing, so only the answers at the predictors that stay responsible are held against each other.
-    winners = asker.ask(dataclasses.replace(batch, truths=truths))
-    asker.agree(winners, both, where=where)
+    winners = harness.ask(dataclasses.replace(batch, truths=truths))
+    harness.agree(winners, both, where=where)
 
 
 @pins("assign.cell-border", "assign.cell")
-def a_centre_on_a_border_belongs_to_the_later_cell(asker: Asker, data: st.DataObject) -> None:
+def a_centre_on_a_border_belongs_to_the_later_cell(harness: PropertyHarness, data: st.DataObject) -> None:
     """On grids of 2 and 4 cells, whose borders are exact in every format."""
-    batch = asker.draw(data, lattice=True, boxless=False)
+    batch = harness.draw(data, lattice=True, boxless=False)
     height, width = batch.predictions.shape[2:]
     assume(height > 1 or width > 1)
     image = draw_image(data, batch)
@@ -118,30 +119,30 @@ def a_centre_on_a_border_belongs_to_the_later_cell(asker: Asker, data: st.DataOb
     x = data.draw(st.sampled_from([k / width for k in range(1, width)] or [0.375]))
     y = data.draw(st.sampled_from([k / height for k in range(1, height)] or [0.375]))
     row = (x, y, 0.25, 0.5, float(batch.classes - 1))
-    asker.ask(with_rows(batch, image, np.vstack([batch.truths[image], [row]]))).conforms()
+    harness.ask(with_rows(batch, image, np.vstack([batch.truths[image], [row]]))).conforms()
 
 
 @pins(
     "assign.anchor-tie", "assign.anchor-shape", "assign.anchor-corner", "assign.predicted-shape",
     "assign.predicted-iou",
 )  # fmt: skip
-def of_equal_anchors_the_first_is_responsible(asker: Asker, data: st.DataObject) -> None:
+def of_equal_anchors_the_first_is_responsible(harness: PropertyHarness, data: st.DataObject) -> None:
     """Two equal anchors: what the second predicts leaves it without a truth, unless predictions choose."""
-    batch = asker.draw(data, boxless=False)
+    batch = harness.draw(data, boxless=False)
     assume(any(len(rows) for rows in batch.truths))
     channels = 5 + batch.classes
     twice = np.concatenate([batch.predictions[:, :channels], batch.predictions], axis=1)
-    if asker.profile.anchor_choice.startswith("anchor"):
+    if harness.profile.anchor_choice.startswith("anchor"):
         twice[:, channels:] += 0.5
     anchors = np.vstack([batch.anchors[:1], batch.anchors])
-    predictions = quantised(twice, asker.dtype)
-    asker.ask(dataclasses.replace(batch, predictions=predictions, anchors=anchors)).conforms()
+    predictions = quantised(twice, harness.dtype)
+    harness.ask(dataclasses.replace(batch, predictions=predictions, anchors=anchors)).conforms()
 
 
 @pins("assign.one-predictor", "table.three-states", needs=("indicators",))
-def every_truth_has_one_predictor_and_every_predictor_one_state(asker: Asker, data: st.DataObject) -> None:
+def every_truth_has_one_predictor_and_every_predictor_one_state(harness: PropertyHarness, data: st.DataObject) -> None:
     """In the cell of its centre, and never an ignored one."""
-    batch = asker.draw(data)
+    batch = harness.draw(data)
     height, width = batch.predictions.shape[2:]
     if data.draw(st.booleans()):  # two anchors that fit a truth almost equally well
         anchor = batch.anchors[0]
@@ -151,11 +152,11 @@ def every_truth_has_one_predictor_and_every_predictor_one_state(asker: Asker, da
             predictions=np.concatenate([batch.predictions, batch.predictions[:, : 5 + batch.classes]], axis=1),
             anchors=np.vstack([batch.anchors, anchor * (1.125, 1.0)]),
         )
-    asked = asker.ask(batch)
-    asked.conforms(VIEWS[:1])
-    if asked.answer.responsible is None or asked.answer.ignored is None:
+    response = harness.ask(batch)
+    response.conforms(VIEWS[:1])
+    if response.answer.responsible is None or response.answer.ignored is None:
         return
-    states = asked.states
-    asked.hold("responsible and ignored", np.minimum(states[:, :, :1], states[:, :, 1:]), np.zeros(1), np.zeros(1))
-    paid = sum(match.pays_box for match in asked.result.decisions.matches)
-    asked.hold_number("number of truths that are paid", len(asked.answer.responsible), paid, 0)
+    states = response.states
+    response.hold("responsible and ignored", np.minimum(states[:, :, :1], states[:, :, 1:]), np.zeros(1), np.zeros(1))
+    paid = sum(match.pays_box for match in response.result.decisions.matches)
+    response.hold_number("number of truths that are paid", len(response.answer.responsible), paid, 0)

@@ -12,21 +12,22 @@ from regionloss import Result
 from regionloss.bounds import PRECISIONS
 from regionloss.loss import pay_terms
 from regionloss_spec import Profile
-from regionloss_suite.properties.asked import Array, Asked, Unanswered
-from regionloss_suite.properties.harness import Asker
+from regionloss_spec.batch import Array
+from regionloss_suite.properties.harness import PropertyHarness
 from regionloss_suite.properties.registry import pins
+from regionloss_suite.properties.response import NotAnswerableError, Response
 
 #: Step of the differences of a gradient: their error is its square, and the rounding of the gradient over it.
 _STEP = 2.0**-14
 
 
-def _hold_multiple(one: Asked, other: Asked, factor: float) -> None:
-    """Raise `Departs` where one gradient is not a power of two times another, up to numbers too small to hold it."""
-    if one.raw.gradient is None or other.raw.gradient is None:
+def _hold_multiple(one: Response, other: Response, factor: float) -> None:
+    """Raise `DeviationError` where one gradient is not `factor`, a power of two, times another, but for underflow."""
+    if one.returned.gradient is None or other.returned.gradient is None:
         return
     precision = PRECISIONS[one.dtype]
     shape = one.gradient.shape  # which sees to it that there is nothing wrong with the shape
-    once, more = (np.asarray(asked.raw.gradient, dtype=np.float64).reshape(shape) for asked in (one, other))
+    once, more = (np.asarray(response.returned.gradient, dtype=np.float64).reshape(shape) for response in (one, other))
     # What is subnormal, here or on the way, is rounded to a multiple of the smallest number there is.
     small = np.minimum(np.abs(once), np.abs(more)) <= 2.0**12 * precision.tiny
     smallest = precision.tiny * 2 * max(precision.output, precision.unit)
@@ -34,29 +35,29 @@ def _hold_multiple(one: Asked, other: Asked, factor: float) -> None:
 
 
 @pins("scale.potential", needs=("gradient",), every_format=True)
-def the_gradient_from_above_multiplies_the_gradient(asker: Asker, data: st.DataObject) -> None:
+def the_gradient_from_above_multiplies_the_gradient(harness: PropertyHarness, data: st.DataObject) -> None:
     """By powers of two, so exactly; only numbers too small for the format may lose bits."""
-    batch = asker.draw(data)
+    batch = harness.draw(data)
     factor = data.draw(st.sampled_from((2.0, 0.5, 16.0, -4.0, 0.0078125)))
-    _hold_multiple(asker.ask(batch), asker.ask(batch, upstream=factor), factor)
+    _hold_multiple(harness.ask(batch), harness.ask(batch, upstream=factor), factor)
 
 
 @pins("numerics.repeatability", needs=("gradient",), every_format=True, share=0.5)
-def a_call_adds_nothing_to_the_gradient_of_the_call_before(asker: Asker, data: st.DataObject) -> None:
+def a_call_adds_nothing_to_the_gradient_of_the_call_before(harness: PropertyHarness, data: st.DataObject) -> None:
     """Two batches of one shape, one right after the other, and the first once more."""
-    batch = asker.draw(data)
+    batch = harness.draw(data)
     t = batch.predictions[:, :, ::-1, ::-1]
-    one = asker.ask(batch)
-    asker.ask(replace(batch, predictions=np.ascontiguousarray(t)))
-    again = asker.ask(batch)
+    one = harness.ask(batch)
+    harness.ask(replace(batch, predictions=np.ascontiguousarray(t)))
+    again = harness.ask(batch)
     again.hold("gradient", again.gradient, one.gradient, np.zeros(1))
 
 
 @pins("scale.potential", needs=("gradient", "repeated gradient"), every_format=True, share=0.5)
-def a_gradient_taken_again_from_one_evaluation_adds_up(asker: Asker, data: st.DataObject) -> None:
+def a_gradient_taken_again_from_one_evaluation_adds_up(harness: PropertyHarness, data: st.DataObject) -> None:
     """Twice makes twice, exactly: what arrives from above leaves what was evaluated as it is."""
-    batch = asker.draw(data)
-    _hold_multiple(asker.ask(batch), asker.ask(batch, upstream=2.0, times=2), 4.0)
+    batch = harness.draw(data)
+    _hold_multiple(harness.ask(batch), harness.ask(batch, upstream=2.0, times=2), 4.0)
 
 
 def _has_a_potential(profile: Profile) -> bool:
@@ -69,22 +70,22 @@ def _has_a_potential(profile: Profile) -> bool:
 
 
 @pins("scale.potential", needs=("second derivative",), when=_has_a_potential, every_format=True)
-def the_gradient_changes_as_that_of_the_reference_does(asker: Asker, data: st.DataObject) -> None:
+def the_gradient_changes_as_that_of_the_reference_does(harness: PropertyHarness, data: st.DataObject) -> None:
     """Along a direction, with every decision and target frozen, against central differences.
 
     Their own error is below what two of them with different steps differ by, and what the gradients are rounded by.
     """
-    if asker.dtype != "float64":
-        raise Unanswered("differences tell a second derivative in float64 alone")
-    batch = asker.draw(data)
+    if harness.dtype != "float64":
+        raise NotAnswerableError("differences tell a second derivative in float64 alone")
+    batch = harness.draw(data)
     direction = np.random.default_rng(data.draw(st.integers(0, 2**16))).choice(
         (-1.0, 0.0, 1.0), batch.predictions.shape
     )
-    asked = asker.ask(batch, direction=direction)
-    assume(not asked.edges)
-    narrow, wide = (_change(asked.result, direction, step) for step in (_STEP, 2 * _STEP))
-    bound = np.abs(narrow - wide) + asked.gradient_bound / _STEP + asker.rounding(asked.curvature, narrow)
-    asked.hold("curvature", asked.curvature, narrow, bound, np.isfinite(narrow) & np.isfinite(bound))
+    response = harness.ask(batch, direction=direction)
+    assume(not response.edges)
+    narrow, wide = (_change(response.result, direction, step) for step in (_STEP, 2 * _STEP))
+    bound = np.abs(narrow - wide) + response.gradient_bound / _STEP + harness.rounding(response.curvature, narrow)
+    response.hold("curvature", response.curvature, narrow, bound, np.isfinite(narrow) & np.isfinite(bound))
 
 
 def _change(result: Result, direction: Array, step: float) -> Array:

@@ -12,14 +12,14 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from regionloss import DomainError, evaluate
-from regionloss_adapters import Refused
 from regionloss_spec import Batch, Profile
+from regionloss_suite.judging.exchange import Exchange
 from regionloss_suite.oracle.comparison import Difference
-from regionloss_suite.properties.asked import Departs
-from regionloss_suite.properties.harness import Asker
+from regionloss_suite.properties.harness import PropertyHarness
 from regionloss_suite.properties.lists import ROW, draw_image, with_rows
 from regionloss_suite.properties.property import Function
 from regionloss_suite.properties.registry import always, pins
+from regionloss_suite.properties.response import DeviationError
 
 _NAN, _INF = float("nan"), float("inf")
 
@@ -112,39 +112,41 @@ _FAULTS: dict[str, tuple[str, Fault, Callable[[Profile], bool]]] = {
 }
 
 
-def _refused(asker: Asker, data: st.DataObject, clause: str, fault: Fault) -> tuple[Batch, DomainError, Refused]:
+def _refused(
+    harness: PropertyHarness, data: st.DataObject, clause: str, fault: Fault
+) -> tuple[Batch, DomainError, Exchange]:
     """Put a batch with a fault to the adapter: the batch, how the reference refuses it, and how the adapter does.
 
     What lies in a row that is not read is no fault, so it is drawn again.
     """
-    batch = fault(data, asker.draw(data, boxless=False))
+    batch = fault(data, harness.draw(data, boxless=False))
     try:
         with np.errstate(all="ignore"):
-            evaluate(batch, asker.profile)
+            evaluate(batch, harness.profile)
     except DomainError as error:
         expected = error
     else:
         assume(False)
         raise AssertionError
     assume(expected.clause == clause)
-    return batch, expected, asker.refusal(batch)
+    return batch, expected, harness.refusal(batch)
 
 
 def _refuses(clause: str, fault: Fault) -> Function:
-    def property_of_one_fault(asker: Asker, data: st.DataObject) -> None:
+    def property_of_one_fault(harness: PropertyHarness, data: st.DataObject) -> None:
         """An error, and not a number; if it says where, it is there."""
-        batch, expected, refused = _refused(asker, data, clause, fault)
+        batch, expected, refusal = _refused(harness, data, clause, fault)
         for name in ("image", "truth"):
-            said, place = getattr(refused, name), getattr(expected, name)
-            if said is not None and said != place:
-                raise _elsewhere(asker, batch, f"{name} {said}", str(expected))
+            got, place = getattr(refusal, name), getattr(expected, name)
+            if got is not None and got != place:
+                raise _elsewhere(harness, batch, f"{name} {got}", str(expected))
 
     return property_of_one_fault
 
 
-def _elsewhere(asker: Asker, batch: Batch, got: str, expected: str) -> Departs:
-    difference = Difference(case=asker.case, dtype=asker.dtype, quantity="error", got=got, expected=expected)
-    return Departs(difference, batch, asker.profile)
+def _elsewhere(harness: PropertyHarness, batch: Batch, got: str, expected: str) -> DeviationError:
+    difference = Difference(case=harness.case, dtype=harness.dtype, quantity="error", got=got, expected=expected)
+    return DeviationError(difference, batch, harness.profile)
 
 
 for _words, (_clause, _fault, _when) in _FAULTS.items():
@@ -153,12 +155,12 @@ for _words, (_clause, _fault, _when) in _FAULTS.items():
 
 
 @pins("domain.error-message", needs=("errors",), share=0.5)
-def an_error_says_where_the_fault_lies(asker: Asker, data: st.DataObject) -> None:
+def an_error_says_where_the_fault_lies(harness: PropertyHarness, data: st.DataObject) -> None:
     """The numbers of image and truth, in the refusal itself or in its words."""
     faults = (("domain.predictions-finite", _in_predictions), ("domain.centre", _centre), ("domain.size", _size))
-    batch, expected, refused = _refused(asker, data, *data.draw(st.sampled_from(faults)))
+    batch, expected, refusal = _refused(harness, data, *data.draw(st.sampled_from(faults)))
     for name in ("image", "truth"):
-        place, said = getattr(expected, name), getattr(refused, name)
-        spoken = said == place if said is not None else re.search(rf"\b{place}\b", str(refused))
-        if place is not None and not spoken:
-            raise _elsewhere(asker, batch, str(refused) or "no words", f"{name} {place}")
+        place, got = getattr(expected, name), getattr(refusal, name)
+        named = got == place if got is not None else re.search(rf"\b{place}\b", refusal.message)
+        if place is not None and not named:
+            raise _elsewhere(harness, batch, refusal.message or "no words", f"{name} {place}")

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from regionloss.decisions import anchor_fit
 from regionloss_spec import Batch, Profile
-from regionloss_suite.properties.asked import Array, Asked
-from regionloss_suite.properties.harness import Asker
+from regionloss_spec.batch import Array
+from regionloss_suite.properties.harness import PropertyHarness
 from regionloss_suite.properties.registry import pins
+from regionloss_suite.properties.response import Response
 
 
 def by_predictor(batch: Batch) -> Array:
@@ -38,9 +39,9 @@ def _symmetrical(profile: Profile) -> bool:
 
 
 @pins("assign.cell", "notation.truth-units", "decode.centre")
-def shifting_everything_by_a_cell_shifts_the_gradient(asker: Asker, data: st.DataObject) -> None:
+def shifting_everything_by_a_cell_shifts_the_gradient(harness: PropertyHarness, data: st.DataObject) -> None:
     """Truths of the last column or row would leave the image, so there are none; what comes round is not looked at."""
-    batch = asker.draw(data, lattice=True, boxless=False)
+    batch = harness.draw(data, lattice=True, boxless=False)
     axis = data.draw(st.sampled_from((3, 4)))  # of [N, A, E, H, W]
     height, width = batch.predictions.shape[2:]
     cells, place = (height, 1) if axis == 3 else (width, 0)
@@ -51,20 +52,20 @@ def shifting_everything_by_a_cell_shifts_the_gradient(asker: Asker, data: st.Dat
     for rows in moved:
         rows[:, place] += 1 / cells
     t = np.roll(by_predictor(batch), 1, axis=axis)
-    one = asker.ask(dataclasses.replace(batch, truths=staying))
-    other = asker.ask(dataclasses.replace(with_predictions(batch, t), truths=moved))
+    one = harness.ask(dataclasses.replace(batch, truths=staying))
+    other = harness.ask(dataclasses.replace(with_predictions(batch, t), truths=moved))
     here = np.ones((1, 1, 1, height, width), dtype=bool)
     here[:, :, :, slice(1) if axis == 3 else slice(None), slice(1) if axis == 4 else slice(None)] = False
-    asker.agree(one, other, carry=lambda array: np.roll(array, 1, axis=axis), where=here)
+    harness.agree(one, other, carry=lambda array: np.roll(array, 1, axis=axis), where=here)
 
 
 @pins("coord.centre-target", "decode.centre", "iou.definition", when=_symmetrical)
-def a_picture_in_the_mirror_has_the_gradient_in_the_mirror(asker: Asker, data: st.DataObject) -> None:
+def a_picture_in_the_mirror_has_the_gradient_in_the_mirror(harness: PropertyHarness, data: st.DataObject) -> None:
     """Left and right, or upper and lower, change places and tx or ty its sign.
 
     A centre on a border of cells would belong to the wrong one of them in the mirror, so none is.
     """
-    batch = asker.draw(data, lattice=True, boxless=False)
+    batch = harness.draw(data, lattice=True, boxless=False)
     axis, channel = data.draw(st.sampled_from(((4, 0), (3, 1))))
     t = np.flip(by_predictor(batch), axis=axis).copy()
     t[:, :, channel] *= -1
@@ -77,14 +78,14 @@ def a_picture_in_the_mirror_has_the_gradient_in_the_mirror(asker: Asker, data: s
         gradient[:, :, channel] *= -1
         return gradient
 
-    one, other = asker.ask(batch), asker.ask(dataclasses.replace(with_predictions(batch, t), truths=truths))
-    asker.agree(one, other, carry=lambda array: np.flip(array, axis=axis), channels=turned)
+    one, other = harness.ask(batch), harness.ask(dataclasses.replace(with_predictions(batch, t), truths=truths))
+    harness.agree(one, other, carry=lambda array: np.flip(array, axis=axis), channels=turned)
 
 
 @pins("notation.grid-axes", "notation.channel-order")
-def exchanging_rows_and_columns_exchanges_them_in_the_gradient(asker: Asker, data: st.DataObject) -> None:
+def exchanging_rows_and_columns_exchanges_them_in_the_gradient(harness: PropertyHarness, data: st.DataObject) -> None:
     """H and W, x and y, w and h, and the sides of the anchors change places."""
-    batch = asker.draw(data, lattice=True, boxless=False)
+    batch = harness.draw(data, lattice=True, boxless=False)
 
     def exchanged(array: Array) -> Array:
         return array[:, :, [1, 0, 3, 2, *range(4, array.shape[2])]]
@@ -95,17 +96,19 @@ def exchanging_rows_and_columns_exchanges_them_in_the_gradient(asker: Asker, dat
         truths=tuple(rows[:, [1, 0, 3, 2, 4]] for rows in batch.truths),
         anchors=batch.anchors[:, ::-1].copy(),
     )
-    asker.agree(asker.ask(batch), asker.ask(other), carry=lambda array: np.swapaxes(array, 3, 4), channels=exchanged)
+    harness.agree(
+        harness.ask(batch), harness.ask(other), carry=lambda array: np.swapaxes(array, 3, 4), channels=exchanged
+    )
 
 
 @pins("notation.grid-axes", "notation.anchor-units", "notation.truth-units", "decode.size")
-def a_picture_in_half_of_a_larger_one_is_judged_as_it_was(asker: Asker, data: st.DataObject) -> None:
+def a_picture_in_half_of_a_larger_one_is_judged_as_it_was(harness: PropertyHarness, data: st.DataObject) -> None:
     """Twice as many columns or rows, and everything in the first half of them: in cells nothing has changed.
 
     A box is half as large a fraction of the larger image, so the boxes of responsible predictors are compared only
     where neither the weight nor the measure of the size is made of fractions.
     """
-    batch = asker.draw(data, boxless=False)
+    batch = harness.draw(data, boxless=False)
     axis, place = data.draw(st.sampled_from(((3, 1), (4, 0))))  # of [N, A, E, H, W]
     t = by_predictor(batch)
     cells = t.shape[axis]
@@ -113,34 +116,34 @@ def a_picture_in_half_of_a_larger_one_is_judged_as_it_was(asker: Asker, data: st
     truths = tuple(rows.copy() for rows in batch.truths)
     for rows in truths:
         rows[:, [place, place + 2]] /= 2
-    one = asker.ask(batch)
-    other = asker.ask(dataclasses.replace(with_predictions(batch, larger), truths=truths))
+    one = harness.ask(batch)
+    other = harness.ask(dataclasses.replace(with_predictions(batch, larger), truths=truths))
     where = np.ones(larger.shape, dtype=bool)
     where[(slice(None),) * axis + (slice(cells, None),)] = False
-    if asker.profile.small_box_exponent or asker.profile.size_space == "square-root":
+    if harness.profile.small_box_exponent or harness.profile.size_space == "square-root":
         where[:, :, :4] &= ~other.result.decisions.responsible[:, :, None]
-    asker.agree(one, other, carry=lambda array: np.concatenate([array, array], axis=axis), where=where)
+    harness.agree(one, other, carry=lambda array: np.concatenate([array, array], axis=axis), where=where)
 
 
 @pins("table.other-anchors", "assign.one-predictor", "notation.predictor", "notation.anchor-units")
-def the_order_of_the_anchors_changes_nothing_without_a_tie(asker: Asker, data: st.DataObject) -> None:
+def the_order_of_the_anchors_changes_nothing_without_a_tie(harness: PropertyHarness, data: st.DataObject) -> None:
     """Anchors change places and their predictors with them.
 
     A tie goes to the first of them, so truths that two anchors fit equally well are left out.
     """
-    batch = asker.draw(data, boxless=False)
+    batch = harness.draw(data, boxless=False)
     assume(len(batch.anchors) > 1)
-    batch = _without_ties(asker.ask(batch))
+    batch = _without_ties(harness.ask(batch))
     order = list(data.draw(st.permutations(range(len(batch.anchors)))))
     t = by_predictor(batch)[:, order]
     other = dataclasses.replace(with_predictions(batch, t), anchors=batch.anchors[order])
-    asker.agree(asker.ask(batch), asker.ask(other), carry=lambda array: array[:, order])
+    harness.agree(harness.ask(batch), harness.ask(other), carry=lambda array: array[:, order])
 
 
 @pins("decode.class-probabilities", "notation.channel-order", when=lambda profile: profile.class_term != "tree")
-def the_names_of_the_classes_mean_nothing(asker: Asker, data: st.DataObject) -> None:
+def the_names_of_the_classes_mean_nothing(harness: PropertyHarness, data: st.DataObject) -> None:
     """Class outputs and labels change places; not in a tree, where a class has its place."""
-    batch = asker.draw(data)
+    batch = harness.draw(data)
     assume(batch.classes > 1)
     order = list(data.draw(st.permutations(range(batch.classes))))
     channels = [*range(5), *(5 + place for place in order)]
@@ -150,12 +153,12 @@ def the_names_of_the_classes_mean_nothing(asker: Asker, data: st.DataObject) -> 
         rows[:, 4] = label[rows[:, 4].astype(int)]
     t = by_predictor(batch)[:, :, channels]
     other = dataclasses.replace(with_predictions(batch, t), truths=truths)
-    asker.agree(asker.ask(batch), asker.ask(other), channels=lambda array: array[:, :, channels])
+    harness.agree(harness.ask(batch), harness.ask(other), channels=lambda array: array[:, :, channels])
 
 
-def _without_ties(asked: Asked) -> Batch:
+def _without_ties(response: Response) -> Batch:
     """The batch without the truths that two anchors fit equally well."""
-    result, batch = asked.result, asked.case.batch
+    result, batch = response.result, response.case.batch
     kept: list[list[int]] = [[] for _ in batch.truths]
     for match in result.decisions.matches:
         row, boxes = result.truths[match.image][match.truth], result.boxes[match.image]

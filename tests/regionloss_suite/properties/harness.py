@@ -1,13 +1,12 @@
-"""Puts batches to an adapter and holds what comes back against the reference on the very same bits.
+"""Puts drawn batches to an adapter and compares its answers with the reference on the very same bits.
 
-Nothing is compared by a tolerance of its own: an answer with the reference through `Comparison`, two answers of one
-adapter with each other by the sum of the bounds of both.
+No property has a tolerance of its own: an answer is compared with the reference through `Comparison`, and two answers
+of one adapter with each other within the sum of both bounds.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -15,30 +14,20 @@ import numpy as np
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from regionloss import evaluate
 from regionloss.bounds import PRECISIONS, adding
-from regionloss_adapters import Adapter, AdapterError, Answer, CannotAnswer, Question, Refused
-from regionloss_spec import Batch, Case, Profile, profile_names
-from regionloss_spec.case import Expected
+from regionloss_adapters import Adapter, AdapterError, Answer, Question
+from regionloss_spec import Batch, Case, Profile
+from regionloss_spec.batch import Array
+from regionloss_suite.judging.exchange import Exchange, drawn_case, put, quantised
 from regionloss_suite.oracle.comparison import Difference
 from regionloss_suite.oracle.coverage import clauses_reached
-from regionloss_suite.oracle.reduction import multiplied_out
-from regionloss_suite.properties.asked import Array, Asked, Departs, Unanswered, both
+from regionloss_suite.properties.response import DeviationError, NotAnswerableError, Response, both
 from regionloss_suite.properties.strategies import batches
 
 Carry = Callable[[Array], Array]
 
 
-def quantised(values: Array, dtype: str) -> Array:
-    """Numbers rounded to a format, held in float64."""
-    if dtype == "bfloat16":  # float32 without the lower half of its bits, rounded to even
-        bits = np.asarray(values, dtype=np.float32).view(np.uint32)
-        bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)
-        return bits.view(np.float32).astype(np.float64)
-    return np.asarray(values).astype(dtype).astype(np.float64)
-
-
-class Asker:
+class PropertyHarness:
     """Asks one adapter about batches of one profile, in one format, on one device.
 
     Args:
@@ -100,12 +89,12 @@ class Asker:
         upstream: float = 1.0,
         times: int = 1,
         direction: Array | None = None,
-    ) -> Asked:
+    ) -> Response:
         """Put a batch inside the domain to the adapter; what is differentiated is said as in a `Question`.
 
         Raises:
-            Departs: it refuses the batch, or breaks on it.
-            Unanswered: it cannot be asked this.
+            DeviationError: it refuses the batch, or breaks on it.
+            NotAnswerableError: it cannot be asked this.
         """
         case = self._case(batch, profile or self.profile)
         question = Question(
@@ -117,56 +106,53 @@ class Asker:
             times=times,
             direction=direction,
         )
-        raw = self._put(question, case)
-        if isinstance(raw, Refused):
-            raise self._departs(case, f"refused: {raw}", "an answer")
-        self._expect(raw)
+        exchange = self._put(question, case)
+        if exchange.outcome == "refused":
+            raise self._deviation(case, f"refused: {exchange.message}", "an answer")
+        assert exchange.returned is not None
+        self._check_promises(exchange.returned)
         self.answered += 1
-        paid = 0
-        if self.description.reduction == "per-object":
-            paid = sum(match.pays_box for match in evaluate(batch, case.profile).decisions.matches)
-        divided = case.profile.reduction
-        whole = multiplied_out(raw, self.description, len(batch.truths), paid, divided=divided)
-        asked = Asked(case, self.dtype, whole, raw, self.clauses)
+        response = Response(exchange, self.clauses)
         if self.notes:
-            self.note(asked)
-        return asked
+            self.note(response)
+        return response
 
-    def note(self, asked: Asked) -> None:
+    def note(self, response: Response) -> None:
         """Count the clauses that a batch shows."""
-        reached = clauses_reached(asked.result, asked.case.batch.images_seen)
+        reached = clauses_reached(response.result, response.case.batch.images_seen)
         self.shown.update(clause for clause in reached if not clause.startswith("numerics.float"))
         self.shown.add(f"numerics.{self.dtype}")
 
-    def refusal(self, batch: Batch) -> Refused:
-        """Put a batch outside the domain to the adapter, and return how it refuses.
+    def refusal(self, batch: Batch) -> Exchange:
+        """Put a batch outside the domain to the adapter, and return its refusal.
 
         Raises:
-            Departs: it answers, or breaks.
-            Unanswered: it cannot be asked this.
+            DeviationError: it answers, or breaks.
+            NotAnswerableError: it cannot be asked this.
         """
         case = self._case(batch, self.profile)
-        said = self._put(Question(batch=batch, profile=self.profile, dtype=self.dtype, device=self.device), case)
-        if not isinstance(said, Refused):
-            raise self._departs(case, "an answer", "a refusal")
+        question = Question(batch=batch, profile=self.profile, dtype=self.dtype, device=self.device)
+        exchange = self._put(question, case)
+        if exchange.outcome != "refused":
+            raise self._deviation(case, "an answer", "a refusal")
         self.answered += 1
-        return said
+        return exchange
 
     def agree(
         self,
-        one: Asked,
-        other: Asked,
+        one: Response,
+        other: Response,
         *,
         carry: Carry = lambda array: array,
         channels: Carry = lambda array: array,
         where: Array | None = None,
         totals: bool = True,
     ) -> None:
-        """Raise `Departs` where two answers that should say the same do not, by the sum of their bounds.
+        """Raise `DeviationError` where two answers that should be equal differ by more than the sum of their bounds.
 
         Args:
             one: the answer that gives what is expected.
-            other: the answer that is held against it.
+            other: the answer that is compared with it.
             carry: moves predictors `[N, A, E, H, W]`, of any E, from the places of `one` to those of `other`.
             channels: moves or turns the channels of a gradient, as they are after `carry`.
             where: what is looked at, bool, broadcast to `[N, A, 5+C, H, W]`; everything if left out.
@@ -176,11 +162,11 @@ class Asker:
         places = None if where is None else np.broadcast_to(where, other.result.t.shape)
         states = None if places is None else places.any(axis=2, keepdims=True)
         expected, got = carry(one.states), other.states
-        said = (expected >= 0) & (got >= 0)
+        known = (expected >= 0) & (got >= 0)
         for at, name in enumerate(("truths that the predictor is responsible for", "ignored")):
             part = slice(at, at + 1)
-            here = said[:, :, part] if states is None else said[:, :, part] & states
-            other.hold(name, got[:, :, part], expected[:, :, part], np.zeros(1), here)
+            compared = known[:, :, part] if states is None else known[:, :, part] & states
+            other.hold(name, got[:, :, part], expected[:, :, part], np.zeros(1), compared)
         if one.answer.gradient is not None and other.answer.gradient is not None:
             expected, got = channels(carry(one.gradient)), other.gradient
             bound = np.abs(channels(carry(one.gradient_bound))) + other.gradient_bound
@@ -199,13 +185,13 @@ class Asker:
         relative = precision.rounding + precision.output
         return np.asarray(relative * sum(np.abs(answer) for answer in answers))
 
-    def rounding_of_sum(self, asked: Asked, *numbers: float) -> float:
+    def rounding_of_sum(self, response: Response, *numbers: float) -> float:
         """The same for terms and potentials, which are sums over the elements of a batch."""
-        return adding(asked.result.t.size, sum(abs(number) for number in numbers), PRECISIONS[self.dtype])
+        return adding(response.result.t.size, sum(abs(number) for number in numbers), PRECISIONS[self.dtype])
 
-    def _expect(self, answer: Answer) -> None:
-        """Raise `Unanswered` where an answer lacks what is needed, or everything."""
-        said = {
+    def _check_promises(self, answer: Answer) -> None:
+        """Raise `NotAnswerableError` where an answer lacks what is needed, or everything."""
+        given = {
             "potential": answer.potential is not None,
             "terms": answer.terms is not None,
             "gradient": answer.gradient is not None,
@@ -214,42 +200,31 @@ class Asker:
             "statistics": answer.statistics is not None,
             "second derivative": answer.curvature is not None,
         }
-        lacking = [name for name in self.needs if not said.get(name, True)]
-        if lacking or not any(said.values()):
+        lacking = [name for name in self.needs if not given.get(name, True)]
+        if lacking or not any(given.values()):
             name = self.description.name
-            raise Unanswered(f"{name} promises {' and '.join(lacking) or 'an answer'} and does not give it")
+            raise NotAnswerableError(f"{name} declares {' and '.join(lacking) or 'an answer'} but did not return it")
 
-    def _put(self, question: Question, case: Case) -> Answer | Refused:
-        try:
-            return self.adapter.answer(question)
-        except Refused as refused:
-            return refused
-        except CannotAnswer as error:
-            raise Unanswered(str(error)) from error
-        except AdapterError as error:  # the adapter's own mistake says nothing about the loss
-            self.fault = self.fault or error
-            raise Unanswered(str(error)) from error
-        except Exception as error:  # whatever a loss under test may raise is a finding about that loss
-            self.crash = traceback.format_exc()
-            raise self._departs(case, f"crashed: {type(error).__name__}: {error}", "an answer") from error
+    def _put(self, question: Question, case: Case) -> Exchange:
+        """Put a question to the adapter: answered or refused.
 
-    def _departs(self, case: Case, got: str, expected: str) -> Departs:
+        Raises:
+            DeviationError: the loss crashes.
+            NotAnswerableError: it cannot be asked this, or the adapter breaks its promise.
+        """
+        exchange = put(self.adapter, question, case=case, description=self.description)
+        if exchange.unanswerable:
+            if isinstance(exchange.error, AdapterError):  # which says nothing about the loss
+                self.fault = self.fault or exchange.error
+            raise NotAnswerableError(exchange.message) from exchange.error
+        if exchange.outcome == "crashed":
+            self.crash = exchange.traceback
+            raise self._deviation(case, f"crashed: {exchange.message}", "an answer") from exchange.error
+        return exchange
+
+    def _deviation(self, case: Case, got: str, expected: str) -> DeviationError:
         difference = Difference(case=case.id, dtype=self.dtype, quantity="error", got=got, expected=expected)
-        return Departs(difference, case.batch, case.profile)
+        return DeviationError(difference, case.batch, case.profile)
 
     def _case(self, batch: Batch, profile: Profile) -> Case:
-        return case_of(self.case, self.case.replace("-", " "), batch, profile)
-
-
-def case_of(name: str, title: str, batch: Batch, profile: Profile) -> Case:
-    """A drawn batch as a case that expects what the reference answers."""
-    base = profile.name if profile.name in profile_names() else "darknet"
-    return Case(
-        id=name,
-        title=title,
-        provenance={"kind": "derivation"},
-        base=base,
-        profile=profile,
-        batch=batch,
-        expected=Expected(),
-    )
+        return drawn_case(self.case, self.case.replace("-", " "), batch, profile)

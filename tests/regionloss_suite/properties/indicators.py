@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from regionloss_spec import Batch, Profile
 from regionloss_spec.clause import View
-from regionloss_suite.properties.asked import VIEWS, Asked
+from regionloss_suite.judging.exchange import quantised
+from regionloss_suite.oracle.comparison import VIEWS
 from regionloss_suite.properties.geometry import by_predictor, with_predictions
-from regionloss_suite.properties.harness import Asker, quantised
+from regionloss_suite.properties.harness import PropertyHarness
 from regionloss_suite.properties.registry import pins
+from regionloss_suite.properties.response import Response
 
 #: The states as far as an answer shows them.
 _STATES = tuple(view for view in VIEWS if view.answer == "indicator" or "o" in view.blocks or view.term == "no_object")
@@ -50,29 +52,29 @@ def _beside(draw: st.DataObject, profile: Profile, share: float, sides: int) -> 
 
 @pins("noobj.equality", "noobj.equality-ignored", "noobj.threshold", "noobj.max-iou", when=_has_threshold,
       every_format=True)  # fmt: skip
-def at_the_threshold_itself_the_profile_decides(asker: Asker, data: st.DataObject) -> None:
+def at_the_threshold_itself_the_profile_decides(harness: PropertyHarness, data: st.DataObject) -> None:
     """MaxIOU is ½, ¼ or ¾ and so is the threshold."""
     thresh = data.draw(st.sampled_from((0.5, 0.25, 0.75)))
-    batch = _beside(data, asker.profile, thresh, data.draw(st.integers(0, 1)))
-    asker.ask(batch, asker.profile.replace(thresh=thresh)).conforms(_STATES)
+    batch = _beside(data, harness.profile, thresh, data.draw(st.integers(0, 1)))
+    harness.ask(batch, harness.profile.replace(thresh=thresh)).conforms(_STATES)
 
 
 @pins("noobj.threshold", "noobj.max-iou", "iou.definition", when=_has_threshold, every_format=True)
-def just_beside_the_threshold_the_side_decides(asker: Asker, data: st.DataObject) -> None:
+def just_beside_the_threshold_the_side_decides(harness: PropertyHarness, data: st.DataObject) -> None:
     """MaxIOU is a few units in the last place of float32 above or below the threshold, or a little more."""
-    thresh = data.draw(st.sampled_from((asker.profile.thresh, asker.profile.thresh, 0.5, 0.25)))
+    thresh = data.draw(st.sampled_from((harness.profile.thresh, harness.profile.thresh, 0.5, 0.25)))
     assume(0 < thresh < 1)
-    batch = _beside(data, asker.profile, thresh, 0)
+    batch = _beside(data, harness.profile, thresh, 0)
     off = 1 + data.draw(st.sampled_from((-4, -2, -1, 1, 2, 4))) * data.draw(st.sampled_from((2.0**-23, 2.0**-16, 2e-3)))
     rows = batch.truths[0].copy()
     rows[0, 2] = np.float32(rows[0, 2] * off)
-    asker.ask(dataclasses.replace(batch, truths=(rows,)), asker.profile.replace(thresh=thresh)).conforms(_STATES)
+    harness.ask(dataclasses.replace(batch, truths=(rows,)), harness.profile.replace(thresh=thresh)).conforms(_STATES)
 
 
 @pins("iou.touching", "noobj.equality", when=lambda profile: _has_threshold(profile) and profile.ignore == "above")
-def boxes_that_touch_do_not_overlap(asker: Asker, data: st.DataObject) -> None:
+def boxes_that_touch_do_not_overlap(harness: PropertyHarness, data: st.DataObject) -> None:
     """With threshold 0 a predictor whose box shares an edge or a corner with a truth pays the no-object term."""
-    batch = _beside(data, asker.profile, 0.5, 0)
+    batch = _beside(data, harness.profile, 0.5, 0)
     height, width = batch.predictions.shape[2:]
     assume(width > 1)
     anchors = np.array([[1.0, 1.0], [0.5, data.draw(st.sampled_from((0.5, 1.0)))]])
@@ -80,13 +82,13 @@ def boxes_that_touch_do_not_overlap(asker: Asker, data: st.DataObject) -> None:
     # The left edge of the truth is the right edge of the cells to its left, which are as large as their boxes.
     row = [(i + 1.25) / width, (j + 0.5) / height, 0.5 / width, 0.5 / height, float(batch.classes - 1)]
     batch = dataclasses.replace(batch, anchors=anchors, truths=(np.array([row]),))
-    asker.ask(batch, asker.profile.replace(thresh=0.0)).conforms(_STATES)
+    harness.ask(batch, harness.profile.replace(thresh=0.0)).conforms(_STATES)
 
 
 @pins("noobj.every-truth", "noobj.same-image", "noobj.max-iou", "noobj.not-responsible", "object.overrides-ignore",
       "class.ignored-full", "class.ignored-by-objectness",
       when=_has_threshold)  # fmt: skip
-def a_truth_of_another_cell_can_silence_a_predictor(asker: Asker, data: st.DataObject) -> None:
+def a_truth_of_another_cell_can_silence_a_predictor(harness: PropertyHarness, data: st.DataObject) -> None:
     """A large truth just behind the border of a cell, and the predictor before the border whose box it is.
 
     That predictor may be responsible for a truth of its own, which it stays; in another image, without the large truth,
@@ -111,45 +113,45 @@ def a_truth_of_another_cell_can_silence_a_predictor(asker: Asker, data: st.DataO
         truths=(np.array(rows), np.array([far])),
         anchors=anchors,
         classes=classes,
-        images_seen=10 * asker.profile.prior_until,
-        tree=(-1,) * classes if asker.profile.class_term == "tree" else None,
+        images_seen=10 * harness.profile.prior_until,
+        tree=(-1,) * classes if harness.profile.class_term == "tree" else None,
     )
-    asker.ask(batch).conforms()
+    harness.ask(batch).conforms()
 
 
 @pins("noobj.not-suppression", "table.other-anchors")
-def the_state_of_a_predictor_depends_on_no_other_prediction(asker: Asker, data: st.DataObject) -> None:
+def the_state_of_a_predictor_depends_on_no_other_prediction(harness: PropertyHarness, data: st.DataObject) -> None:
     """Some predictors change, and nothing changes at the others.
 
     Where predictions choose the anchor, those of a cell change together; a class-only image looks at all predictors.
     """
-    batch = asker.draw(data, boxless=False)
+    batch = harness.draw(data, boxless=False)
     t = by_predictor(batch)
     generator = np.random.default_rng(data.draw(st.integers(0, 2**16)))
     staying = generator.random(t.shape[:2] + t.shape[3:])[:, :, None] < 0.5
-    if asker.profile.anchor_choice.startswith("predicted"):
+    if harness.profile.anchor_choice.startswith("predicted"):
         staying = np.broadcast_to(staying[:, :1], staying.shape)
     assume(0 < np.count_nonzero(staying) < staying.size)
     others = generator.normal(size=t.shape)
     if data.draw(st.booleans()):  # every box covers the picture: to a suppression they are all the same
         t[:, :, 2:4] = others[:, :, 2:4] = 3.0
     others[:, :, 4] = data.draw(st.sampled_from((-12.0, 0.0, 12.0)))
-    changed = quantised(np.where(staying, t, others), asker.dtype)
-    one, other = asker.ask(with_predictions(batch, t)), asker.ask(with_predictions(batch, changed))
-    asker.agree(one, other, where=staying)
+    changed = quantised(np.where(staying, t, others), harness.dtype)
+    one, other = harness.ask(with_predictions(batch, t)), harness.ask(with_predictions(batch, changed))
+    harness.agree(one, other, where=staying)
 
 
 @pins("noobj.not-suppression", "noobj.max-iou", "constant.max-iou")
-def the_states_depend_on_boxes_alone(asker: Asker, data: st.DataObject) -> None:
+def the_states_depend_on_boxes_alone(harness: PropertyHarness, data: st.DataObject) -> None:
     """Other objectnesses and classes, and every predictor keeps its state and the gradient of its box."""
-    batch = asker.draw(data, boxless=False)
+    batch = harness.draw(data, boxless=False)
     t = by_predictor(batch)
     seed = data.draw(st.integers(0, 2**16))
-    t[:, :, 4:] = quantised(3 * np.random.default_rng(seed).normal(size=t[:, :, 4:].shape), asker.dtype)
+    t[:, :, 4:] = quantised(3 * np.random.default_rng(seed).normal(size=t[:, :, 4:].shape), harness.dtype)
     where = np.zeros((1, 1, t.shape[2], 1, 1), dtype=bool)
-    where[:, :, : 4 if asker.profile.object_target_gradient == "constant" else 0] = True
-    one, other = asker.ask(batch), asker.ask(with_predictions(batch, t))
-    asker.agree(one, other, where=where)
+    where[:, :, : 4 if harness.profile.object_target_gradient == "constant" else 0] = True
+    one, other = harness.ask(batch), harness.ask(with_predictions(batch, t))
+    harness.agree(one, other, where=where)
     states = one.states
     other.hold("state", other.states, states, np.zeros(1), (states >= 0) & (other.states >= 0))
 
@@ -157,47 +159,47 @@ def the_states_depend_on_boxes_alone(asker: Asker, data: st.DataObject) -> None:
 @pins("table.structural-zeros", "coord.only-responsible", "class.only-responsible", "object.only-responsible",
       "noobj.gradient", "constant.max-iou", "tree.off-path", "tree.class-only-silence", needs=("gradient",),
       every_format=True)  # fmt: skip
-def what_no_term_reaches_is_zero_exactly(asker: Asker, data: st.DataObject) -> None:
+def what_no_term_reaches_is_zero_exactly(harness: PropertyHarness, data: st.DataObject) -> None:
     """Also beside outputs at which everything overflows."""
-    batch = asker.draw(data)
+    batch = harness.draw(data)
     t = by_predictor(batch)
     if data.draw(st.booleans()):
         t *= data.draw(st.sampled_from((16.0, 64.0, 4096.0)))
     # In the other spaces of sizes an exponential is itself the answer.
-    limit = 4e3 if asker.profile.size_space == "log" else 30.0
-    t = quantised(np.clip(t, -limit, limit), asker.dtype)
-    asker.ask(with_predictions(batch, t)).conforms((View("structural zeros"),))
+    limit = 4e3 if harness.profile.size_space == "log" else 30.0
+    t = quantised(np.clip(t, -limit, limit), harness.dtype)
+    harness.ask(with_predictions(batch, t)).conforms((View("structural zeros"),))
 
 
 @pins("numerics.exp-overflow", "numerics.underflow", "iou.overflow", "iou.zero-area", "class.large-logits",
       "numerics.log-of-zero", every_format=True)  # fmt: skip
-def every_finite_input_has_a_finite_answer(asker: Asker, data: st.DataObject) -> None:
+def every_finite_input_has_a_finite_answer(harness: PropertyHarness, data: st.DataObject) -> None:
     """Outputs at which exponentials and areas overflow and underflow, in any channel."""
     # In the other spaces of sizes an exponential is itself the answer.
-    far = (30.0, -30.0) if asker.profile.size_space != "log" else (90.0, -90.0, 750.0, -750.0, 4e3, -4e3)
-    batch = asker.draw(data)
+    far = (30.0, -30.0) if harness.profile.size_space != "log" else (90.0, -90.0, 750.0, -750.0, 4e3, -4e3)
+    batch = harness.draw(data)
     t = by_predictor(batch)
     for _ in range(data.draw(st.integers(1, 6))):
         place = tuple(data.draw(st.integers(0, size - 1)) for size in t.shape)
         t[place] = data.draw(st.sampled_from(far))
     if data.draw(st.booleans()):
         t[:, :, 2] = data.draw(st.sampled_from(far))
-    if asker.profile.size_space == "log" and data.draw(st.booleans()):
+    if harness.profile.size_space == "log" and data.draw(st.booleans()):
         # A truth so small that its area underflows, and so do the boxes that are as small.
-        tiny = 1e-170 if asker.dtype == "float64" else float(np.float32(1e-30))
+        tiny = 1e-170 if harness.dtype == "float64" else float(np.float32(1e-30))
         batch = dataclasses.replace(batch, truths=(np.array([[0.375, 0.625, tiny, tiny, 0.0]]), *batch.truths[1:]))
         t[0, :, 2:4] = data.draw(st.sampled_from((-390.0, -70.0, -4e3, 0.0)))
-    asked = asker.ask(with_predictions(batch, quantised(t, asker.dtype)))
-    if not _finite(asked):
-        infinite = asked.departs("answer", "not finite", "finite")
+    response = harness.ask(with_predictions(batch, quantised(t, harness.dtype)))
+    if not _finite(response):
+        infinite = response.deviation("answer", "not finite", "finite")
         infinite.clauses = ("numerics.exp-overflow", "numerics.underflow")
         raise infinite
-    asked.conforms()
+    response.conforms()
 
 
-def _finite(asked: Asked) -> bool:
+def _finite(response: Response) -> bool:
     """Whether every number of an answer is."""
-    terms = asked.answer.terms or {}
-    totals = [*terms.values(), 0.0 if asked.answer.potential is None else asked.answer.potential]
-    gradient = np.zeros(1) if asked.answer.gradient is None else asked.gradient
+    terms = response.answer.terms or {}
+    totals = [*terms.values(), 0.0 if response.answer.potential is None else response.answer.potential]
+    gradient = np.zeros(1) if response.answer.gradient is None else response.gradient
     return bool(np.isfinite(totals).all() and np.isfinite(gradient).all())

@@ -8,9 +8,10 @@ import numpy as np
 from hypothesis import strategies as st
 
 from regionloss_spec import Batch
-from regionloss_suite.properties.asked import Array, Asked
-from regionloss_suite.properties.harness import Asker
+from regionloss_spec.batch import Array
+from regionloss_suite.properties.harness import PropertyHarness
 from regionloss_suite.properties.registry import pins
+from regionloss_suite.properties.response import Response
 
 
 def _copy(batch: Batch) -> Batch:
@@ -28,45 +29,45 @@ def _arrays(batch: Batch) -> dict[str, Array]:
     return {"predictions": batch.predictions, "anchors": batch.anchors, **lists}
 
 
-def _same_bits(one: Asked, other: Asked) -> None:
-    """Raise `Departs` where two answers are not the same to the last bit."""
-    if one.raw.gradient is not None and other.raw.gradient is not None:
+def _same_bits(one: Response, other: Response) -> None:
+    """Raise `DeviationError` where two answers are not the same to the last bit."""
+    if one.returned.gradient is not None and other.returned.gradient is not None:
         other.hold("gradient", other.gradient, one.gradient, np.zeros(1))
-    numbers = {"potential": (one.raw.potential, other.raw.potential)}
-    for name, value in (one.raw.terms or {}).items():
-        numbers[f"term {name}"] = (value, (other.raw.terms or {}).get(name))
+    numbers = {"potential": (one.returned.potential, other.returned.potential)}
+    for name, value in (one.returned.terms or {}).items():
+        numbers[f"term {name}"] = (value, (other.returned.terms or {}).get(name))
     for name, (first, second) in numbers.items():
         if first is not None and second is not None and first != second:
-            raise other.departs(name, second, first, 0.0)
+            raise other.deviation(name, second, first, 0.0)
     for name in ("responsible", "ignored"):
-        if getattr(one.raw, name) != getattr(other.raw, name):
-            raise other.departs(name, str(getattr(other.raw, name)), str(getattr(one.raw, name)))
+        if getattr(one.returned, name) != getattr(other.returned, name):
+            raise other.deviation(name, str(getattr(other.returned, name)), str(getattr(one.returned, name)))
 
 
 @pins("numerics.repeatability")
-def the_inputs_are_left_as_they_are(asker: Asker, data: st.DataObject) -> None:
+def the_inputs_are_left_as_they_are(harness: PropertyHarness, data: st.DataObject) -> None:
     """No array that was given is written to."""
-    batch = asker.draw(data)
+    batch = harness.draw(data)
     given = _copy(batch)
-    asked = asker.ask(given)
+    response = harness.ask(given)
     for name, before in _arrays(batch).items():
         if not np.array_equal(before, _arrays(given)[name]):
-            raise asked.departs(name, "changed", "left as they were")
+            raise response.deviation(name, "changed", "left as they were")
 
 
 @pins("numerics.repeatability", every_format=True)
-def the_same_question_has_the_same_answer(asker: Asker, data: st.DataObject) -> None:
+def the_same_question_has_the_same_answer(harness: PropertyHarness, data: st.DataObject) -> None:
     """To the last bit, with another question in between."""
-    batch = asker.draw(data)
-    one = asker.ask(_copy(batch))
-    asker.ask(asker.draw(data))
-    _same_bits(one, asker.ask(_copy(batch)))
+    batch = harness.draw(data)
+    one = harness.ask(_copy(batch))
+    harness.ask(harness.draw(data))
+    _same_bits(one, harness.ask(_copy(batch)))
 
 
 @pins("notation.channel-order")
-def how_the_inputs_lie_in_memory_means_nothing(asker: Asker, data: st.DataObject) -> None:
+def how_the_inputs_lie_in_memory_means_nothing(harness: PropertyHarness, data: st.DataObject) -> None:
     """Channels last, turned round, every second one of a larger array; and none of them may be written to."""
-    batch = asker.draw(data)
+    batch = harness.draw(data)
     other = _copy(batch)
     lie = data.draw(st.sampled_from(("channels last", "columns first", "turned", "strided")))
     p = batch.predictions
@@ -81,4 +82,4 @@ def how_the_inputs_lie_in_memory_means_nothing(asker: Asker, data: st.DataObject
     other = dataclasses.replace(other, predictions=predictions, truths=truths, anchors=anchors)
     for array in _arrays(other).values():
         array.flags.writeable = False
-    asker.agree(asker.ask(batch), asker.ask(other))
+    harness.agree(harness.ask(batch), harness.ask(other))

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from regionloss import evaluate
 from regionloss.decisions import Match
 from regionloss_spec import Batch, Profile
-from regionloss_suite.properties.asked import Array
-from regionloss_suite.properties.harness import Asker, quantised
+from regionloss_spec.batch import Array
+from regionloss_suite.judging.exchange import quantised
+from regionloss_suite.properties.harness import PropertyHarness
 from regionloss_suite.properties.registry import pins
 from regionloss_suite.properties.strategies import raw_of
 
@@ -61,7 +62,7 @@ def without_collisions(batch: Batch, profile: Profile) -> Batch:
     )
 
 
-def with_boxes_on_truths(asker: Asker, batch: Batch) -> Batch:
+def with_boxes_on_truths(harness: PropertyHarness, batch: Batch) -> Batch:
     """The batch with the last anchor of the cell of each truth predicting that truth's box, responsible or not."""
     predictions = batch.predictions.copy()
     height, width = predictions.shape[2:]
@@ -70,69 +71,69 @@ def with_boxes_on_truths(asker: Asker, batch: Batch) -> Batch:
         for row in rows:
             j, i = int(row[1] * height), int(row[0] * width)
             raw = raw_of(row, j, i, batch.anchors[-1], height, width)
-            predictions[image, start : start + 4, j, i] = quantised(raw, asker.dtype)
+            predictions[image, start : start + 4, j, i] = quantised(raw, harness.dtype)
     return dataclasses.replace(batch, predictions=predictions)
 
 
 @pins("truths.terminator", "truths.padding", "domain.unread-rows", "tree.class-only-image", when=ended_by_zero)
-def padding_changes_nothing(asker: Asker, data: st.DataObject) -> None:
+def padding_changes_nothing(harness: PropertyHarness, data: st.DataObject) -> None:
     """Whatever stands behind a row with x = 0, and in the rest of that row, is not read."""
-    batch = asker.draw(data)
+    batch = harness.draw(data)
     image = draw_image(data, batch)
     end = (data.draw(st.sampled_from((0.0, -0.0))), *data.draw(st.sampled_from(_JUNK))[1:])
     padded = with_rows(batch, image, np.vstack([batch.truths[image], [end], draw_junk(data)]))
-    asker.agree(asker.ask(batch), asker.ask(padded))
+    harness.agree(harness.ask(batch), harness.ask(padded))
 
 
 @pins("truths.no-terminator", when=lambda profile: not ended_by_zero(profile))
-def a_truth_at_the_left_border_of_the_image_is_a_truth(asker: Asker, data: st.DataObject) -> None:
+def a_truth_at_the_left_border_of_the_image_is_a_truth(harness: PropertyHarness, data: st.DataObject) -> None:
     """Nothing ends at x = 0: neither this truth nor those behind it are lost."""
-    batch = asker.draw(data, boxless=False)
+    batch = harness.draw(data, boxless=False)
     image = draw_image(data, batch)
     rows = np.vstack([[[0.0, *ROW[1:]]], batch.truths[image]])
-    asker.ask(with_rows(batch, image, rows)).conforms()
+    harness.ask(with_rows(batch, image, rows)).conforms()
 
 
 @pins("truths.capacity", "domain.unread-rows", when=lambda profile: profile.max_truths > 0, share=0.4)
-def a_full_list_is_read_and_what_is_beyond_it_is_not(asker: Asker, data: st.DataObject) -> None:
+def a_full_list_is_read_and_what_is_beyond_it_is_not(harness: PropertyHarness, data: st.DataObject) -> None:
     """The last row that is read is learned, the one after it is not; and each image has a list of its own."""
-    batch = asker.draw(data, images=(1, 2), boxless=False)
+    batch = harness.draw(data, images=(1, 2), boxless=False)
     rows = batch.truths[0] if len(batch.truths[0]) else np.array([ROW])
-    full = np.resize(rows, (asker.profile.max_truths, 5))
+    full = np.resize(rows, (harness.profile.max_truths, 5))
     # The last one in a cell or of a shape of its own, so that it is missed where it is not read.
     full[-1] = (*data.draw(st.sampled_from(((0.9375, 0.9375), (0.0625, 0.5)))), 0.25, 0.5, batch.classes - 1)
-    one = asker.ask(with_rows(batch, 0, full))
+    one = harness.ask(with_rows(batch, 0, full))
     one.conforms()
-    asker.agree(one, asker.ask(with_rows(batch, 0, np.vstack([full, draw_junk(data)]))))
+    harness.agree(one, harness.ask(with_rows(batch, 0, np.vstack([full, draw_junk(data)]))))
 
 
 @pins("truths.capacity", when=lambda profile: profile.max_truths == 0, share=0.4)
-def a_list_without_limit_is_read_to_its_end(asker: Asker, data: st.DataObject) -> None:
+def a_list_without_limit_is_read_to_its_end(harness: PropertyHarness, data: st.DataObject) -> None:
     """Forty rows, of which the last is alone in its cell or its shape."""
-    batch = asker.draw(data, images=(1, 1), boxless=False)
+    batch = harness.draw(data, images=(1, 1), boxless=False)
     rows = batch.truths[0] if len(batch.truths[0]) else np.array([ROW])
     full = np.resize(rows, (40, 5))
     full[-1] = (0.9375, 0.9375, 0.25, 0.5, batch.classes - 1)
-    asker.ask(with_rows(batch, 0, full)).conforms()
+    harness.ask(with_rows(batch, 0, full)).conforms()
 
 
 @pins("truths.order")
-def the_order_of_truths_changes_nothing_without_a_collision(asker: Asker, data: st.DataObject) -> None:
+def the_order_of_truths_changes_nothing_without_a_collision(harness: PropertyHarness, data: st.DataObject) -> None:
     """No two truths at one predictor by construction; class-only rows, of which the first counts, are left out."""
-    batch = with_boxes_on_truths(asker, asker.draw(data, boxless=False))
-    batch = without_collisions(batch, asker.profile)
+    batch = with_boxes_on_truths(harness, harness.draw(data, boxless=False))
+    batch = without_collisions(batch, harness.profile)
     assume(any(len(rows) > 1 for rows in batch.truths))
     shuffled = tuple(rows[data.draw(st.permutations(range(len(rows))))] for rows in batch.truths)
-    asker.agree(asker.ask(batch), asker.ask(dataclasses.replace(batch, truths=shuffled)))
+    harness.agree(harness.ask(batch), harness.ask(dataclasses.replace(batch, truths=shuffled)))
 
 
 @pins("truths.empty", "noobj.empty-image")
-def an_image_without_truths_pays_for_background_alone(asker: Asker, data: st.DataObject) -> None:
+def an_image_without_truths_pays_for_background_alone(harness: PropertyHarness, data: st.DataObject) -> None:
     """However the empty list is written, and whatever the other images hold."""
-    batch = asker.draw(data)
+    batch = harness.draw(data)
     image = draw_image(data, batch)
     batch = with_rows(batch, image, np.zeros((0, 5)))
-    one = asker.ask(batch)
+    one = harness.ask(batch)
     one.conforms()
-    if ended_by_zero(asker.profile):
-        asker.agree(one, asker.ask(with_rows(batch, image, np.zeros((2, 5)))))
+    if ended_by_zero(harness.profile):
+        harness.agree(one, harness.ask(with_rows(batch, image, np.zeros((2, 5)))))

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from regionloss_spec import Profile
 from regionloss_spec.clause import BLOCKS
-from regionloss_suite.properties.asked import both
+from regionloss_suite.judging.exchange import quantised
 from regionloss_suite.properties.geometry import by_predictor, with_predictions
-from regionloss_suite.properties.harness import Asker, quantised
+from regionloss_suite.properties.harness import PropertyHarness
 from regionloss_suite.properties.registry import pins
+from regionloss_suite.properties.response import both
 
 
 def _linear_sizes(profile: Profile) -> bool:
@@ -21,53 +22,53 @@ def _linear_sizes(profile: Profile) -> bool:
 
 @pins("object.target-constant", "constant.max-iou", "constant.assignment", "class.ignored-by-objectness",
       needs=("gradient",), when=lambda profile: profile.object_target_gradient == "constant")  # fmt: skip
-def the_target_of_objectness_is_constant(asker: Asker, data: st.DataObject) -> None:
+def the_target_of_objectness_is_constant(harness: PropertyHarness, data: st.DataObject) -> None:
     """However wrong the objectness is, the gradient of the boxes is the same: nothing flows through the IoU."""
-    batch = asker.draw(data, boxless=False)
+    batch = harness.draw(data, boxless=False)
     assume(any(len(rows) for rows in batch.truths))
     t = by_predictor(batch)
     t[:, :, 4] = data.draw(st.sampled_from((-6.0, -1.0, 0.0, 1.0, 6.0)))
     where = np.zeros((1, 1, t.shape[2], 1, 1), dtype=bool)
     where[:, :, :4] = True
-    asker.agree(asker.ask(batch), asker.ask(with_predictions(batch, t)), where=where)
+    harness.agree(harness.ask(batch), harness.ask(with_predictions(batch, t)), where=where)
 
 
 @pins("constant.weight", "coord.size-gradient", "coord.size-target", "object.target-constant", "constant.assignment",
       needs=("gradient",), when=lambda p: _linear_sizes(p) and p.object_target_gradient == "constant")  # fmt: skip
-def the_gradient_of_a_size_is_linear_in_its_output(asker: Asker, data: st.DataObject) -> None:
+def the_gradient_of_a_size_is_linear_in_its_output(harness: PropertyHarness, data: st.DataObject) -> None:
     """Three steps of one length: neither a weight, nor a target, nor an indicator moves with the predicted size."""
-    batch = asker.draw(data, boxless=False)
+    batch = harness.draw(data, boxless=False)
     t = by_predictor(batch)
     t[:, :, 2:4] = np.clip(np.round(4 * t[:, :, 2:4]) / 4, -4, 4)  # so that steps are exact in every format
     channel, step = data.draw(st.sampled_from((2, 3))), data.draw(st.sampled_from((0.25, 0.5)))
-    asked = []
+    response = []
     for k in range(3):
         moved = t.copy()
         moved[:, :, channel] += k * step
-        asked.append(asker.ask(with_predictions(batch, moved)))
-    one, two, three = asked
-    assume(not any({"cell border", "anchor"} & set(each.edges) for each in asked))
+        response.append(harness.ask(with_predictions(batch, moved)))
+    one, two, three = response
+    assume(not any({"cell border", "anchor"} & set(each.edges) for each in response))
     here = np.zeros(t.shape, dtype=bool)
     here[:, :, channel] = True
     bound = one.gradient_bound + 2 * two.gradient_bound + three.gradient_bound
-    bound += asker.rounding(one.gradient, 2 * two.gradient, three.gradient)
+    bound += harness.rounding(one.gradient, 2 * two.gradient, three.gradient)
     three.hold("gradient", three.gradient, 2 * two.gradient - one.gradient, bound, here)
 
 
 @pins("scale.potential", needs=("potential",))
-def the_loss_moves_with_each_block_of_outputs_as_its_terms_do(asker: Asker, data: st.DataObject) -> None:
+def the_loss_moves_with_each_block_of_outputs_as_its_terms_do(harness: PropertyHarness, data: st.DataObject) -> None:
     """One block of one predictor changes: the difference of two losses is that of the terms which the block is in.
 
     So a loss that says nothing but one number is judged term by term; the name of what departs has the block.
     """
-    batch = asker.draw(data, images=(1, 1))
+    batch = harness.draw(data, images=(1, 1))
     t = by_predictor(batch)
     _, anchors, channels, height, width = t.shape
     k, j, i = (data.draw(st.integers(0, size - 1)) for size in (anchors, height, width))
     block = data.draw(st.sampled_from(BLOCKS))
     part = {"xy": slice(0, 2), "wh": slice(2, 4), "o": slice(4, 5), "c": slice(5, channels)}[block]
-    t[0, k, part, j, i] += quantised(data.draw(st.sampled_from((0.5, -1.0, 2.0))), asker.dtype)
-    one, other = asker.ask(batch), asker.ask(with_predictions(batch, quantised(t, asker.dtype)))
+    t[0, k, part, j, i] += quantised(data.draw(st.sampled_from((0.5, -1.0, 2.0))), harness.dtype)
+    one, other = harness.ask(batch), harness.ask(with_predictions(batch, quantised(t, harness.dtype)))
     assume(not one.edges and not other.edges)
     if "potential" in (numbers := both(one, other)):
         first, second, bound = numbers["potential"]

@@ -1,6 +1,6 @@
 """The weights: the loss is linear in each of them, and each term stands alone (spec chapter 12).
 
-Asked under profiles with other weights; an adapter whose loss has its weights built in cannot answer that.
+Response under profiles with other weights; an adapter whose loss has its weights built in cannot answer that.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from regionloss_spec.clause import TERMS
-from regionloss_suite.properties.asked import Asked
-from regionloss_suite.properties.harness import Asker
+from regionloss_suite.properties.harness import PropertyHarness
 from regionloss_suite.properties.property import Function
 from regionloss_suite.properties.registry import pins
+from regionloss_suite.properties.response import Response
 
 #: The weight of each term, and the clauses that say what the term alone is.
 _TERMS = {
@@ -52,31 +52,31 @@ _WEIGHTS = tuple(weight for weight, _ in _TERMS.values())
 
 
 def _alone(weight: str) -> Function:
-    def property_of_one_term(asker: Asker, data: st.DataObject) -> None:
+    def property_of_one_term(harness: PropertyHarness, data: st.DataObject) -> None:
         """All weights but one are 0, and that one may be another than usual."""
         options = {other: 0.0 for other in _WEIGHTS if other != weight}
-        value = (getattr(asker.profile, weight) or 1.0) * data.draw(st.sampled_from((1.0, 0.5, 3.0)))
-        profile = asker.profile.replace(**options, **{weight: value})
-        asker.ask(asker.draw(data), profile).conforms()
+        value = (getattr(harness.profile, weight) or 1.0) * data.draw(st.sampled_from((1.0, 0.5, 3.0)))
+        profile = harness.profile.replace(**options, **{weight: value})
+        harness.ask(harness.draw(data), profile).conforms()
 
     return property_of_one_term
 
 
 def _linear(axis: str) -> Function:
-    def property_of_one_weight(asker: Asker, data: st.DataObject) -> None:
+    def property_of_one_weight(harness: PropertyHarness, data: st.DataObject) -> None:
         """The answer at k times the weight lies on the line through those at 0 and at 1 times."""
-        batch = asker.draw(data)
-        weight = getattr(asker.profile, axis) or 1.0
+        batch = harness.draw(data)
+        weight = getattr(harness.profile, axis) or 1.0
         factor = data.draw(st.sampled_from((2.0, 0.5, 3.0)))
-        at = {k: asker.ask(batch, asker.profile.replace(**{axis: k * weight})) for k in (0.0, 1.0, factor)}
-        assume(not any(asked.edges for asked in at.values()))
-        _hold_on_a_line(asker, at[0.0], at[1.0], at[factor], factor)
+        at = {k: harness.ask(batch, harness.profile.replace(**{axis: k * weight})) for k in (0.0, 1.0, factor)}
+        assume(not any(response.edges for response in at.values()))
+        _hold_on_a_line(harness, at[0.0], at[1.0], at[factor], factor)
 
     return property_of_one_weight
 
 
-def _hold_on_a_line(asker: Asker, none: Asked, once: Asked, more: Asked, factor: float) -> None:
-    """Raise `Departs` where more is not none + factor·(once - none)."""
+def _hold_on_a_line(harness: PropertyHarness, none: Response, once: Response, more: Response, factor: float) -> None:
+    """Raise `DeviationError` where more is not none + factor·(once - none)."""
 
     def line(zero: Any, one: Any) -> Any:
         return zero + factor * (one - zero)
@@ -86,17 +86,17 @@ def _hold_on_a_line(asker: Asker, none: Asked, once: Asked, more: Asked, factor:
 
     if more.answer.gradient is not None:
         bound = slack(none.gradient_bound, once.gradient_bound, more.gradient_bound)
-        rounding = asker.rounding(more.gradient, *(2 * factor * asked.gradient for asked in (none, once)))
+        rounding = harness.rounding(more.gradient, *(2 * factor * response.gradient for response in (none, once)))
         more.hold("gradient", more.gradient, line(none.gradient, once.gradient), bound + rounding)
-    numbers = zip(*(_numbers(asked) for asked in (none, once, more)), strict=True)
+    numbers = zip(*(_numbers(response) for response in (none, once, more)), strict=True)
     for (name, zero, low), (_, one, middle), (_, got, high) in numbers:
-        limit = slack(low, middle, high) + asker.rounding_of_sum(more, got, 2 * factor * zero, 2 * factor * one)
+        limit = slack(low, middle, high) + harness.rounding_of_sum(more, got, 2 * factor * zero, 2 * factor * one)
         more.hold_number(name, got, line(zero, one), limit)
 
 
-def _numbers(asked: Asked) -> list[tuple[str, float, float]]:
+def _numbers(response: Response) -> list[tuple[str, float, float]]:
     """Name, value and bound of the potential and of each term, of those that are answered."""
-    answer, bounds = asked.answer, asked.bounds
+    answer, bounds = response.answer, response.bounds
     found = [] if answer.potential is None else [("potential", answer.potential, bounds.potential)]
     if answer.terms is not None:
         found += [(f"term {name}", answer.terms.get(name, float("nan")), bounds.terms[name]) for name in TERMS]

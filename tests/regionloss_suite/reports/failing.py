@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from regionloss_spec import Case, ProfileError, load_profile
+from regionloss_spec.batch import Array
 from regionloss_spec.case import CASES, load_case
 from regionloss_suite.judging.judge import Observation
 from regionloss_suite.judging.report import Report
 from regionloss_suite.judging.verdict import Verdict
-from regionloss_suite.oracle.comparison import Comparison
 
 #: By case id, the case and the gradient that the adapter answered, where it answered one.
-Failing = Mapping[str, tuple[Case, NDArray[Any] | None]]
+Failing = Mapping[str, tuple[Case, Array | None]]
 
 #: Pictures of more cases than this would bury the first one.
 _MOST = 6
@@ -39,16 +37,16 @@ def answered(report: Report, observations: Sequence[Observation]) -> Failing:
     formats = {
         name: verdicts[0].first.dtype for name, verdicts in failing_verdicts(report).items() if verdicts[0].first
     }
-    found: dict[str, tuple[Case, NDArray[Any] | None]] = {}
-    for seen in observations:
-        name, asked = seen.case.id, seen.asked
-        if name not in formats or (name in found and found[name][1] is not None):
+    failing: dict[str, tuple[Case, Array | None]] = {}
+    for observation in observations:
+        name, comparison = observation.case.id, observation.exchange.comparison
+        if name not in formats or (name in failing and failing[name][1] is not None):
             continue
         gradient = None
-        if isinstance(asked, Comparison) and seen.departs and asked.dtype == formats[name]:
-            gradient = asked.answer.gradient
-        found[name] = (seen.case, None if gradient is None else np.asarray(gradient, dtype=np.float64))
-    return found
+        if comparison is not None and observation.departs and comparison.dtype == formats[name]:
+            gradient = comparison.answer.gradient
+        failing[name] = (observation.case, None if gradient is None else np.asarray(gradient, dtype=np.float64))
+    return failing
 
 
 def bundled(report: Report) -> Failing:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from html import escape
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from regionloss import DomainError, Result, evaluate
 from regionloss.bounds import PRECISIONS, bounds
 from regionloss_spec import Case
+from regionloss_spec.batch import Array
 from regionloss_suite.judging.report import printable
 from regionloss_suite.judging.verdict import Verdict
+from regionloss_suite.oracle.channels import channel_name
 from regionloss_suite.oracle.comparison import Difference
 from regionloss_suite.reports.explain import explain
 from regionloss_suite.reports.maps import drawable, maps, row, shades_legend
 from regionloss_suite.reports.pictures import DIFFERENCES, Place, value_pictures
 
-Array = NDArray[Any]
-_CHANNELS = ("tx", "ty", "tw", "th", "to")
 _ROWS = 10
 
 
@@ -92,9 +90,8 @@ def _largest(got: Array, wanted: Array, apart: Array) -> str:
     for where in zip(*np.unravel_index(order, apart.shape), strict=True):
         anchor, channel, row, column = map(int, where)
         if apart[where] > 0:
-            name = _CHANNELS[channel] if channel < 5 else f"class {channel - 5}"
             numbers = f"<td>{got[where]:.6g}<td>{wanted[where]:.6g}<td>{apart[where]:.2g}"
-            rows.append(f"<tr><td>{name}, anchor {anchor}, cell ({row}, {column}){numbers}")
+            rows.append(f"<tr><td>{channel_name(channel)}, anchor {anchor}, cell ({row}, {column}){numbers}")
     head = "<thead><tr><th>element<th>answered<th>expected<th>apart</thead>"
     table = f"<table>{head}{''.join(rows)}</table>"
     return f"<details><summary>The largest differences in numbers</summary>{table}</details>"

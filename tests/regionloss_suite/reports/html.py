@@ -91,7 +91,7 @@ def _block(verdict: Verdict, followers: list[Verdict], places: dict[str, str]) -
         f"<p>{set_in_html(sentence(verdict.clause))}</p>",
     ]
     if verdict.first is not None:
-        lines.append(f"<p><code>{safe(verdict.found)}</code> · case <code>{safe(verdict.first.case)}</code></p>")
+        lines.append(f"<p><code>{safe(verdict.departure)}</code> · case <code>{safe(verdict.first.case)}</code></p>")
     if verdict.looks_like:
         lines.append(f"<p>Looks like {safe(verdict.looks_like)}.</p>")
     if verdict.reason:

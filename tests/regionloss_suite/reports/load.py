@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from functools import cache
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 
 from regionloss_suite.judging.report import Report
 from regionloss_suite.judging.verdict import Verdict
-from regionloss_suite.oracle.comparison import Difference
 
 _SCHEMA = Path(__file__).with_name("report.schema.json")
 
@@ -45,30 +43,12 @@ def from_json(data: dict[str, Any]) -> Report:
         adapter=data["adapter"],
         profile=data["profile"],
         cases=data["cases"],
-        verdicts=[verdict_from_json(entry) for entry in data["verdicts"]],
+        verdicts=[Verdict.from_json(entry) for entry in data["verdicts"]],
         crashes=data["crashes"],
         notes=tuple(data.get("notes", ())),
         stale=tuple(data.get("stale", ())),
         version=data["version"],
     )
-
-
-def verdict_from_json(entry: dict[str, Any]) -> Verdict:
-    """What `Verdict.to_json` wrote."""
-    known = _known(Verdict, entry)
-    if "first" in known:
-        known["first"] = Difference(**{k: _number(v) for k, v in _known(Difference, known["first"]).items()})
-    return Verdict(**known | {"properties": tuple(known.get("properties", ()))})
-
-
-def _known(kind: type, entry: dict[str, Any]) -> dict[str, Any]:
-    names = {field.name for field in dataclasses.fields(kind)}
-    return {key: value for key, value in entry.items() if key in names}
-
-
-def _number(value: Any) -> Any:
-    """What JSON has no number for, `Difference.to_json` wrote as text."""
-    return float(value) if value in ("nan", "inf", "-inf") else value
 
 
 @cache

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regionloss_adapters import AdapterError, CannotAnswer, Question, load_adapter
+from regionloss_adapters import AdapterError, CannotAnswerError, Question, load_adapter
 from regionloss_adapters.darknet.adapter import DarknetFailedError, LiveDarknet
 from regionloss_adapters.darknet.checkout import HOW_TO_GET, VARIABLE, Family, detect_family, find_checkout
 from regionloss_adapters.darknet.request import darknet_options, defined_truths, encode, tree_file
@@ -88,7 +88,7 @@ def test_each_axis_has_its_option(family: Family, profile: Profile, option: str,
     ],
 )
 def test_an_option_that_the_family_lacks_cannot_be_asked(family: Family, profile: Profile, axis: str) -> None:
-    with pytest.raises(CannotAnswer, match=axis):
+    with pytest.raises(CannotAnswerError, match=axis):
         darknet_options(profile, family)
 
 
@@ -102,7 +102,7 @@ def test_an_option_that_the_family_lacks_cannot_be_asked(family: Family, profile
     ],
 )
 def test_where_darknet_is_undefined_it_is_not_asked(row: list[float], message: str) -> None:
-    with pytest.raises(CannotAnswer, match=f"undefined: image 1, truth 0: {message}"):
+    with pytest.raises(CannotAnswerError, match=f"undefined: image 1, truth 0: {message}"):
         defined_truths(batch_of([], [row]), DARKNET, "pjreddie")
 
 
@@ -115,14 +115,14 @@ def test_the_first_family_is_asked_for_31_truths_of_which_it_reads_30() -> None:
 @pytest.mark.parametrize("limit", [0, 7, 31])
 def test_the_first_family_cannot_read_another_number_of_truths(limit: int) -> None:
     batch = batch_of([[0.25, 0.5, 0.5, 0.5, 1.0]] * 31)
-    with pytest.raises(CannotAnswer, match="reads 30 at most"):
+    with pytest.raises(CannotAnswerError, match="reads 30 at most"):
         defined_truths(batch, DARKNET.replace(max_truths=limit), "pjreddie")
 
 
 def test_without_a_terminator_a_list_is_asked_only_where_no_x_is_zero() -> None:
     profile = DARKNET.replace(truth_end="none")
     assert len(defined_truths(ONE_TRUTH, profile, "pjreddie")) == 1
-    with pytest.raises(CannotAnswer, match="truth 1: x is 0"):
+    with pytest.raises(CannotAnswerError, match="truth 1: x is 0"):
         defined_truths(batch_of([[0.5, 0.5, 0.5, 0.5, 0.0], [0.0, 0.5, 0.5, 0.5, 0.0]]), profile, "pjreddie")
 
 
@@ -333,7 +333,7 @@ def test_it_computes_in_float32_on_the_cpu_at_the_end_of_the_chain(fake: Path) -
     live, question = LiveDarknet(fake), Question(batch=ONE_TRUTH, profile=DARKNET)
     replace = dataclasses.replace
     for other in (replace(question, dtype="float64"), replace(question, device="cuda"), replace(question, upstream=2)):
-        with pytest.raises(CannotAnswer):
+        with pytest.raises(CannotAnswerError):
             live.answer(other)
 
 

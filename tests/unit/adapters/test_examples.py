@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from regionloss_adapters import CannotAnswer, Question, Refused
+from regionloss_adapters import CannotAnswerError, Question, RefusedError
 from regionloss_adapters.process.adapter import ProcessAdapter
 from regionloss_adapters.process.messages import INLINE_LIMIT
 from regionloss_spec import Batch, Case, Profile, load_cases, load_profile, profile_names
@@ -148,7 +148,7 @@ def test_the_upstream_gradient_scales_the_gradient_alone(example: Example) -> No
 def test_a_refusal_names_image_and_truth(example: Example) -> None:
     rows = np.array([[0.5, 0.5, 0.5, 0.5, 0.0], [0.5, 1.0, 0.5, 0.5, 0.0]])
     batch = Batch(np.zeros((2, 6, 1, 1)), (np.zeros((0, 5)), rows), np.ones((1, 2)), 1, 0)
-    with pytest.raises(Refused, match="image 1, truth 1: y is 1, ") as refused:
+    with pytest.raises(RefusedError, match="image 1, truth 1: y is 1, ") as refused:
         example.adapter.answer(Question(batch=batch, profile=DARKNET, dtype="float64"))
     assert (refused.value.image, refused.value.truth) == (1, 1)
 
@@ -156,7 +156,7 @@ def test_a_refusal_names_image_and_truth(example: Example) -> None:
 def test_a_choice_that_an_example_does_not_have_is_skipped_with_its_name(example: Example) -> None:
     batch = Batch(np.zeros((1, 6, 1, 1)), (np.zeros((0, 5)),), np.ones((1, 2)), 1, 0, (-1,))
     tree = load_profile("yolo9000")
-    with pytest.raises(CannotAnswer) as skipped:
+    with pytest.raises(CannotAnswerError) as skipped:
         example.adapter.answer(Question(batch=batch, profile=tree, dtype="float64"))
     assert str(skipped.value).partition(":")[0] in DARKNET.differences(tree)
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from regionloss_adapters import CannotAnswer, layouts
+from regionloss_adapters import CannotAnswerError, layouts
 from regionloss_adapters.layouts import NCHW, Layout
 from regionloss_spec import Batch
 
@@ -173,7 +173,7 @@ def test_a_size_or_probability_that_the_format_does_not_hold_is_not_asked(dtype:
             batch = a_batch()
             channel = E + (2 if "wh" in kind else 6)
             batch.predictions[1, channel, 1, 2] = sign * logit
-            with pytest.raises(CannotAnswer, match=rf"image 1, cell \(1, 2\), anchor 1: .* {dtype} does not hold"):
+            with pytest.raises(CannotAnswerError, match=rf"image 1, cell \(1, 2\), anchor 1: .* {dtype} does not hold"):
                 Layout(**kind).forward(batch, dtype)  # type: ignore[arg-type]  # the values are the right words
 
 
@@ -187,14 +187,14 @@ def test_saturated_centres_and_objectness_are_asked_all_the_same() -> None:
 
 
 def test_a_softmax_over_all_classes_is_not_asked_about_a_tree() -> None:
-    with pytest.raises(CannotAnswer, match="tree"):
+    with pytest.raises(CannotAnswerError, match="tree"):
         Layout(c="softmax").forward(a_batch(tree=(-1, -1, 0, 0)))
 
 
 def test_only_the_canonical_layout_takes_channels_that_do_not_fit() -> None:
     batch = Batch(np.zeros((1, 7, 2, 2)), (), ANCHORS, C, 0)
     assert NCHW.forward(batch).shape == (1, 7, 2, 2)
-    with pytest.raises(CannotAnswer, match=r"shape \[1, 7, 2, 2\].* 3 anchors and 4 classes"):
+    with pytest.raises(CannotAnswerError, match=r"shape \[1, 7, 2, 2\].* 3 anchors and 4 classes"):
         layouts.NHWC.forward(batch)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from regionloss import region_loss
-from regionloss_adapters import Adapter, AdapterError, CannotAnswer, Question, load_adapter
+from regionloss_adapters import Adapter, AdapterError, CannotAnswerError, Question, load_adapter
 from regionloss_adapters.load import BUNDLED
 from regionloss_adapters.ports import keras_yolo2, longcw, yad2k
 from regionloss_adapters.ports.source import VARIABLES, Port, digest_of, load, name_source, stub
@@ -145,7 +145,7 @@ def test_a_missing_cython_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("stand_in", ["samylee"], indirect=True)
 def test_a_port_of_square_grids_is_not_asked_for_others(stand_in: Adapter) -> None:
     tall = next(case for case in CASES if case.id == "hand-tall-grid")
-    with pytest.raises(CannotAnswer, match="square grids alone, and this one has"):
+    with pytest.raises(CannotAnswerError, match="square grids alone, and this one has"):
         stand_in.answer(Question(batch=tall.batch, profile=load_profile("samylee")))
 
 

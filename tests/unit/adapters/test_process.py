@@ -18,10 +18,10 @@ from regionloss_adapters import (
     Adapter,
     AdapterError,
     Answer,
-    CannotAnswer,
+    CannotAnswerError,
     Description,
     Question,
-    Refused,
+    RefusedError,
     load_adapter,
 )
 from regionloss_adapters.process.adapter import RESTARTS, LossError, ProcessAdapter
@@ -172,7 +172,7 @@ def test_a_child_is_asked_what_the_options_of_its_hello_can_follow(
     if options is None or "thresh" in options or "*" in profiles:
         assert adapter.answer(other).gradient is not None
     else:
-        with pytest.raises(CannotAnswer, match="it has no option thresh"):
+        with pytest.raises(CannotAnswerError, match="it has no option thresh"):
             adapter.answer(other)
 
 
@@ -218,13 +218,13 @@ say({"type": "error", "id": read()["id"], "message": "index out of range \\x1b[3
 answer(read())
 """
     )
-    with pytest.raises(Refused, match="too wide") as refused:
+    with pytest.raises(RefusedError, match="too wide") as refused:
         adapter.answer(asked())
     assert (refused.value.image, refused.value.truth) == (3, 7)
-    with pytest.raises(Refused, match="no anchors") as refused:
+    with pytest.raises(RefusedError, match="no anchors") as refused:
         adapter.answer(asked())
     assert (refused.value.image, refused.value.truth) == (None, None)
-    with pytest.raises(CannotAnswer, match="no trees here"):
+    with pytest.raises(CannotAnswerError, match="no trees here"):
         adapter.answer(asked())
     with pytest.raises(LossError, match=r"reported an error: index out of range \\x1b\[31m"):
         adapter.answer(asked())

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from regionloss import region_loss
-from regionloss_adapters import CannotAnswer, Question
+from regionloss_adapters import CannotAnswerError, Question
 from regionloss_adapters.truths import Counted, Dense, Flat, Padded, Ragged, Rows
 from regionloss_spec import Batch, load_profile
 from regionloss_suite.properties.strategies import batches
@@ -95,7 +95,7 @@ def test_padded_rows_follow_the_truths() -> None:
 
 
 def test_padded_rows_without_room_name_the_first_truth_that_is_left_out() -> None:
-    with pytest.raises(CannotAnswer, match="image 0, truth 1: one of 2, and this format has room for 1"):
+    with pytest.raises(CannotAnswerError, match="image 0, truth 1: one of 2, and this format has room for 1"):
         Padded(capacity=1)(TWO)
 
 
@@ -133,7 +133,7 @@ def test_dense_grid_agrees_with_the_assignment_of_the_reference(data: st.DataObj
     result = region_loss(batch.predictions, batch.truths, batch.anchors, batch.classes, images_seen=0)
     try:
         grid = Dense()(Question(batch=batch, profile=DARKNET))
-    except CannotAnswer:
+    except CannotAnswerError:
         predictors = [match.predictor for match in result.decisions.matches]
         assert len(set(predictors)) < len(predictors)
         return
@@ -141,11 +141,13 @@ def test_dense_grid_agrees_with_the_assignment_of_the_reference(data: st.DataObj
 
 
 def test_what_a_dense_grid_cannot_hold_is_not_asked() -> None:
-    with pytest.raises(CannotAnswer, match=r"image 1, truth 1: anchor 0 of cell \(0, 2\) holds another truth already"):
+    with pytest.raises(
+        CannotAnswerError, match=r"image 1, truth 1: anchor 0 of cell \(0, 2\) holds another truth already"
+    ):
         Dense()(ask([], [FIRST, FIRST]))
-    with pytest.raises(CannotAnswer, match="predicted-iou"):
+    with pytest.raises(CannotAnswerError, match="predicted-iou"):
         Dense()(ask([FIRST], profile=DARKNET.replace(anchor_choice="predicted-iou")))
-    with pytest.raises(CannotAnswer, match="image 0, truth 0: its centre"):
+    with pytest.raises(CannotAnswerError, match="image 0, truth 0: its centre"):
         Dense()(ask([[1.5, 0.5, 0.5, 0.5, 0]]))
 
 
@@ -161,14 +163,14 @@ def test_a_terminator_is_handed_over_where_the_port_ends_its_lists_so() -> None:
 
 def test_a_terminator_is_not_asked_where_the_port_ends_its_lists_otherwise() -> None:
     for form in (Ragged(), Flat(), Counted(), Dense(), Padded(fill=-1), Padded(columns="x1 y1 x2 y2 class")):
-        with pytest.raises(CannotAnswer, match="image 0, truth 1: x is 0 to end the list"):
+        with pytest.raises(CannotAnswerError, match="image 0, truth 1: x is 0 to end the list"):
             form(ask(ENDED))
 
 
 def test_a_truth_at_zero_is_asked_unless_it_would_end_the_list() -> None:
     border = [0.0, 0.5, 0.25, 0.25, 2]
     question = ask([FIRST, border], profile=ALL_READ)
-    with pytest.raises(CannotAnswer, match="image 0, truth 1: x is 0, where this loss would end the list"):
+    with pytest.raises(CannotAnswerError, match="image 0, truth 1: x is 0, where this loss would end the list"):
         Padded()(question)
     forms: list[Any] = [Ragged(), Padded(fill=-1), Padded(ends_at_zero=False), Padded(columns="x1 y1 w h class")]
     assert [len(form(question)[0]) for form in forms] == [2] * 4
@@ -179,7 +181,7 @@ def test_a_class_without_a_box_is_asked_only_by_its_centre() -> None:
     question = ask([[1e6, 1e6, 1e6, 1e6, 1]], profile=profile)
     assert Padded()(question)[0, 0].tolist() == [1e6, 1e6, 1e6, 1e6, 1]
     for form in (Padded(columns="x1 y1 x2 y2 class"), Padded(unit="cells")):
-        with pytest.raises(CannotAnswer, match="image 0, truth 0: a class without a box"):
+        with pytest.raises(CannotAnswerError, match="image 0, truth 0: a class without a box"):
             form(question)
 
 
@@ -188,14 +190,14 @@ CORNERS = Padded(columns="class x1 y1 x2 y2")
 
 def test_rounded_corners_that_say_another_size_are_not_asked() -> None:
     small = [0.9, 0.9, 0.01, 0.3, 0]
-    with pytest.raises(CannotAnswer, match=r"image 1, truth 0: w is 0\.01 and would be 0\.00999999"):
+    with pytest.raises(CannotAnswerError, match=r"image 1, truth 0: w is 0\.01 and would be 0\.00999999"):
         CORNERS(ask([], [small]))
     rows = Padded(columns="class x1 y1 x2 y2", dtype="float64")(ask([], [small]))
     np.testing.assert_allclose(rows[1, 0], [0, 0.895, 0.75, 0.905, 1.05], rtol=1e-15)
 
 
 def test_a_centre_that_rounds_into_another_cell_is_not_asked() -> None:
-    with pytest.raises(CannotAnswer, match=r"image 0, truth 0: x is 0\.5 and would be 0\.5"):
+    with pytest.raises(CannotAnswerError, match=r"image 0, truth 0: x is 0\.5 and would be 0\.5"):
         Ragged()(ask([[np.nextafter(0.5, 0), 0.5, 0.5, 0.5, 0]]))
 
 
@@ -210,7 +212,7 @@ def test_every_form_that_is_asked_says_the_truths_of_the_batch(data: st.DataObje
     scale = {"fraction": np.ones(2), "cells": grid, "pixels": np.array([416.0, 320.0])}[unit]
     try:
         tables = Ragged(columns=columns, unit=unit, image_size=(416, 320))(Question(batch=batch, profile=DARKNET))
-    except CannotAnswer:
+    except CannotAnswerError:
         assert "x1" in columns or unit != "fraction"
         return
     for table, truths in zip(tables, batch.truths, strict=True):
@@ -229,9 +231,9 @@ def test_every_form_that_is_asked_says_the_truths_of_the_batch(data: st.DataObje
 
 def test_a_list_that_is_no_table_is_not_asked() -> None:
     uneven = np.array([np.zeros(5), np.zeros(4)], dtype=object)
-    with pytest.raises(CannotAnswer, match="image 0: its truths are no table of numbers"):
+    with pytest.raises(CannotAnswerError, match="image 0: its truths are no table of numbers"):
         Padded()(Question(batch=Batch(np.zeros((1, 16, 2, 2)), (uneven,), ANCHORS, 3, 0), profile=DARKNET))
-    with pytest.raises(CannotAnswer, match=r"image 1: truths have shape \[1, 4\]"):
+    with pytest.raises(CannotAnswerError, match=r"image 1: truths have shape \[1, 4\]"):
         Padded()(ask([], [[0.5, 0.5, 0.5, 0.5]]))
 
 

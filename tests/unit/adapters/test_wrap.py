@@ -16,10 +16,10 @@ from regionloss.bounds import PRECISIONS, bounds
 from regionloss_adapters import (
     Adapter,
     Answer,
-    CannotAnswer,
+    CannotAnswerError,
     Description,
     Question,
-    Refused,
+    RefusedError,
     from_jax,
     from_keras,
     from_numpy,
@@ -160,7 +160,7 @@ def test_reduction_and_factor_are_declared_and_nothing_else() -> None:
 def test_a_case_with_options_that_the_port_lacks_is_not_asked() -> None:
     other = DARKNET.replace(thresh=0.5, collision="sum")
     for options, missing in (((), "thresh"), (("thresh",), "collision")):
-        with pytest.raises(CannotAnswer, match=f"it has no option {missing}"):
+        with pytest.raises(CannotAnswerError, match=f"it has no option {missing}"):
             from_numpy(numpy_loss, name="fixed", options=options).answer(ask(profile=other))
     for adapter in (
         from_numpy(numpy_loss, name="free", options=("thresh", "collision")),
@@ -181,7 +181,7 @@ def test_supports_gives_the_reason_why_a_profile_is_not_asked() -> None:
         profiles=("*",),
         supports=lambda profile: "it knows no tree" if profile.class_term == "tree" else None,
     )
-    with pytest.raises(CannotAnswer, match="it knows no tree"):
+    with pytest.raises(CannotAnswerError, match="it knows no tree"):
         adapter.answer(ask(profile=load_profile("yolo9000")))
     check(adapter.answer(ask("float64")), ask("float64"))
 
@@ -192,7 +192,7 @@ def test_declared_exceptions_are_refusals_with_their_place() -> None:
     adapter = from_numpy(numpy_loss, name="strict", refuses=(DomainError,))
     try:
         assert adapter.describe().answers == ("gradient", "errors")
-        with pytest.raises(Refused, match="w is 2") as refused:
+        with pytest.raises(RefusedError, match="w is 2") as refused:
             adapter.answer(question)
         assert (refused.value.image, refused.value.truth) == (0, 1)
         with pytest.raises(DomainError):
@@ -419,7 +419,7 @@ def test_a_port_in_a_foreign_style_is_within_bounds_once_its_mean_is_multiplied_
         question = Question(batch=batch, profile=DARKNET, dtype=dtype)
         try:
             answer = make_foreign().answer(question)
-        except CannotAnswer:
+        except CannotAnswerError:
             continue
         if not near_an_edge(batch):
             check(answer, question, scale=len(batch.predictions))
@@ -504,7 +504,7 @@ def test_a_port_of_activated_predictions_is_within_bounds(layout: Layout, data: 
         question = Question(batch=batch, profile=DARKNET, dtype=dtype, upstream=2.0)
         try:
             answer = adapter.answer(question)
-        except CannotAnswer:
+        except CannotAnswerError:
             continue
         if not near_an_edge(batch):
             check(answer, question)

@@ -17,7 +17,7 @@ from regionloss_adapters.torch.derivatives import derivatives  # noqa: E402
 from regionloss_spec import Batch, load_case, load_profile  # noqa: E402
 from regionloss_spec.case import CASES  # noqa: E402
 from regionloss_suite.oracle.reduction import multiplied_out  # noqa: E402
-from regionloss_suite.properties import PROPERTIES, Outcome, attempt  # noqa: E402
+from regionloss_suite.properties import PROPERTIES, PropertyResult, run_property  # noqa: E402
 
 DARKNET = load_profile("darknet")
 PROMISED = ("gradient", "repeated gradient", "second derivative")
@@ -63,10 +63,10 @@ def in_nhwc(predictions: Any, truths: Any, question: Question) -> Any:
     ).potential
 
 
-def tried(loss: Any, sentence: str, **declared: Any) -> Outcome:
+def tried(loss: Any, sentence: str, **declared: Any) -> PropertyResult:
     options = {"answers": PROMISED, "layout": layouts.NHWC, **declared}
     adapter: Adapter = from_torch(loss, name="port", dtypes=("float64",), profiles=("*",), **options)
-    return attempt(PROPERTIES[sentence], adapter, DARKNET, "float64", examples=20, shrinking=0)
+    return run_property(PROPERTIES[sentence], adapter, DARKNET, "float64", examples=20, shrinking=0)
 
 
 @pytest.mark.parametrize("sentence", [AGAIN, CURVED])

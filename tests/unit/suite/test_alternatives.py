@@ -14,10 +14,9 @@ from regionloss.bounds import PRECISIONS, bounds
 from regionloss_adapters import Answer, Question
 from regionloss_adapters.numpy_reference import NumpyAdapter
 from regionloss_spec import Batch, Profile, load_profile
+from regionloss_suite.judging.exchange import drawn_case
 from regionloss_suite.oracle.alternatives import OUTCOMES, other_answers, too_many, unsettled
-from regionloss_suite.oracle.comparison import Comparison
-from regionloss_suite.properties.asked import VIEWS
-from regionloss_suite.properties.harness import case_of
+from regionloss_suite.oracle.comparison import VIEWS, Comparison
 
 Array = NDArray[Any]
 
@@ -49,7 +48,7 @@ def answer(batch: Batch, profile: Profile) -> Answer:
 
 def departures(batch: Batch, profile: Profile, said: Answer, dtype: str = "float32") -> list[str]:
     """Where an answer departs, looked at from every side."""
-    comparison = Comparison(case_of("edge", "edge", batch, profile), said, dtype)
+    comparison = Comparison(drawn_case("edge", "edge", batch, profile), said, dtype)
     found = (comparison.difference(view) for view in VIEWS)
     return [difference.quantity for difference in found if difference is not None]
 

@@ -21,14 +21,23 @@ import pytest
 import torch
 
 from regionloss import evaluate
-from regionloss_adapters import AdapterError, Answer, CannotAnswer, Question, Timed, from_torch, layouts, load_adapter
+from regionloss_adapters import (
+    AdapterError,
+    Answer,
+    CannotAnswerError,
+    Question,
+    Timed,
+    from_torch,
+    layouts,
+    load_adapter,
+)
 from regionloss_adapters.torch.fast import TorchAnalyticAdapter
 from regionloss_spec import load_profile
 from regionloss_suite.bench import diff
 from regionloss_suite.bench.candidates import Contender
 from regionloss_suite.bench.chart import charts
 from regionloss_suite.bench.export import file
-from regionloss_suite.bench.gate import BatchCheck, RefusedToTime, check_golden
+from regionloss_suite.bench.gate import BatchCheck, NotTimedError, check_golden
 from regionloss_suite.bench.goals import goals_of
 from regionloss_suite.bench.measure import Entry, Findings, Gate, Series, measure
 from regionloss_suite.bench.plan import GOALS, Item, Plan, crossed, standard
@@ -235,7 +244,7 @@ class Breaks(TorchAnalyticAdapter):
 
 class CannotBeTimed(TorchAnalyticAdapter):
     def prepare(self, question: Question, *, slots: int | None = None, channels_last: bool = False) -> Timed:
-        raise CannotAnswer("it only knows faces")
+        raise CannotAnswerError("it only knows faces")
 
 
 def admit(adapter: Any, setting: Setting = SMALL) -> tuple[Timed, bool, str]:
@@ -265,12 +274,12 @@ def test_a_loss_that_conforms_is_admitted() -> None:
     ids=["golden", "batch", "breaks", "cannot", "format"],
 )
 def test_a_loss_that_does_not_conform_is_refused_with_the_verdict(adapter: Any, reason: str) -> None:
-    with pytest.raises(RefusedToTime, match=reason):
+    with pytest.raises(NotTimedError, match=reason):
         admit(adapter)
 
 
 def test_a_device_that_a_loss_does_not_compute_on_is_refused() -> None:
-    with pytest.raises(RefusedToTime, match="its devices are cpu, and cuda is timed"):
+    with pytest.raises(NotTimedError, match="its devices are cpu, and cuda is timed"):
         Gate("cuda").pass_golden(Contender("mine", load_adapter("numpy")), "float64")
 
 
@@ -300,7 +309,7 @@ def test_one_wrong_number_in_an_image_that_is_looked_at_is_found(image: int, mon
     assert check.check(Answer(gradient=gradient), description, DARKNET) == "3 of 10 images of the batch"
     gradient[image, 4] += 0.01
     if image in check.images:
-        with pytest.raises(RefusedToTime, match=r"to gradient"):
+        with pytest.raises(NotTimedError, match=r"to gradient"):
             check.check(Answer(gradient=gradient), description, DARKNET)
     else:
         check.check(Answer(gradient=gradient), description, DARKNET)
@@ -317,7 +326,7 @@ def test_a_mean_is_multiplied_out_before_part_of_a_batch_is_looked_at(monkeypatc
     for reduction, divisor in (("per-image", 10), ("per-object", paid)):
         description = dataclasses.replace(plain, reduction=reduction)  # type: ignore[arg-type]
         check.check(Answer(gradient=result.gradient / divisor), description, DARKNET)
-        with pytest.raises(RefusedToTime):
+        with pytest.raises(NotTimedError):
             check.check(Answer(gradient=result.gradient), description, DARKNET)
     of_images = load_profile("darknet").replace(reduction="per-image")
     check.check(Answer(gradient=evaluate(batch, of_images).gradient), plain, of_images)
@@ -325,7 +334,7 @@ def test_a_mean_is_multiplied_out_before_part_of_a_batch_is_looked_at(monkeypatc
 
 def test_silence_is_no_pass() -> None:
     check = BatchCheck(SMALL, SMALL.draw())
-    with pytest.raises(RefusedToTime, match="nothing that could be held"):
+    with pytest.raises(NotTimedError, match="nothing that could be held"):
         check.check(Answer(), TorchAnalyticAdapter().describe(), DARKNET)
 
 
@@ -403,7 +412,7 @@ def test_a_wrapped_loss_is_timed_in_its_own_layout() -> None:
     assert scalar.shape == (1,)
     assert timed.backward(scalar).shape == (3, 4, 3, 45)
     assert not timed.no_grad().requires_grad
-    with pytest.raises(CannotAnswer, match="a layout of its own, n h w"):
+    with pytest.raises(CannotAnswerError, match="a layout of its own, n h w"):
         adapter.prepare(question, channels_last=True)  # type: ignore[attr-defined]
 
 
@@ -429,7 +438,7 @@ def test_lists_that_no_zero_ends_are_told_by_their_counts(name: str) -> None:
 
 def test_a_path_that_does_not_express_a_profile_is_not_timed_under_it() -> None:
     question = Question(batch=SMALL.draw(), profile=load_profile("yolo9000"))
-    with pytest.raises(CannotAnswer, match="path='eager' does"):
+    with pytest.raises(CannotAnswerError, match="path='eager' does"):
         TorchAnalyticAdapter().prepare(question)
 
 

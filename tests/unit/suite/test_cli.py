@@ -19,7 +19,7 @@ from regionloss_suite.cli.main import main
 ADAPTERS = '''
 import dataclasses
 import numpy as np
-from regionloss_adapters import Answer, CannotAnswer, Description
+from regionloss_adapters import Answer, CannotAnswerError, Description
 from regionloss_adapters.numpy_reference import NumpyAdapter
 
 
@@ -89,7 +89,7 @@ class Crashes(GradientOnly):
 
 class SkipsEverything(GradientOnly):
     def change(self, gradient):
-        raise CannotAnswer("it only knows faces")
+        raise CannotAnswerError("it only knows faces")
 
 
 class Marvis(GradientOnly):

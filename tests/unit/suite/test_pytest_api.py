@@ -21,7 +21,7 @@ NAMES = ("pj-ignored-same-cell", "hand-small-box-weight-1")
 TESTS = """
 import dataclasses
 import numpy as np
-from regionloss_adapters import Answer, CannotAnswer, Description
+from regionloss_adapters import Answer, CannotAnswerError, Description
 from regionloss_adapters.numpy_reference import NumpyAdapter
 from regionloss_spec.case import CASES, load_case
 from regionloss_suite.pytest_api import conforms
@@ -44,7 +44,7 @@ class NoSmallBoxWeight(Right):
 
 class Silent(Right):
     def answer(self, question):
-        raise CannotAnswer("it only knows faces")
+        raise CannotAnswerError("it only knows faces")
 
 
 @conforms(Right(), cases=CASES)

@@ -13,10 +13,11 @@ from regionloss.boxes import sigmoid_slope
 from regionloss_adapters import Answer, Question
 from regionloss_adapters.numpy_reference import NumpyAdapter
 from regionloss_spec import Case, load_cases, load_clauses
-from regionloss_suite.diagnosis.clause_symptoms import signs_of_clause
-from regionloss_suite.diagnosis.symptoms import symptoms
-from regionloss_suite.judging.judge import Observation, Refusal
-from regionloss_suite.oracle.comparison import Comparison, reference_of
+from regionloss_suite.diagnosis.clause_symptoms import symptoms_of_clause
+from regionloss_suite.diagnosis.symptoms import symptoms_of
+from regionloss_suite.judging.exchange import Exchange, Outcome
+from regionloss_suite.judging.judge import Observation
+from regionloss_suite.oracle.comparison import reference_of
 
 CASES = {case.id: case for case in load_cases()}
 #: One image, one truth; cell (1, 1) holds a responsible predictor, one that is ignored and one that pays no-object.
@@ -32,9 +33,13 @@ def right(case: Case) -> Answer:
     return NumpyAdapter().answer(Question(batch=case.batch, profile=case.profile, dtype="float64"))
 
 
-def signs(case: Case, answer: Answer) -> set[str]:
-    seen = Observation(case, Comparison(case, answer, "float64"), departs=True)
-    return set(symptoms([seen])[0].signs)
+def symptoms(case: Case, answer: Answer) -> set[str]:
+    return set(symptoms_of([departing(case, answer)])[0].symptoms)
+
+
+def departing(case: Case, answer: Answer | None = None, outcome: Outcome = "answered") -> Observation:
+    question = Question(batch=case.batch, profile=case.profile, dtype="float64")
+    return Observation(Exchange(case, question, NumpyAdapter().describe(), outcome, answer), departs=True)
 
 
 def spoilt(case: Case, spoil: Spoil, **said: object) -> Answer:
@@ -86,7 +91,7 @@ SIZE, OBJECTNESS, CLASSES = slice(2, 4), slice(4, 5), slice(5, None)
 
 
 @pytest.mark.parametrize(
-    ("name", "spoil", "terms", "sign"),
+    ("name", "spoil", "terms", "symptom"),
     [
         (SAME_CELL, times(OBJECTNESS, "responsible", 3.0), ("object", 3.0), "objectness factor"),
         (SAME_CELL, times(OBJECTNESS, "responsible", 3.0), ("object", 9.0), "objectness other"),
@@ -105,18 +110,18 @@ SIZE, OBJECTNESS, CLASSES = slice(2, 4), slice(4, 5), slice(5, None)
     ],
 )
 def test_a_payment_is_called_by_who_pays_and_what_became_of_it(
-    name: str, spoil: Spoil, terms: tuple[str, float] | None, sign: str
+    name: str, spoil: Spoil, terms: tuple[str, float] | None, symptom: str
 ) -> None:
     case = CASES[name]
     said = {} if terms is None else {"terms": value(case, *terms)}
-    assert signs(case, spoilt(case, spoil, **said)) == {sign}
+    assert symptoms(case, spoilt(case, spoil, **said)) == {symptom}
 
 
 def test_a_value_that_departs_alone_is_told_from_its_gradient() -> None:
     case = CASES[SAME_CELL]
-    assert signs(case, dataclasses.replace(right(case), terms=value(case, "coord", 2.0))) == {"coord value alone"}
-    assert signs(case, dataclasses.replace(right(case), potential=1.0)) == {"potential alone"}
-    assert signs(case, dataclasses.replace(right(case), printed_cost=1.0)) == {"printed cost alone"}
+    assert symptoms(case, dataclasses.replace(right(case), terms=value(case, "coord", 2.0))) == {"coord value alone"}
+    assert symptoms(case, dataclasses.replace(right(case), potential=1.0)) == {"potential alone"}
+    assert symptoms(case, dataclasses.replace(right(case), printed_cost=1.0)) == {"printed cost alone"}
 
 
 def test_one_factor_on_everything_is_one_sign_and_so_is_one_on_the_squares() -> None:
@@ -126,12 +131,12 @@ def test_one_factor_on_everything_is_one_sign_and_so_is_one_on_the_squares() -> 
     assert answer.terms is not None
     doubled = {term: 2 * number for term, number in answer.terms.items()}
     every = dataclasses.replace(answer, gradient=2 * answer.gradient, terms=doubled)
-    assert signs(case, every) == {"all by one factor"}
+    assert symptoms(case, every) == {"all by one factor"}
     kept = answer.gradient.reshape(reference_of(case).t.shape) * np.array([2, 2, 2, 2, 2, 1, 1, 1])[:, None, None]
     squares = dataclasses.replace(
         answer, gradient=kept.reshape(answer.gradient.shape), terms={**doubled, "class": answer.terms["class"]}
     )
-    assert signs(case, squares) == {"squares by one factor"}
+    assert symptoms(case, squares) == {"squares by one factor"}
 
 
 def test_what_a_truth_does_instead_is_named() -> None:
@@ -141,17 +146,17 @@ def test_what_a_truth_does_instead_is_named() -> None:
     ((n, truth, k, j, i),) = answer.responsible
     wrong = spoilt(
         case, times(CLASSES, "responsible", 0.0)
-    ).gradient  # an indicator that is told and not acted on is another sign
+    ).gradient  # an indicator that is told and not acted on is another symptom
 
     def told(*responsible: tuple[int, ...]) -> set[str]:
-        return signs(case, dataclasses.replace(answer, responsible=responsible, gradient=wrong))
+        return symptoms(case, dataclasses.replace(answer, responsible=responsible, gradient=wrong))
 
     assert told((n, truth, k + 1, j, i)) == {"another anchor"}
     assert told((n, truth, k, j, i + 1)) == {"another cell"}
     assert told() == {"no predictor"}
     assert told((n, truth, k, j, i), (n, truth, k + 1, j, i)) == {"several predictors"}
     assert told((n, truth, k, j, i), (n, truth + 1, k, j, i)) == {"unread truth"}
-    assert signs(case, dataclasses.replace(answer, responsible=())) == {"told only"}
+    assert symptoms(case, dataclasses.replace(answer, responsible=())) == {"told only"}
 
 
 def test_an_assignment_is_read_off_a_gradient_that_stands_alone() -> None:
@@ -162,7 +167,7 @@ def test_an_assignment_is_read_off_a_gradient_that_stands_alone() -> None:
         gradient[n, k + 1, :, j, i] = gradient[n, k, :, j, i]
         gradient[n, k, :, j, i] = 0.0
 
-    assert signs(case, Answer(gradient=spoilt(case, moved).gradient)) == {"another anchor"}
+    assert symptoms(case, Answer(gradient=spoilt(case, moved).gradient)) == {"another anchor"}
 
 
 def test_a_threshold_that_was_moved_is_told_from_another_measure() -> None:
@@ -174,7 +179,7 @@ def test_a_threshold_that_was_moved_is_told_from_another_measure() -> None:
     by_iou = sorted((tuple(map(int, place)) for place in free), key=lambda place: -decisions.max_iou[place])
 
     def told(*ignored: tuple[int, ...]) -> set[str]:
-        return signs(case, dataclasses.replace(answer, ignored=ignored, gradient=wrong))
+        return symptoms(case, dataclasses.replace(answer, ignored=ignored, gradient=wrong))
 
     assert told() == {"nobody ignored"}
     assert told(*by_iou[:4]) == {"another threshold"}
@@ -185,26 +190,28 @@ def test_a_threshold_that_was_moved_is_told_from_another_measure() -> None:
 def test_a_refusal_is_a_stage_of_its_own() -> None:
     valid, invalid = CASES[SAME_CELL], CASES["hand-error-w-zero"]
 
-    def refused(case: Case, kind: str) -> set[str]:
-        return set(symptoms([Observation(case, Refusal(kind, "said"), departs=True)])[0].signs)
+    def symptoms_after(case: Case, outcome: Outcome, answer: Answer | None = None) -> set[str]:
+        return set(symptoms_of([departing(case, answer, outcome)])[0].symptoms)
 
-    assert refused(valid, "refused") == {"refuses what is valid"}
-    assert refused(invalid, "answered") == {"accepts what is invalid"}
-    assert refused(invalid, "refused") == {"refuses at another place"}
+    assert symptoms_after(valid, "refused") == {"refuses what is valid"}
+    assert symptoms_after(invalid, "answered", Answer(potential=0.0)) == {"accepts what is invalid"}
+    assert symptoms_after(invalid, "refused") == {"refuses at another place"}
 
 
-@pytest.mark.parametrize(("term", "sign"), [("object", "objectness factor"), ("class", "class factor")])
-def test_a_sum_alone_tells_a_weight_by_several_cases(term: str, sign: str) -> None:
+@pytest.mark.parametrize(("term", "symptom"), [("object", "objectness factor"), ("class", "class factor")])
+def test_a_sum_alone_tells_a_weight_by_several_cases(term: str, symptom: str) -> None:
     seen = []
     for name in (SAME_CELL, EARLY, "hand-collision-last"):
         case = CASES[name]
         result = reference_of(case)
         potential = result.potential + 2 * result.term_values[term]
-        seen.append(Observation(case, Comparison(case, Answer(potential=potential), "float64"), departs=True))
-    assert [set(symptom.signs) for symptom in symptoms(seen)] == [{sign}] * 3
-    assert [set(symptom.signs) for symptom in symptoms(seen[:1])] == [{"another potential"}], "one case tells nothing"
+        seen.append(departing(case, Answer(potential=potential)))
+    assert [set(symptom.symptoms) for symptom in symptoms_of(seen)] == [{symptom}] * 3
+    assert [set(symptom.symptoms) for symptom in symptoms_of(seen[:1])] == [{"another potential"}], (
+        "one case tells nothing"
+    )
 
 
-def test_every_clause_that_must_hold_has_signs() -> None:
+def test_every_clause_that_must_hold_has_symptoms() -> None:
     musts = [clause.id for clause in load_clauses().values() if clause.level == "MUST" and not clause.untestable]
-    assert [clause for clause in musts if not signs_of_clause(clause, "terms")] == []
+    assert [clause for clause in musts if not symptoms_of_clause(clause, "terms")] == []

@@ -16,7 +16,7 @@ from regionloss_spec import load_cases, load_clauses
 from regionloss_suite.judging.judge import Judge
 from regionloss_suite.judging.report import Report
 from regionloss_suite.oracle.coverage import holds
-from regionloss_suite.properties.trials import trials
+from regionloss_suite.properties.plan import planned_runs
 from regionloss_suite.reports.failing import answered
 
 CASES = [case for case in load_cases() if case.batch.predictions.size < 2000]
@@ -71,7 +71,7 @@ def test_the_picture_of_a_failing_case_is_that_of_the_device_that_departs() -> N
 
 
 def test_properties_are_tried_on_every_device() -> None:
-    tried = {(trial.dtype, trial.device) for trial in trials(Judge(OnTwoDevices(near=1.0, far=1.0), CASES))}
+    tried = {(trial.dtype, trial.device) for trial in planned_runs(Judge(OnTwoDevices(near=1.0, far=1.0), CASES))}
     assert tried == {(dtype, device) for dtype in ("float64", "float32") for device in ("near", "far")}
 
 

@@ -1,4 +1,4 @@
-"""What is tried on an adapter: each property under its profiles, in its formats, on its devices."""
+"""Which properties are run on an adapter: each under its profiles, in its formats, on its devices."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from regionloss_spec import AXES, Case, Profile, ProfileError, load_clauses, loa
 from regionloss_spec.case import Expected
 from regionloss_spec.case_writer import write_case
 from regionloss_spec.profile import axis_values
+from regionloss_suite.judging.exchange import drawn_case
 from regionloss_suite.judging.judge import Judge
 from regionloss_suite.judging.verdict import Verdict
-from regionloss_suite.properties import PROPERTIES, Outcome, Property, attempt
-from regionloss_suite.properties.asked import Departs
-from regionloss_suite.properties.harness import case_of
+from regionloss_suite.properties import PROPERTIES, Property, PropertyResult, run_property
 from regionloss_suite.properties.property import EVERYTHING
+from regionloss_suite.properties.response import DeviationError
 
-#: Under which profiles a loss is tried that takes any; the first with all batches, the others with a quarter.
+#: The profiles that a loss is judged under that takes any; the first with all batches, the others with a quarter.
 _OWN = ("darknet", "darknet-2016", "formula", "yolo9000")
 
 
 @dataclass(frozen=True)
-class Trial:
+class PropertyRun:
     """One property under one profile, in one format, on one device.
 
     Attributes:
@@ -54,8 +54,8 @@ class Trial:
         return "-".join("".join(letter if letter.isalnum() else " " for letter in words).split())
 
 
-def trials(judge: Judge) -> Iterator[Trial]:
-    """What is tried on the adapter of a judge."""
+def planned_runs(judge: Judge) -> Iterator[PropertyRun]:
+    """The property runs for the adapter of a judge."""
     takes_any = judge.profile == "any"
     profiles = [load_profile(name) for name in (_OWN if takes_any else judge.profile.split(", "))]
     described = judge.description
@@ -66,14 +66,14 @@ def trials(judge: Judge) -> Iterator[Trial]:
                 continue
             for way, (dtype, device) in enumerate(ways):
                 if way == 0:
-                    yield Trial(prop, profile, dtype, device, 1.0 if at == 0 else 0.25)
+                    yield PropertyRun(prop, profile, dtype, device, 1.0 if at == 0 else 0.25)
                 elif at == 0 and prop.every_format:
-                    yield Trial(prop, profile, dtype, device, 0.4)
+                    yield PropertyRun(prop, profile, dtype, device, 0.4)
     if takes_any:
         yield from _variants(*ways[0])
 
 
-def _variants(dtype: str, device: str) -> Iterator[Trial]:
+def _variants(dtype: str, device: str) -> Iterator[PropertyRun]:
     """Every value of every axis that darknet has not, alone."""
     darknet, tree = load_profile("darknet"), load_profile("yolo9000")
     for axis in AXES:
@@ -85,10 +85,10 @@ def _variants(dtype: str, device: str) -> Iterator[Trial]:
                 profile = base.replace(**{axis: value})
             except ProfileError:
                 continue
-            yield Trial(PROPERTIES[EVERYTHING], profile, dtype, device, 1.0, axis)
+            yield PropertyRun(PROPERTIES[EVERYTHING], profile, dtype, device, 1.0, axis)
             for prop in PROPERTIES.values():
                 if not prop.by_feature and prop.when(profile) and _speaks_of(prop, axis, value):
-                    yield Trial(prop, profile, dtype, device, 0.25, axis)
+                    yield PropertyRun(prop, profile, dtype, device, 0.25, axis)
 
 
 def _speaks_of(prop: Property, axis: str, value: object) -> bool:
@@ -98,60 +98,60 @@ def _speaks_of(prop: Property, axis: str, value: object) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class Tried:
-    """What came of a trial.
+class JudgedRun:
+    """A property run with the verdicts that follow from it.
 
     Attributes:
-        trial: what was tried.
-        outcome: what was found out.
-        verdicts: one for each clause that something was found out about.
+        run: the property, profile, format and device.
+        result: what running it established.
+        verdicts: one for each clause that it says something about.
         case: the smallest batch on which the property does not hold, if there is one.
     """
 
-    trial: Trial
-    outcome: Outcome
+    run: PropertyRun
+    result: PropertyResult
     verdicts: list[Verdict]
     case: Case | None
 
     def lines(self, file: Path | None = None) -> list[str]:
-        """What departed, on which batch, and how to look at it, where that is written in a file."""
+        """What deviation, on which batch, and how to look at it, where that is written in a file."""
         assert self.case is not None
-        profile, trial = self.case.profile, self.trial
-        said = [
-            f"{trial.prop.name}: it does not · {self.outcome.first}",
-            f"clauses: {', '.join(self.outcome.clauses)}",
-            f"profile {profile.name}, {trial.dtype} on {trial.device}",
+        profile, run = self.case.profile, self.run
+        lines = [
+            f"property violated: {run.prop.name} · {self.result.first}",
+            f"clauses: {', '.join(self.result.clauses)}",
+            f"profile {profile.name}, {run.dtype} on {run.device}",
         ]
         if file is not None:
-            return [*said, f"the smallest batch: regionloss explain {file}"]
+            return [*lines, f"the smallest batch: regionloss explain {file}"]
         return [
-            *said,
+            *lines,
             *_in_words(self.case),
             "to have it as a file for `regionloss explain`: --regionloss-failures DIR",
         ]
 
 
-def attempted(trial: Trial, judge: Judge, examples: int = 16) -> Tried:
-    """Try a property on about so many batches; a crash or an adapter's own fault is noted by the judge."""
-    batches = max(2, round(trial.share * examples))
-    outcome = attempt(trial.prop, judge.adapter, trial.profile, trial.dtype, trial.device, examples=batches)
-    judge.fault = judge.fault or outcome.fault
-    if outcome.crash:
-        judge.crashes[trial.id] = outcome.crash
-    case = None if outcome.departed is None else _case(trial, outcome, outcome.departed)
-    return Tried(trial, outcome, list(_verdicts(trial, outcome)), case)
+def judge_run(run: PropertyRun, judge: Judge, examples: int = 16) -> JudgedRun:
+    """Run a property on about `examples` batches; the judge notes a crash, or a fault of the adapter itself."""
+    batches = max(2, round(run.share * examples))
+    result = run_property(run.prop, judge.adapter, run.profile, run.dtype, run.device, examples=batches)
+    judge.fault = judge.fault or result.fault
+    if result.crash:
+        judge.crashes[run.id] = result.crash
+    case = None if result.deviation is None else _case(run, result, result.deviation)
+    return JudgedRun(run, result, list(_verdicts(run, result)), case)
 
 
-def _case(trial: Trial, outcome: Outcome, departed: Departs) -> Case:
+def _case(run: PropertyRun, result: PropertyResult, deviation: DeviationError) -> Case:
     """The smallest batch as a case, which a conforming loss refuses where it lies outside the domain."""
-    case = case_of(trial.id, f"{trial.prop.name}: {outcome.first}", departed.batch, departed.profile)
+    case = drawn_case(run.id, f"{run.prop.name}: {result.first}", deviation.batch, deviation.profile)
     expected = case.expected
     try:
         evaluate(case.batch, case.profile)
     except DomainError as error:
         place = {name: at for name, at in (("image", error.image), ("truth", error.truth)) if at is not None}
         expected = Expected(error={"clause": error.clause, **place})
-    return dataclasses.replace(case, clauses=outcome.clauses, expected=expected)
+    return dataclasses.replace(case, clauses=result.clauses, expected=expected)
 
 
 def write_drawn(case: Case, folder: Path) -> Path:
@@ -160,19 +160,19 @@ def write_drawn(case: Case, folder: Path) -> Path:
     return write_case(case, folder)
 
 
-def _verdicts(trial: Trial, outcome: Outcome) -> Iterator[Verdict]:
-    first = None if outcome.first is None else dataclasses.replace(outcome.first, case=trial.id)
-    for clause in (load_clauses()[clause] for clause in outcome.clauses):
-        another_format = clause.id.removeprefix("numerics.") in PRECISIONS and clause.id != f"numerics.{trial.dtype}"
-        if another_format or (trial.axis and clause.axis != trial.axis):
+def _verdicts(run: PropertyRun, result: PropertyResult) -> Iterator[Verdict]:
+    first = None if result.first is None else dataclasses.replace(result.first, case=run.id)
+    for clause in (load_clauses()[clause] for clause in result.clauses):
+        another_format = clause.id.removeprefix("numerics.") in PRECISIONS and clause.id != f"numerics.{run.dtype}"
+        if another_format or (run.axis and clause.axis != run.axis):
             continue
         yield Verdict(
             clause=clause.id,
             level=clause.level,
-            verdict=outcome.verdict,
-            properties=(trial.prop.name,),
+            verdict=result.verdict,
+            properties=(run.prop.name,),
             first=first,
-            reason=outcome.reason if first is None else f"it does not hold that {trial.prop.name}",
+            reason=result.reason if first is None else f"violates: {run.prop.name}",
         )
 
 

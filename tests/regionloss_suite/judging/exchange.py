@@ -1,0 +1,128 @@
+"""One question put to an adapter, and what came of it.
+
+Golden cases, properties, the differential search and the measuring questions all ask through `put`, so an adapter that
+refuses, crashes or breaks its own contract is the same thing everywhere.
+"""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from regionloss import evaluate
+from regionloss_adapters import Adapter, AdapterError, Answer, CannotAnswerError, Description, Question, RefusedError
+from regionloss_spec import Batch, Case, Profile, profile_names
+from regionloss_spec.batch import Array
+from regionloss_spec.case import Expected
+from regionloss_suite.oracle.comparison import Comparison
+from regionloss_suite.oracle.reduction import multiplied_out
+
+Outcome = Literal["answered", "refused", "cannot", "crashed", "broke its promise"]
+
+
+@dataclass(frozen=True, eq=False)
+class Exchange:
+    """A question and what the adapter did with it.
+
+    Attributes:
+        case: the question as a case, which says what is expected.
+        question: what was asked, with its format and device.
+        description: what the adapter says of itself.
+        outcome: `answered`; `refused` as outside the domain; `cannot` be asked this; `crashed`; or `broke its promise`,
+            which is a mistake of the adapter and says nothing about the loss.
+        returned: the answer exactly as it was returned, or `None`.
+        message: why there is no answer.
+        image, truth: the place that a refusal names.
+        error: what was raised instead of an answer.
+        traceback: of a crash.
+    """
+
+    case: Case
+    question: Question
+    description: Description
+    outcome: Outcome
+    returned: Answer | None = None
+    message: str = ""
+    image: int | None = None
+    truth: int | None = None
+    error: Exception | None = None
+    traceback: str = ""
+
+    @property
+    def dtype(self) -> str:
+        """The format of the predictions."""
+        return self.question.dtype
+
+    @property
+    def unanswerable(self) -> bool:
+        """Whether nothing is learnt about the loss."""
+        return self.outcome in ("cannot", "broke its promise")
+
+    @cached_property
+    def answer(self) -> Answer | None:
+        """The answer with its declared reduction and factor multiplied out, or `None`."""
+        if self.returned is None:
+            return None
+        batch, profile = self.question.batch, self.question.profile
+        boxes = 0
+        if self.description.reduction == "per-object":
+            boxes = sum(match.pays_box for match in evaluate(batch, profile).decisions.matches)
+        return multiplied_out(self.returned, self.description, len(batch.truths), boxes, divided=profile.reduction)
+
+    @cached_property
+    def comparison(self) -> Comparison | None:
+        """The answer beside that of the reference; `None` where there is no answer, or a refusal was expected."""
+        if self.answer is None or self.case.expected.error is not None:
+            return None
+        with np.errstate(all="ignore"):
+            return Comparison(self.case, self.answer, self.dtype)
+
+
+def put(adapter: Adapter, question: Question, *, case: Case, description: Description) -> Exchange:
+    """Put a question to an adapter; whatever it raises is recorded, never raised.
+
+    Args:
+        adapter: the implementation under test.
+        question: goes to the adapter as it is; a loss may change its arrays.
+        case: the same batch and profile, with what is expected.
+        description: of the adapter.
+    """
+    try:
+        answer = adapter.answer(question)
+    except RefusedError as error:
+        return Exchange(case, question, description, "refused", None, str(error), error.image, error.truth, error=error)
+    except CannotAnswerError as error:
+        return Exchange(case, question, description, "cannot", message=str(error), error=error)
+    except AdapterError as error:
+        return Exchange(case, question, description, "broke its promise", message=str(error), error=error)
+    except Exception as error:  # whatever a loss under test may raise is a finding about that loss
+        message, trace = f"{type(error).__name__}: {error}", traceback.format_exc()
+        return Exchange(case, question, description, "crashed", message=message, error=error, traceback=trace)
+    return Exchange(case, question, description, "answered", answer)
+
+
+def drawn_case(name: str, title: str, batch: Batch, profile: Profile) -> Case:
+    """A drawn batch as a case that expects what the reference returns."""
+    base = profile.name if profile.name in profile_names() else "darknet"
+    return Case(
+        id=name,
+        title=title,
+        provenance={"kind": "derivation"},
+        base=base,
+        profile=profile,
+        batch=batch,
+        expected=Expected(),
+    )
+
+
+def quantised(values: Array, dtype: str) -> Array:
+    """Numbers rounded to a format, held in float64."""
+    if dtype == "bfloat16":  # float32 without the lower half of its bits, rounded to even
+        bits = np.asarray(values, dtype=np.float32).view(np.uint32)
+        bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)
+        return bits.view(np.float32).astype(np.float64)
+    return np.asarray(values).astype(dtype).astype(np.float64)
