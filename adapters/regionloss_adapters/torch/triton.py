@@ -6,7 +6,7 @@ import dataclasses
 
 import torch
 
-from regionloss.torch.triton_path import INTERPRETED
+from regionloss.torch.triton.operators import INTERPRETED
 from regionloss_adapters.protocol import Answer, CannotAnswerError, Description, Question
 from regionloss_adapters.torch.fast import TorchAdapter
 

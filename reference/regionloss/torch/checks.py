@@ -9,8 +9,8 @@ from torch import Tensor
 
 from regionloss.domain import DomainError, check_images_seen, check_predictions_finite, check_truth
 from regionloss.torch.arrays import Array
+from regionloss.torch.assignment import choose, grid_of, is_read, rows_of
 from regionloss.torch.settings import Settings
-from regionloss.torch.slots import choose, grid_of, is_read, rows_of
 
 #: Types of a tensor that counts: a half-precision or float32 counter would stop growing before its run ends.
 _WHOLE = (torch.int64, torch.int32)

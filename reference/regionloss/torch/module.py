@@ -15,9 +15,9 @@ from torch.autograd import forward_ad
 from regionloss.domain import check_classes, read_anchors
 from regionloss.torch import eager
 from regionloss.torch.checks import check_counter, check_counts, check_shapes
-from regionloss.torch.dense import NO_OBJECT, RESPONSIBLE
-from regionloss.torch.paths import Path, PathError, check_path, choose_path
-from regionloss.torch.settings import refusal, settings_of
+from regionloss.torch.ops import NO_OBJECT, RESPONSIBLE
+from regionloss.torch.paths import Path, check_path, choose_path
+from regionloss.torch.settings import PathError, refusal, settings_of
 from regionloss.torch.truths import PaddedTruths, pad_truths
 from regionloss_spec import Profile, load_profile
 

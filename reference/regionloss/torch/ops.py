@@ -26,8 +26,7 @@ from torch import Tensor
 
 from regionloss.domain import check_images_seen
 from regionloss.torch.checks import check_everything
-from regionloss.torch.paths import PathError
-from regionloss.torch.settings import Settings
+from regionloss.torch.settings import PathError, Settings
 
 _LIBRARY = torch.library.Library("regionloss", "DEF")  # type: ignore[no-untyped-call]  # PyTorch leaves it so
 
@@ -36,13 +35,18 @@ _CHOICES = "float[] anchors, float[] settings"
 _SAVED = "Tensor predictions, Tensor rows, Tensor state, Tensor owner, Tensor[] kept"
 
 
+#: The bits of the state of a predictor: which dense terms it pays, whether it is responsible for a truth, and whether
+#: its image has a truth outside the domain.
+NO_OBJECT, PRIOR, RESPONSIBLE, BAD = 1, 2, 4, 8
+
+
 class Forward(NamedTuple):
     """What forward answers, and what backward needs of it.
 
     Attributes:
         loss: the potential, 0-d; float32, or float64 for float64.
         terms: no_object, prior, coord, object, class, `[5]`, whose sum the loss is.
-        state: the bits of every predictor, see `regionloss.torch.state`, uint8 `[N, A, H, W]`.
+        state: `NO_OBJECT`, `PRIOR`, `RESPONSIBLE` and `BAD` of every predictor, uint8 `[N, A, H, W]`.
         owner: index in `[A*H*W]` of the predictor that pays for the truth of a slot, int32 `[N, T]`, -1 for none.
         kept: what else backward of this path wants.
     """

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from regionloss.torch.settings import refusal
+from regionloss.torch.settings import TRITON_DTYPES, PathError, refusal
 from regionloss_spec import Profile
 
 #: `eager` is every profile in plain, differentiable PyTorch; the others write the gradient down. `analytic` runs on any
@@ -19,16 +19,15 @@ Path = Literal["eager", "analytic", "compiled", "triton"]
 
 PATHS: tuple[Path, ...] = get_args(Path)
 
-_MODULES: dict[Path, str] = {"eager": "eager", "analytic": "analytic", "compiled": "compiled", "triton": "triton_path"}
-
-#: What the kernels compute: they accumulate in float32, which is not enough for float64.
-_TRITON_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+#: The module of each path; that of a fast path registers its operators.
+_MODULES: dict[Path, str] = {
+    "eager": "eager.loss",
+    "analytic": "analytic.operators",
+    "compiled": "cpp.operators",
+    "triton": "triton.operators",
+}
 
 _TRITON_INSTALLED = importlib.util.find_spec("triton") is not None
-
-
-class PathError(ValueError):
-    """A path that cannot compute what it was asked for; the message says which can."""
 
 
 def check_path(wanted: Path | Literal["auto"], profile: Profile) -> None:
@@ -62,7 +61,7 @@ def choose_path(wanted: Path | Literal["auto"], predictions: Tensor, profile: Pr
     if path == "compiled" and predictions.device.type != "cpu":
         raise PathError(f"the path 'compiled' runs on the host, and the predictions are on {predictions.device}")
     if path == "triton":
-        if predictions.dtype not in _TRITON_DTYPES:
+        if predictions.dtype not in TRITON_DTYPES:
             raise PathError(f"the path 'triton' does not take {predictions.dtype}; path='analytic' does")
         if predictions.device.type != "cuda" and not _interprets_triton():
             raise PathError(
@@ -75,7 +74,7 @@ def choose_path(wanted: Path | Literal["auto"], predictions: Tensor, profile: Pr
 def _quickest(predictions: Tensor, profile: Profile) -> Path:
     if refusal(profile) is not None:
         return "eager"
-    fused = predictions.device.type == "cuda" and predictions.dtype in _TRITON_DTYPES
+    fused = predictions.device.type == "cuda" and predictions.dtype in TRITON_DTYPES
     return "triton" if fused and _has_triton() else "analytic"
 
 
@@ -102,4 +101,4 @@ def _has_triton() -> bool:
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # PyTorch leaves it so
 def _interprets_triton() -> bool:
-    return bool(importlib.import_module("regionloss.torch.triton_path").INTERPRETED)
+    return bool(importlib.import_module("regionloss.torch.triton.operators").INTERPRETED)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
+
 from regionloss_spec import Profile
 
 #: The values of the discrete axes that the fast paths express; what is not named here, they take in every value.
@@ -19,6 +21,13 @@ EXPRESSED: dict[str, tuple[str, ...]] = {
     "class_term": ("cross-entropy", "squared-error"),
     "ignored_class": ("none",),
 }
+
+#: The types that the Triton kernels take. They accumulate in float32, which is not enough for float64.
+TRITON_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+
+class PathError(ValueError):
+    """A path cannot compute what it is given; the message names one that can."""
 
 
 class Settings(NamedTuple):

@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_map
 
-from regionloss.torch import analytic, arrays, checks, slots
+from regionloss.torch import arrays, assignment, checks
+from regionloss.torch.analytic import operators as analytic
 
 WAITING = {
     getattr(torch.ops.aten, name)
@@ -29,7 +30,7 @@ def take_branches_of_a_device(patch: pytest.MonkeyPatch) -> None:
     """Let the path `analytic` work on tensors of the host as it does where to look at a number would be to wait."""
     patch.setattr(arrays, "on_host", lambda _: False)
     for module in (analytic, checks):
-        patch.setattr(module, "grid_of", slots.grid_of.__wrapped__)  # its cache has arrays of NumPy for the host
+        patch.setattr(module, "grid_of", assignment.grid_of.__wrapped__)  # its cache has arrays of NumPy for the host
 
 
 class WaitsForDeviceError(AssertionError):

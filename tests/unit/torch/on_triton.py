@@ -29,9 +29,10 @@ if not INTERPRETED and not torch.cuda.is_available():
         "no CUDA device: test_triton_interpreted.py runs these in Triton's interpreter", allow_module_level=True
     )
 
-from regionloss.torch import analytic, triton_path  # noqa: E402 - only where the kernels run
+from regionloss.torch.analytic import operators as analytic  # noqa: E402 - only where the kernels run
 from regionloss.torch.ops import Forward  # noqa: E402 - likewise
 from regionloss.torch.settings import Settings, settings_of  # noqa: E402 - likewise
+from regionloss.torch.triton import operators as triton_path  # noqa: E402 - likewise
 from regionloss_adapters.torch.triton import TorchTritonAdapter  # noqa: E402 - likewise
 
 DEVICE = "cpu" if INTERPRETED else "cuda"

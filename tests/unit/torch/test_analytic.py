@@ -22,7 +22,9 @@ torch = pytest.importorskip("torch", reason="the fast paths need PyTorch: pip in
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402 - likewise
 
 from regionloss import DomainError  # noqa: E402 - keeps the imports of the package together
-from regionloss.torch import RegionLoss, analytic, dense, slots  # noqa: E402 - likewise
+from regionloss.torch import RegionLoss, assignment, ops  # noqa: E402 - likewise
+from regionloss.torch.analytic import dense  # noqa: E402 - likewise
+from regionloss.torch.analytic import operators as analytic  # noqa: E402 - likewise
 from regionloss.torch.settings import EXPRESSED, settings_of  # noqa: E402 - likewise
 from regionloss_adapters.torch.fast import TorchAnalyticAdapter  # noqa: E402 - likewise
 from unit.torch.elsewhere import take_branches_of_a_device  # noqa: E402 - likewise
@@ -191,7 +193,7 @@ def test_images_seen_may_be_a_tensor(monkeypatch: pytest.MonkeyPatch, device: bo
         expected = forward(predictions, rows, early=early, prior_applies=applies)
         found = forward(predictions, rows, early=torch.tensor(early), prior_applies=applies)
         assert all(torch.equal(one, other) for one, other in zip(found.flat(), expected.flat(), strict=True))
-        assert bool((found.state & analytic.PRIOR).any()) == early
+        assert bool((found.state & ops.PRIOR).any()) == early
     loss = module()
     for seen in (12799, 12800):
         assert torch.equal(
@@ -218,9 +220,9 @@ def test_the_state_of_a_responsible_predictor_says_what_else_it_pays(
     rows = torch.tensor([[[0.4, 0.4, 0.1, 0.1, 1]]], dtype=torch.float64)  # far smaller than any box
     predictions = torch.zeros(1, 3 * (5 + CLASSES), 3, 4, dtype=torch.float64)
     state = forward(predictions, rows, no_object_applies=no_object, prior_applies=prior).state.flatten()
-    others = analytic.NO_OBJECT | analytic.PRIOR
-    expected = analytic.RESPONSIBLE | (no_object == "every-predictor") * analytic.NO_OBJECT
-    expected |= (prior == "every-predictor") * analytic.PRIOR
+    others = ops.NO_OBJECT | ops.PRIOR
+    expected = ops.RESPONSIBLE | (no_object == "every-predictor") * ops.NO_OBJECT
+    expected |= (prior == "every-predictor") * ops.PRIOR
     assert sorted(state.tolist()) == sorted([others] * (len(state) - 1) + [expected])
 
 
@@ -249,7 +251,7 @@ def test_a_bad_truth_is_named_on_the_host_and_spoils_the_loss_elsewhere(
     found = forward(predictions, rows)
     gradient = backward(found, predictions, rows)
     assert found.loss.isnan()
-    assert [bool((bits >= analytic.BAD).all()) for bits in found.state] == [False, True, False]
+    assert [bool((bits >= ops.BAD).all()) for bits in found.state] == [False, True, False]
     assert [bool(image.isnan().any()) for image in gradient] == [False, True, False]
     assert found.owner[1, 1] == -1
 
@@ -291,7 +293,7 @@ def test_only_five_channels_of_the_others_are_read() -> None:
     predictions, rows = network(2, 3, 4), truths(2)
     loss, gradient = loss_and_gradient(predictions, rows)
     found = forward(predictions, rows)
-    others = (found.state & analytic.RESPONSIBLE) == 0
+    others = (found.state & ops.RESPONSIBLE) == 0
     assert others.any()
     assert not others.all()
     poisoned = predictions.clone()
@@ -309,8 +311,8 @@ def test_only_five_channels_of_the_others_are_read() -> None:
 
 def test_nothing_waits_for_a_device(request: pytest.FixtureRequest) -> None:
     # Tensors without numbers, which raise where one is looked at; what was made of them before or after is not kept.
-    slots.grid_of.cache_clear()
-    request.addfinalizer(slots.grid_of.cache_clear)
+    assignment.grid_of.cache_clear()
+    request.addfinalizer(assignment.grid_of.cache_clear)
     predictions = torch.empty(2, len(ANCHORS) * (5 + CLASSES), 3, 4, device="meta")
     rows, upstream = torch.empty(2, 6, 5, device="meta"), torch.ones((), device="meta")
     early = torch.empty((), dtype=torch.bool, device="meta")

@@ -142,7 +142,7 @@ def test_the_operators_are_what_they_say_they_are() -> None:
 
 def test_both_languages_have_the_same_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from regionloss.c_compiler import build
-    from regionloss.torch import compiled
+    from regionloss.torch.cpp import operators as compiled
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     places = ", ".join(f"offsetof(Settings, {name})" for name in Settings._fields)
@@ -202,7 +202,7 @@ def test_it_runs_on_the_host_alone() -> None:
 def test_it_is_compiled_once_and_anew_for_whatever_it_is_made_of(
     compiler: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from regionloss.torch import compiled
+    from regionloss.torch.cpp import operators as compiled
 
     made = {compiled._build()}
     before = compiler.read_text()
@@ -218,8 +218,8 @@ def test_it_is_compiled_once_and_anew_for_whatever_it_is_made_of(
     made.add(made_with(torch.version, "git_version", "another"))
     made.add(made_with(torch, "compiled_with_cxx11_abi", lambda: not torch._C._GLIBCXX_USE_CXX11_ABI))
     made.add(made_with(compiled, "processor", lambda: "another"))
-    made.add(made_with(compiled, "_SOURCE", copied(compiled._SOURCE, compiler.parent, "compiled_kernels.h")))
-    made.add(made_with(compiled, "_SOURCE", copied(compiled._SOURCE, compiler.parent, "compiled.cpp")))
+    made.add(made_with(compiled, "_SOURCE", copied(compiled._SOURCE, compiler.parent, "kernels.h")))
+    made.add(made_with(compiled, "_SOURCE", copied(compiled._SOURCE, compiler.parent, "operators.cpp")))
     monkeypatch.setenv("CXXFLAGS", "-another")
     made.add(compiled._build())
     assert len(made) == 8
@@ -239,7 +239,7 @@ def test_of_processes_that_begin_together_one_compiles(compiler: Path, monkeypat
 
 def copied(source: Path, folder: Path, changed: str) -> Path:
     """A copy of the sources in the folder, one of which has another line."""
-    for name in ("compiled.cpp", "compiled_kernels.h"):
+    for name in ("operators.cpp", "kernels.h"):
         extra = "// another line\n" if name == changed else ""
         (folder / name).write_text(source.with_name(name).read_text(encoding="utf-8") + extra, encoding="utf-8")
     return folder / source.name
@@ -252,7 +252,7 @@ def test_a_compiler_without_threads_is_asked_for_less(
     compiler: Path, lacking: str, left: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from regionloss.c_compiler import CompilerError
-    from regionloss.torch import compiled
+    from regionloss.torch.cpp import operators as compiled
 
     monkeypatch.setenv("LACKING", lacking)
     if left is None:
@@ -301,7 +301,7 @@ for _ in range(2):
 
 
 def test_what_the_compiler_refuses_is_said_in_its_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from regionloss.torch import compiled
+    from regionloss.torch.cpp import operators as compiled
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("CXXFLAGS", "-no-such-option")
@@ -310,7 +310,7 @@ def test_what_the_compiler_refuses_is_said_in_its_words(tmp_path: Path, monkeypa
 
 
 def test_what_does_not_load_is_said_too(compiler: Path) -> None:
-    from regionloss.torch import compiled
+    from regionloss.torch.cpp import operators as compiled
 
     with pytest.raises(PathError, match=r"path='analytic' needs no compiler: (.|\n)*file too short"):
         compiled._load()

@@ -9,7 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the fast paths need PyTorch: pip install 'regionloss[torch]'")
 
-from regionloss.torch import RegionLoss, dense  # noqa: E402 - only where PyTorch is installed
+from regionloss.torch import RegionLoss  # noqa: E402 - only where PyTorch is installed
+from regionloss.torch.analytic import dense  # noqa: E402 - likewise
 from unit.torch.elsewhere import take_branches_of_a_device  # noqa: E402 - likewise
 
 PATHS = ("eager", "analytic", "compiled")

@@ -13,8 +13,8 @@ torch = pytest.importorskip("torch", reason="the loss for training needs PyTorch
 from torch.autograd import forward_ad  # noqa: E402 - only where PyTorch is installed
 
 from regionloss import DomainError  # noqa: E402 - likewise
-from regionloss.torch import PaddedTruths, RegionLoss, analytic, pad_truths  # noqa: E402 - likewise
-from regionloss.torch.paths import PathError  # noqa: E402 - likewise
+from regionloss.torch import PaddedTruths, PathError, RegionLoss, pad_truths  # noqa: E402 - likewise
+from regionloss.torch.analytic import operators as analytic  # noqa: E402 - likewise
 from regionloss.torch.settings import settings_of  # noqa: E402 - likewise
 from regionloss_spec import load_profile  # noqa: E402 - likewise
 from unit.torch.elsewhere import WaitsForDeviceError, device_elsewhere, here, there  # noqa: E402 - likewise

@@ -23,8 +23,9 @@ from triton.backends.compiler import GPUTarget  # noqa: E402 - only where Triton
 from triton.runtime import driver  # noqa: E402 - likewise
 from triton.runtime.jit import JITFunction  # noqa: E402 - likewise
 
-from regionloss.torch import RegionLoss, triton_path  # noqa: E402 - likewise
+from regionloss.torch import RegionLoss  # noqa: E402 - likewise
 from regionloss.torch.settings import settings_of  # noqa: E402 - likewise
+from regionloss.torch.triton import operators as triton_path  # noqa: E402 - likewise
 from regionloss_spec import load_profile  # noqa: E402 - likewise
 
 #: Registers that a thread may take, by kernel. A multiprocessor has 65536: with 96 of them, 21 of the programs of one

@@ -10,9 +10,10 @@ import triton
 import triton.language as tl
 from torch._subclasses import FakeTensorMode
 
-from regionloss.torch import analytic, triton_path
+from regionloss.torch import ops
 from regionloss.torch.settings import settings_of
-from regionloss.torch.triton_device import exceeds, exponential, logistic
+from regionloss.torch.triton import operators as triton_path
+from regionloss.torch.triton.device import exceeds, exponential, logistic
 from regionloss_spec import Profile
 from unit.torch.on_triton import (
     DARKNET,
@@ -225,7 +226,7 @@ def test_a_bad_truth_touches_nothing_but_makes_its_image_known(monkeypatch: pyte
     assert torch.equal(found.kept[0], expected.kept[0])
     assert torch.equal(found.state[0], expected.state[0])
     assert torch.equal(found.state[1:] & 6, expected.state[1:] & 6)
-    assert (found.state[1:] >= analytic.BAD).all()
+    assert (found.state[1:] >= ops.BAD).all()
     assert torch.equal(slope[0], gradient[0])
     assert slope[1:, 4].isnan().all()
     others = [0, 1, 2, 3, 5, 6]
@@ -375,7 +376,7 @@ def test_the_prior_is_on_up_to_the_limit_wherever_t_comes_from(dtype: torch.dtyp
     for seen, pays in ((0, True), (12799, True), (12800, False), (2**40, False)):
         number = forward(asked._replace(seen=seen))
         assert (number.terms[1] > 0) == pays
-        assert ((number.state & analytic.PRIOR) > 0).any() == pays
+        assert ((number.state & ops.PRIOR) > 0).any() == pays
         places = [DEVICE, "cpu"] if seen < 2**31 or dtype == torch.int64 else []
         for place in places:
             tensor = torch.tensor(seen, dtype=dtype, device=place)

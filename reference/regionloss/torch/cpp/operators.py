@@ -1,7 +1,7 @@
 """The path for the host in C++: forward in one pass over the predictions, backward in one over the gradient.
 
-It is compiled when it is first needed and kept (`regionloss.c_compiler`): `compiled_kernels.h` is what computes, and
-`compiled.cpp` what PyTorch calls, forward and backward, without Python in between. It takes predictions of any strides
+It is compiled when it is first needed and kept (`regionloss.c_compiler`): `kernels.h` is what computes, and
+`operators.cpp` what PyTorch calls, forward and backward, without Python in between. It takes predictions of any strides
 and truths of any shape; the half types are computed in float32. Images are shared out among as many threads as PyTorch
 has, and the answer does not depend on how many that are.
 """
@@ -17,8 +17,7 @@ from torch import Tensor
 from regionloss.c_compiler import CompilerError, build, processor
 from regionloss.torch.checks import check_truths
 from regionloss.torch.ops import check, declare, implement, refuse_second, slopes_kept
-from regionloss.torch.paths import PathError
-from regionloss.torch.settings import Settings
+from regionloss.torch.settings import PathError, Settings
 
 _SOURCE = Path(__file__).with_suffix(".cpp")
 
@@ -53,7 +52,7 @@ def _build() -> Path:
         *("-iquote", str(_SOURCE.parent), f"-I{headers}", f"-I{headers / 'torch/csrc/api/include'}", *_FROM_STDIN),
         *(f"-L{installed / 'lib'}", f"-Wl,-rpath,{installed / 'lib'}", "-ltorch", "-ltorch_cpu", "-lc10"),
     ]
-    operators, kernels = (_SOURCE.with_name(name) for name in ("compiled.cpp", "compiled_kernels.h"))
+    operators, kernels = (_SOURCE.with_name(name) for name in ("operators.cpp", "kernels.h"))
     made_of = [kernels.read_text(encoding="utf-8"), torch.__version__, str(torch.version.git_version), processor()]
     source = f'{_declarations()}#line 1 "{operators.name}"\n{operators.read_text(encoding="utf-8")}'
     return build("region-loss", arguments, language="C++", source=source, made_of=made_of)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from regionloss.torch.triton_device import (
+from regionloss.torch.triton.device import (
     anchor_size,
     assign,
     channel,

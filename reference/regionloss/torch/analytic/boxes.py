@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from regionloss.torch.arrays import Array, cast, library_of
-from regionloss.torch.slots import Grid, Truths
+from regionloss.torch.assignment import Grid, Truths
 
 #: A size of a box that overlaps nothing that a threshold could tell, whose area is still a number.
 VAST = {torch.float32: 2.0**60, torch.float64: 2.0**500, np.dtype("f4"): 2.0**60, np.dtype("f8"): 2.0**500}

@@ -17,13 +17,10 @@ import triton
 from torch import Tensor
 
 from regionloss.torch.ops import Forward, define
-from regionloss.torch.settings import Settings
-from regionloss.torch.triton_backward import backward_kernel
-from regionloss.torch.triton_device import Anchors, Outputs, Saved, Sizes, Threshold, Truths
-from regionloss.torch.triton_forward import forward_kernel, reduction_kernel
-
-#: Formats of predictions; the arithmetic is float32 in each.
-DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+from regionloss.torch.settings import TRITON_DTYPES, Settings
+from regionloss.torch.triton.backward import backward_kernel
+from regionloss.torch.triton.device import Anchors, Outputs, Saved, Sizes, Threshold, Truths
+from regionloss.torch.triton.forward import forward_kernel, reduction_kernel
 
 #: Whether the kernels run in Triton's interpreter, which was asked for when they were imported.
 INTERPRETED = not isinstance(forward_kernel, triton.JITFunction)
@@ -56,7 +53,7 @@ def forward(
     """The loss of a batch; arguments and answer are those of the operators (`regionloss.torch.ops`).
 
     Raises:
-        TypeError: predictions in another format than `DTYPES`.
+        TypeError: predictions in another type than `TRITON_DTYPES`.
         ValueError: tensors on a device that the kernels do not run on, or on several.
     """
     _check(predictions, rows, counts)
@@ -155,7 +152,7 @@ def threshold_of(thresh: float, at_or_above: bool) -> Threshold:
 
 
 def _check(predictions: Tensor, rows: Tensor, counts: Tensor | None) -> None:
-    if predictions.dtype not in DTYPES:
+    if predictions.dtype not in TRITON_DTYPES:
         raise TypeError(
             f"predictions are {predictions.dtype}; the triton path takes float32, float16 and bfloat16, "
             "and leaves float64 to the analytic path"

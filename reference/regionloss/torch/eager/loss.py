@@ -15,9 +15,9 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from regionloss.domain import read_inputs
-from regionloss.torch.eager_classes import class_term
-from regionloss.torch.eager_decisions import Decisions, Match, Truths, decide
-from regionloss.torch.eager_terms import coord_term, no_object_term, object_term, prior_term
+from regionloss.torch.eager.classes import class_term
+from regionloss.torch.eager.decisions import Decisions, Match, Truths, decide
+from regionloss.torch.eager.terms import coord_term, no_object_term, object_term, prior_term
 from regionloss_spec import Profile, load_profile
 
 

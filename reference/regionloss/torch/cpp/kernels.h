@@ -1,7 +1,7 @@
 /* The loss of a batch on the host: forward in one pass over the predictions, backward in one over the gradient.
 
    Included once for each REAL, the type of the predictions, within a namespace of its own, after Settings and the
-   headers that compiled.cpp includes. Nothing here knows of PyTorch. The predictors of an anchor are looked at
+   headers that operators.cpp includes. Nothing here knows of PyTorch. The predictors of an anchor are looked at
    together, in arrays that stay in the first cache and are whole vectors long. Forward keeps the slopes of what it has
    at hand, up to the upstream factor, and backward has only to write them down. Sums are over lanes, then planes, then
    images, in this order however many threads there are, so that they are the same from run to run. */

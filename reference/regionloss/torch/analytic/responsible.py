@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from regionloss.torch.analytic.boxes import half_sizes, iou
 from regionloss.torch.arrays import Array, cast, copy, library_of
-from regionloss.torch.boxes import half_sizes, iou
+from regionloss.torch.assignment import Grid, Truths
 from regionloss.torch.settings import Settings
-from regionloss.torch.slots import Grid, Truths
 
 
 class Owners(NamedTuple):

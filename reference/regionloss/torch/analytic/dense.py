@@ -12,13 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from regionloss.torch.analytic.boxes import half_sizes, iou
 from regionloss.torch.arrays import Array, array_of, cast, library_of, put
-from regionloss.torch.boxes import half_sizes, iou
+from regionloss.torch.assignment import Grid, Truths
+from regionloss.torch.ops import NO_OBJECT, PRIOR, RESPONSIBLE
 from regionloss.torch.settings import Settings
-from regionloss.torch.slots import Grid, Truths
-
-#: Bits of the state of a predictor.
-NO_OBJECT, PRIOR, RESPONSIBLE, BAD = 1, 2, 4, 8
 
 #: Predictors and truths that are held against each other at a time: few enough to stay in a core's cache, and memory is
 #: bounded.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from regionloss.torch.triton_device import channel, exponential, load_five, logistic, softmax_parts, targets
+from regionloss.torch.triton.device import channel, exponential, load_five, logistic, softmax_parts, targets
 
 
 @triton.jit(

@@ -1,5 +1,5 @@
 /* The operators of the path for the host: their kernels and their derivative, so that no Python runs between the call
-   of the operator and the gradient. Compiled after the declaration of Settings, which compiled.py writes; the schemas,
+   of the operator and the gradient. Compiled after the declaration of Settings, which operators.py writes; the schemas,
    what the operators answer to fake tensors and the words of every refusal are in Python. The module has checked the
    shapes. */
 
@@ -28,7 +28,7 @@ enum { DONE = 0, NO_MEMORY = 1, BAD_TRUTH = 2 }; /* what the kernels answer: the
 namespace of_float {
 #define REAL float
 #define SINGLE 1
-#include "compiled_kernels.h"
+#include "kernels.h"
 #undef REAL
 #undef SINGLE
 }  // namespace of_float
@@ -36,7 +36,7 @@ namespace of_float {
 namespace of_double {
 #define REAL double
 #define SINGLE 0
-#include "compiled_kernels.h"
+#include "kernels.h"
 #undef REAL
 #undef SINGLE
 }  // namespace of_double

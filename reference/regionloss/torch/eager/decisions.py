@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from regionloss.domain import CLASS_ONLY
-from regionloss.torch.eager_boxes import decode, iou
-from regionloss.torch.eager_tree import log_probability_of_path
+from regionloss.torch.eager.boxes import decode, iou
+from regionloss.torch.eager.tree import log_probability_of_path
 from regionloss_spec import Profile
 
 #: (image, anchor, row, column) of a predictor, an index into `[N, A, H, W]`.

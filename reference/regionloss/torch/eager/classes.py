@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from regionloss.torch.eager_decisions import Decisions, Predictor, Truths
-from regionloss.torch.eager_tree import group_of, path_to_root
+from regionloss.torch.eager.decisions import Decisions, Predictor, Truths
+from regionloss.torch.eager.tree import group_of, path_to_root
 from regionloss_spec import Profile
 
 T_O, CLASSES = 4, 5

@@ -13,18 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from regionloss.torch.analytic.boxes import boxes_of
+from regionloss.torch.analytic.dense import activate, pay_dense, silence, take_owned, write_dense
+from regionloss.torch.analytic.responsible import pay_owners
 from regionloss.torch.arrays import Array, array_of, cast, library_of
-from regionloss.torch.boxes import boxes_of
+from regionloss.torch.assignment import Truths, choose, grid_of, is_read, rows_of, settle
 from regionloss.torch.checks import check_slots
-from regionloss.torch.dense import BAD as BAD
-from regionloss.torch.dense import NO_OBJECT as NO_OBJECT
-from regionloss.torch.dense import PRIOR as PRIOR
-from regionloss.torch.dense import RESPONSIBLE as RESPONSIBLE
-from regionloss.torch.dense import activate, pay_dense, silence, take_owned, write_dense
-from regionloss.torch.ops import Forward, define, is_early, slopes_kept
-from regionloss.torch.owners import pay_owners
+from regionloss.torch.ops import BAD, Forward, define, is_early, slopes_kept
 from regionloss.torch.settings import Settings
-from regionloss.torch.slots import Truths, choose, grid_of, is_read, rows_of, settle
 
 
 @np.errstate(all="ignore")  # what is huge or no number makes a loss that says so, as it does in PyTorch

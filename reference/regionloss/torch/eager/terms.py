@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from regionloss.torch.eager_boxes import decode, iou
-from regionloss.torch.eager_decisions import Decisions, Match, Truths
+from regionloss.torch.eager.boxes import decode, iou
+from regionloss.torch.eager.decisions import Decisions, Match, Truths
 from regionloss_spec import Profile
 
 T_O, CLASSES = 4, 5

@@ -1,0 +1,1 @@
+"""The path `compiled`, for the host: kernels in C++, compiled when they are first needed."""

@@ -1,0 +1,1 @@
+"""The path of CUDA: kernels in Triton. Only `paths` imports it, since Triton need not be installed."""
