@@ -121,7 +121,7 @@ def table_of(chapter: str, first: str) -> list[list[str]]:
 
 
 def test_the_table_of_axes_names_every_axis_value_and_clause() -> None:
-    rows = {row[0].strip("`"): row for row in table_of("20-profiles.md", "axis")}
+    rows = {row[0].strip("`"): row for row in table_of("B-profiles.md", "axis")}
     assert list(rows) == list(AXES)
     for axis, (_, values, _, named) in rows.items():
         said = re.findall(r"`([^`]+)`", values) or re.findall(r"[\d.½]+", values)
@@ -135,7 +135,7 @@ def test_the_table_of_axes_names_every_axis_value_and_clause() -> None:
 
 @pytest.mark.parametrize("first", ["profile", "dialect"])
 def test_the_tables_of_profiles_say_what_differs(first: str) -> None:
-    rows = table_of("20-profiles.md", first)
+    rows = table_of("B-profiles.md", first)
     assert rows
     for name, _, differs in rows:
         said = dict(re.findall(r"`(\w+) = ([^`]+)`", differs))

@@ -34,6 +34,12 @@ def titles() -> dict[str, str]:
     return {path.name: path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ") for path in chapters()}
 
 
+def numbered(chapter: str) -> str:
+    """The title of a chapter behind its number, or of an annex behind its letter, given its file name."""
+    number = chapter.partition("-")[0]
+    return f"{int(number) if number.isdigit() else number}. {titles()[chapter]}"
+
+
 def page(chapter: str) -> str:
     """The Markdown of one chapter, given its file name."""
     (path,) = [path for path in chapters() if path.name == chapter]
@@ -57,9 +63,9 @@ def page(chapter: str) -> str:
 def contents() -> str:
     """The list of all chapters with their clauses, Markdown."""
     lines = []
-    for chapter, title in titles().items():
+    for chapter in titles():
         clauses = [clause for clause in load_clauses().values() if clause.chapter == chapter]
-        lines += ["", f"## {int(chapter[:2])}. [{title}]({chapter})", ""]
+        lines += ["", f"## [{numbered(chapter)}]({chapter})", ""]
         lines += [f"`{clause.id}` " for clause in clauses] or ["Explains and requires nothing."]
     return "\n".join(lines) + "\n"
 
