@@ -36,9 +36,9 @@ def titles() -> dict[str, str]:
 
 
 def numbered(chapter: str) -> str:
-    """The title of a chapter behind its number, or of an annex behind its letter, given its file name."""
+    """The title of a chapter behind its number, given its file name; that of an annex has its letter."""
     number = chapter.partition("-")[0]
-    return f"{int(number) if number.isdigit() else number}. {titles()[chapter]}"
+    return f"{int(number)}. {titles()[chapter]}" if number.isdigit() else titles()[chapter]
 
 
 def page(chapter: str) -> str:

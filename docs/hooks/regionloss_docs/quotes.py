@@ -1,4 +1,4 @@
-"""What pages quote: the drawn formula and the truth table of the chapters, and the modules of the reference."""
+"""What pages quote: the tutorial formula and the truth table of the chapters, and the modules of the reference."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from regionloss_spec.clause import chapters
 
 def formula() -> str:
     """The tutorial formula, as the first chapter has it."""
-    return _found("C-formula-literally.md", r"^\$\$.+?\$\$$")
+    return _found("00-the-loss.md", r"^\$\$.+?\$\$$")
 
 
 def truth_table() -> str:
