@@ -21,6 +21,7 @@ from regionloss_docs import (
     explorer,
     implementations,
     measured,
+    moved,
     pictures,
     quotes,
     tables,
@@ -62,21 +63,22 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Put the chapters and the modules of the reference into the navigation, in their own order."""
     assert config.nav is not None
     config.theme.static_templates.discard("404.html")  # its links are absolute, and only a server would show it
-    _extend(config.nav, "spec/index.md", [{_numbered(name, title): f"spec/{name}"} for name, title in _chapters()])
+    _extend(config.nav, "spec/index.md", [{chapters.numbered(name): f"spec/{name}"} for name in chapters.titles()])
     _extend(config.nav, "reference/index.md", [{name: _module_page(name)} for name in citations.modules()])
     return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are made, and what is taken from npm packages."""
-    pages = {f"spec/{name}": chapters.page(name) for name, _ in _chapters()}
+    pages = {f"spec/{name}": chapters.page(name) for name in chapters.titles()}
     pages |= {_module_page(name): quotes.module(name) for name in citations.modules()}
     pages["changelog.md"] = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     pages["contributing.md"] = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     for path, text in (pages | measured.files()).items():
         files.append(File.generated(config, path, content=text))
-    for case in load_cases():
-        page = File.generated(config, f"cases/{case.id}.md", content=cases.page(case))
+    unlisted = {f"cases/{case.id}.md": cases.page(case) for case in load_cases()} | moved.pages(chapters.titles())
+    for path, text in unlisted.items():
+        page = File.generated(config, path, content=text)
         page.inclusion = InclusionLevel.NOT_IN_NAV
         files.append(page)
     files.append(File.generated(config, "assets/explorer.js", content=explorer.script()))
@@ -136,14 +138,6 @@ def on_env(env: Any, config: MkDocsConfig, files: Files) -> None:
 def on_post_page(html: str, page: Page, config: MkDocsConfig) -> str:
     """Put the formulas in."""
     return formulas.put_in(html)
-
-
-def _chapters() -> list[tuple[str, str]]:
-    return list(chapters.titles().items())
-
-
-def _numbered(name: str, title: str) -> str:
-    return f"{int(name[:2])}. {title}"
 
 
 def _module_page(module: str) -> str:

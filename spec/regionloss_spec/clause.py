@@ -1,7 +1,17 @@
-"""The clauses, read out of the chapters: the Markdown is the only list there is."""
+"""The clauses, read out of the chapters: the Markdown is the only list there is.
+
+A clause is laid out in this order, its parts separated by blank lines:
+
+    ### `id`
+    the normative sentences, in which its level stands exactly once
+    $$formulas$$
+    > **Note:** what explains it and requires nothing
+    - level: MUST, and the other keys
+"""
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -11,7 +21,10 @@ from regionloss_spec.profile import AXES, Profile, axis_values
 
 _FOLDER = Path(__file__).with_name("chapters")
 _HEADING = re.compile(r"^### `([a-z0-9.-]+)`$")
-_KEY = re.compile(r"^- (level|axis|source|seen in|untestable): (.+)$")
+_KEY = re.compile(r"^- (level|axis|source|seen in|untestable|follows from): (.+)$")
+_KEYWORD = re.compile(r"\b(?:MUST|SHOULD|MAY)\b")
+_FORMULA = re.compile(r"^\$\$(.+?)\$\$$", re.DOTALL | re.MULTILINE)
+_NOTE = "**Note:** "
 _GRADIENT = re.compile(
     r"^gradient ((?:any|xy|wh|o|c)(?: (?:xy|wh|o|c))*)"
     r" at ((?:any|responsible|ignored|no-object)(?: (?:responsible|ignored|no-object))*)$"
@@ -45,10 +58,21 @@ class View:
         """Whether any departure at all shows in it, so that it cannot tell one clause from another."""
         return self.answer == "everything" or (self.blocks == BLOCKS and self.states == STATES)
 
+    def __str__(self) -> str:
+        if self.answer == "term":
+            return f"term {self.term}"
+        if self.answer != "gradient":
+            return self.answer
+        blocks, states = (
+            "any" if named == known else " ".join(named)
+            for named, known in ((self.blocks, BLOCKS), (self.states, STATES))
+        )
+        return f"gradient {blocks} at {states}"
+
 
 @dataclass(frozen=True)
 class Clause:
-    """One requirement of the spec.
+    """One clause of the spec: a requirement, or a consequence of others that deserves a name.
 
     Attributes:
         id: stable readable slug, never renumbered and never reused.
@@ -57,9 +81,12 @@ class Clause:
         values: the values of that axis for which it speaks; empty for a numeric axis, which it defines as a whole.
         source: where darknet, the paper or a port decides it.
         seen: the answers of an implementation in which it is visible.
-        text: the requirement and its explanation, Markdown.
-        formula: its first displayed formula, LaTeX, or an empty text.
+        text: norm, formulas and note as they stand in the chapter, Markdown.
+        norm: the normative sentences, Markdown; its level stands in them exactly once.
+        formulas: its displayed formulas, LaTeX; they are normative too.
+        note: what explains it and requires nothing, Markdown, or an empty text.
         chapter: file name of its chapter.
+        follows_from: the ids of the clauses whose consequence it is; empty for a requirement of its own.
         untestable: why nothing can test it, or an empty text.
     """
 
@@ -70,9 +97,17 @@ class Clause:
     source: str
     seen: tuple[View, ...]
     text: str
-    formula: str
+    norm: str
+    formulas: tuple[str, ...]
+    note: str
     chapter: str
+    follows_from: tuple[str, ...] = ()
     untestable: str = ""
+
+    @property
+    def formula(self) -> str:
+        """Its first displayed formula, LaTeX, or an empty text."""
+        return self.formulas[0] if self.formulas else ""
 
     def applies_to(self, profile: Profile) -> bool:
         """Whether this clause binds a loss that claims the profile."""
@@ -88,7 +123,24 @@ def load_clauses() -> dict[str, Clause]:
             if clause.id in clauses:
                 raise ClauseError(f"{path.name}: {clause.id} already stands in {clauses[clause.id].chapter}")
             clauses[clause.id] = clause
+    check_consequences(clauses)
     return clauses
+
+
+def check_consequences(clauses: dict[str, Clause]) -> None:
+    """Refuse a clause that follows from one that does not exist, or from itself over however many others."""
+    for clause in clauses.values():
+        where = f"{clause.chapter}: {clause.id}"
+        reached, left = set[str](), [*clause.follows_from]
+        while left:
+            origin = left.pop()
+            if origin not in clauses:
+                raise ClauseError(f"{where}: follows from {origin!r}, which is no clause")
+            if origin == clause.id:
+                raise ClauseError(f"{where}: follows from itself")
+            if origin not in reached:
+                reached.add(origin)
+                left += clauses[origin].follows_from
 
 
 def chapters() -> list[Path]:
@@ -114,26 +166,19 @@ def read_chapter(name: str, text: str) -> list[Clause]:
 
 def _clause(chapter: str, slug: str, lines: list[str]) -> Clause:
     where = f"{chapter}: {slug}"
-    keys: dict[str, str] = {}
-    rest = [*lines]
-    while rest and (not rest[0].strip() or rest[0].startswith("- ")):
-        line = rest.pop(0)
-        match = _KEY.match(line)
-        if match:
-            keys[match[1]] = match[2].strip()
-        elif line.strip():
-            raise ClauseError(f"{where}: unknown line {line!r} before the text")
+    keys, body = _keys(where, lines)
     for key in ("level", "axis", "source"):
         if key not in keys:
             raise ClauseError(f"{where}: no '- {key}:' line")
-    text = "\n".join(rest).strip()
-    if keys["level"] not in ("MUST", "SHOULD", "MAY") or keys["level"] not in text:
-        raise ClauseError(f"{where}: level {keys['level']!r} is not MUST, SHOULD or MAY, or its text lacks the word")
+    norm, formulas, note = _parts(where, body)
+    if keys["level"] not in ("MUST", "SHOULD", "MAY") or _KEYWORD.findall(norm) != [keys["level"]]:
+        raise ClauseError(f"{where}: level {keys['level']!r} is not MUST, SHOULD or MAY, or not once in its sentences")
+    if _KEYWORD.search(note):
+        raise ClauseError(f"{where}: its note requires something")
     untestable = keys.get("untestable", "")
     if ("seen in" in keys) == bool(untestable):
         raise ClauseError(f"{where}: needs either '- seen in:' or '- untestable:'")
     axis, values = _axis(where, keys["axis"])
-    formula = re.search(r"\$\$(.+?)\$\$", text, re.DOTALL)
     views = tuple(_view(where, item) for item in keys["seen in"].split("; ")) if "seen in" in keys else ()
     return Clause(
         id=slug,
@@ -142,11 +187,38 @@ def _clause(chapter: str, slug: str, lines: list[str]) -> Clause:
         values=values,
         source=keys["source"],
         seen=views,
-        text=text,
-        formula=formula[1].strip() if formula else "",
+        text=body,
+        norm=norm,
+        formulas=formulas,
+        note=note,
         chapter=chapter,
+        follows_from=tuple(re.findall(r"`([^`]+)`", keys.get("follows from", ""))),
         untestable=untestable,
     )
+
+
+def _keys(where: str, lines: list[str]) -> tuple[dict[str, str], str]:
+    """The keys of a clause and the text before them; what stands behind the keys belongs to the chapter."""
+    first = next((at for at, line in enumerate(lines) if _KEY.match(line)), len(lines))
+    keys: dict[str, str] = {}
+    for line in itertools.takewhile(str.strip, lines[first:]):
+        match = _KEY.match(line)
+        if match is None:
+            raise ClauseError(f"{where}: unknown line {line!r} among its keys")
+        keys[match[1]] = match[2].strip()
+    return keys, "\n".join(lines[:first]).strip()
+
+
+def _parts(where: str, body: str) -> tuple[str, tuple[str, ...], str]:
+    """The normative sentences, the formulas and the note of the text of a clause."""
+    before, marked, note = body.partition(f"> {_NOTE}")
+    quoted = f"{marked}{note}".splitlines()
+    if any(not line.startswith(">") for line in quoted):
+        raise ClauseError(f"{where}: its note is followed by something else than its keys")
+    formulas = tuple(formula.strip() for formula in _FORMULA.findall(before))
+    norm = re.sub(r"\n{3,}", "\n\n", _FORMULA.sub("", before)).strip()
+    note = "\n".join(line.removeprefix(">").removeprefix(" ") for line in quoted)
+    return norm, formulas, note.removeprefix(_NOTE)
 
 
 def _axis(where: str, text: str) -> tuple[str | None, tuple[object, ...]]:

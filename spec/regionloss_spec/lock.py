@@ -16,8 +16,12 @@ LOCK = Path(__file__).with_name("clauses.lock")
 
 
 def digest(clause: Clause) -> str:
-    """Twelve digits that change with the level, the axis or the words of a clause, and not with its line breaks."""
-    words = [clause.level, str(clause.axis), *map(str, clause.values), *clause.text.split()]
+    """Twelve digits that change with the level, the axis, the norm or a formula of a clause.
+
+    They do not change with its line breaks, its note or its provenance, which require nothing.
+    """
+    required = " ".join([clause.norm, *clause.formulas])
+    words = [clause.level, str(clause.axis), *map(str, clause.values), *required.split()]
     return hashlib.sha256(" ".join(words).encode()).hexdigest()[:12]
 
 

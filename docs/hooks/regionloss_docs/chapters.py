@@ -12,6 +12,7 @@ from regionloss_docs.citations import Excerpt, implementations
 from regionloss_docs.places import (
     case_url,
     chapter_url,
+    clause_url,
     folded,
     link,
     mutant_url,
@@ -26,12 +27,18 @@ from regionloss_suite.cli.clauses import listing
 #: So many names are shown at once; the others open on demand.
 _SHOWN = 8
 _HEADING = re.compile(r"^### `([a-z0-9.-]+)`$")
-_KEY = re.compile(r"^- (level|axis|source|seen in|untestable): ")
+_KEY = re.compile(r"^- (level|axis|source|seen in|untestable|follows from): ")
 
 
 def titles() -> dict[str, str]:
     """The title of each chapter, by file name, in reading order."""
     return {path.name: path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ") for path in chapters()}
+
+
+def numbered(chapter: str) -> str:
+    """The title of a chapter behind its number, given its file name; that of an annex has its letter."""
+    number = chapter.partition("-")[0]
+    return f"{int(number)}. {titles()[chapter]}" if number.isdigit() else titles()[chapter]
 
 
 def page(chapter: str) -> str:
@@ -41,44 +48,41 @@ def page(chapter: str) -> str:
     clause: Clause | None = None
     for line in path.read_text(encoding="utf-8").splitlines():
         heading = _HEADING.match(line)
-        if (heading or re.match(r"^#{1,3} ", line)) and clause is not None:
-            lines += _foot(clause, chapter_url(chapter))
-            clause = None
         if heading:
             clause = load_clauses()[heading[1]]
-            lines += _head(clause, chapter_url(chapter))
-        elif clause is None or not _KEY.match(line):
+            lines.append(f"{line} {{ #{clause.id} }}")
+        elif not _KEY.match(line):
             lines.append(line)
-    if clause is not None:
-        lines += _foot(clause, chapter_url(chapter))
+        elif clause is not None:
+            lines += _foot(clause, chapter_url(chapter))
+            clause = None
     return "\n".join(lines) + "\n"
 
 
 def contents() -> str:
     """The list of all chapters with their clauses, Markdown."""
     lines = []
-    for chapter, title in titles().items():
+    for chapter in titles():
         clauses = [clause for clause in load_clauses().values() if clause.chapter == chapter]
-        lines += ["", f"## {int(chapter[:2])}. [{title}]({chapter})", ""]
+        lines += ["", f"## [{numbered(chapter)}]({chapter})", ""]
         lines += [f"`{clause.id}` " for clause in clauses] or ["Explains and requires nothing."]
     return "\n".join(lines) + "\n"
 
 
-def _head(clause: Clause, here: str) -> list[str]:
-    level = f'<span class="level level-{clause.level.lower()}">{clause.level}</span>'
-    return [f"### `{clause.id}` {{ #{clause.id} }}", "", f'<p class="clause-head">{level} {_binds(clause, here)}</p>']
+def _level(clause: Clause) -> str:
+    return f'<span class="level level-{clause.level.lower()}">{clause.level}</span>'
 
 
 def _binds(clause: Clause, here: str) -> str:
     if clause.axis is None:
-        return "binds every profile"
+        return "every profile"
     axis = link(clause.axis, f"profiles.html#{clause.axis}", here)
     if not clause.values:
-        return f"binds every profile, each with its own {axis}"
+        return f"every profile, each with its own {axis}"
     values = " or ".join(f"<code>{escape(str(value))}</code>" for value in clause.values)
     bound = [name for name in profile_names() if clause.applies_to(load_profile(name))]
     named = ", ".join(link(name, profile_url(name), here, code=False) for name in bound) or "no shipped profile"
-    return f"{axis} = {values}: binds {named}"
+    return f"{named} ({axis} = {values})"
 
 
 def _foot(clause: Clause, here: str) -> list[str]:
@@ -86,7 +90,11 @@ def _foot(clause: Clause, here: str) -> list[str]:
     excerpts = implementations()[clause.id]
     lines = [link(_spoken(one), source_url(one.module, one.first), here, code=False) for one in excerpts]
     rows = [
+        ("Level", _level(clause)),
+        ("Binds", _binds(clause, here)),
+        ("Follows from", _names(list(clause.follows_from), clause_url, here)),
         ("Source", _set(clause.source)),
+        ("Seen in", "; ".join(map(str, clause.seen))),
         ("Cases", _names(entry["cases"], case_url, here)),
         ("Properties", _names(entry["properties"], property_url, here, code=False)),
         ("Mutants", _names(entry["mutants"], mutant_url, here)),

@@ -1,4 +1,4 @@
-"""What pages quote: the drawn formula and the truth table of the chapters, and the modules of the reference."""
+"""What pages quote: the tutorial formula and the truth table of the chapters, and the modules of the reference."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from regionloss_spec.clause import chapters
 
 
 def formula() -> str:
-    """The tutorial formula, as chapter 19 has it."""
-    return _found("19-formula.md", r"^\$\$.+?\$\$$")
+    """The tutorial formula, as the first chapter has it."""
+    return _found("00-the-loss.md", r"^\$\$.+?\$\$$")
 
 
 def truth_table() -> str:
-    """The truth table of chapter 10."""
-    return _found("10-truth-table.md", r"^\| some truth .+?(?=\n\n)")
+    """The truth table of the first chapter."""
+    return _found("00-the-loss.md", r"^\| some truth .+?(?=\n\n)")
 
 
 def module(name: str) -> str:

@@ -82,7 +82,14 @@ def test_no_clause_changed_since_its_cases_were_looked_at() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"text": CLAUSE.text + " Or not."}, {"level": "MAY"}, {"axis": None}, {"values": ("none",)}]
+    "changes",
+    [
+        {"norm": CLAUSE.norm + " Or not."},
+        {"formulas": ("1 = 2",)},
+        {"level": "MAY"},
+        {"axis": None},
+        {"values": ("none",)},
+    ],
 )
 def test_what_a_clause_requires_is_locked(changes: dict[str, object]) -> None:
     changed = dataclasses.replace(CLAUSE, **changes)  # type: ignore[arg-type]
@@ -90,8 +97,8 @@ def test_what_a_clause_requires_is_locked(changes: dict[str, object]) -> None:
     assert unlocked({CLAUSE.id: changed}, f"{CLAUSE.id} {digest(CLAUSE)}\n") == [CLAUSE.id]
 
 
-def test_line_breaks_and_the_source_of_a_clause_are_free() -> None:
-    moved = dataclasses.replace(CLAUSE, text=CLAUSE.text.replace(" ", "\n"), source="elsewhere")
+def test_line_breaks_the_note_and_the_source_of_a_clause_are_free() -> None:
+    moved = dataclasses.replace(CLAUSE, norm=CLAUSE.norm.replace(" ", "\n"), note="Asked often.", source="elsewhere")
     assert digest(moved) == digest(CLAUSE)
 
 

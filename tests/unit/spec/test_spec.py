@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import pytest
 
 from regionloss_spec import AXES, ClauseError, load_cases, load_clauses, load_profile, profile_names
-from regionloss_spec.clause import chapters, read_chapter
+from regionloss_spec.clause import chapters, check_consequences, read_chapter
 from regionloss_spec.profile import axis_values
 
 CLAUSES = load_clauses()
@@ -56,19 +57,30 @@ def test_the_formula_of_a_clause_is_read() -> None:
 CHAPTER = """# Chapter
 ### `a.b`
 
+It MUST hold.
+
+$$a = b$$
+
+> **Note:** It does.
+>
+> And always did.
+
 - level: MUST
 - axis: ignore = above
 - source: darknet
 - seen in: gradient o at responsible; term object
+- follows from: `a.a`, `a.c`
 
-It MUST hold.
+Prose between clauses.
 """
 
 
 def test_a_clause_is_read_whole() -> None:
     (clause,) = read_chapter("x.md", CHAPTER + "## Next\n\nprose\n")
     assert (clause.id, clause.level, clause.axis, clause.values) == ("a.b", "MUST", "ignore", ("above",))
-    assert clause.text == "It MUST hold."
+    assert clause.text.startswith("It MUST hold.\n\n$$a = b$$\n\n> **Note:**")
+    assert (clause.norm, clause.formulas, clause.note) == ("It MUST hold.", ("a = b",), "It does.\n\nAnd always did.")
+    assert clause.follows_from == ("a.a", "a.c")
     assert [view.answer for view in clause.seen] == ["gradient", "term"]
 
 
@@ -77,7 +89,10 @@ def test_a_clause_is_read_whole() -> None:
     [
         ("- level: MUST\n", "", "no '- level:' line"),
         ("- level: MUST", "- level: SHALL", "not MUST, SHOULD or MAY"),
-        ("It MUST hold.", "It holds.", "its text lacks the word"),
+        ("It MUST hold.", "It holds.", "not once in its sentences"),
+        ("It MUST hold.", "It MUST hold. It MUST NOT fail.", "not once in its sentences"),
+        ("It does.", "It MAY fail.", "its note requires something"),
+        ("> And always did.", "And always did.", "followed by something else than its keys"),
         ("- axis: ignore = above", "- axis: ignore = sometimes", "no value 'sometimes'"),
         ("- axis: ignore = above", "- axis: weather", "unknown axis 'weather'"),
         ("- seen in: gradient o at responsible; term object\n", "", "needs either"),
@@ -91,6 +106,33 @@ def test_a_broken_clause_names_itself_and_the_line(line: str, instead: str, mess
     with pytest.raises(ClauseError, match=message) as caught:
         read_chapter("x.md", CHAPTER.replace(line, instead))
     assert "x.md: a.b" in str(caught.value)
+
+
+def test_a_view_reads_as_it_is_written() -> None:
+    for path in chapters():
+        for line in re.findall(r"^- seen in: (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE):
+            (clause,) = read_chapter("x.md", CHAPTER.replace("gradient o at responsible; term object", line))
+            assert "; ".join(map(str, clause.seen)) == line
+
+
+def test_a_clause_follows_from_others_and_not_from_itself() -> None:
+    (clause,) = read_chapter("x.md", CHAPTER)
+
+    def following(**origins: str) -> None:
+        clauses = {
+            f"a.{slug}": dataclasses.replace(
+                clause, id=f"a.{slug}", follows_from=tuple(f"a.{origin}" for origin in listed)
+            )
+            for slug, listed in origins.items()
+        }
+        check_consequences(clauses)
+
+    following(b="", c="b", d="bc")
+    with pytest.raises(ClauseError, match=r"a\.b: follows from 'a\.x', which is no clause"):
+        following(b="x")
+    for circle in ({"b": "b"}, {"b": "c", "c": "b"}, {"b": "c", "c": "d", "d": "b"}):
+        with pytest.raises(ClauseError, match="follows from itself"):
+            following(**circle)
 
 
 def test_profiles_are_all_different() -> None:
@@ -121,7 +163,7 @@ def table_of(chapter: str, first: str) -> list[list[str]]:
 
 
 def test_the_table_of_axes_names_every_axis_value_and_clause() -> None:
-    rows = {row[0].strip("`"): row for row in table_of("20-profiles.md", "axis")}
+    rows = {row[0].strip("`"): row for row in table_of("B-profiles.md", "axis")}
     assert list(rows) == list(AXES)
     for axis, (_, values, _, named) in rows.items():
         said = re.findall(r"`([^`]+)`", values) or re.findall(r"[\d.½]+", values)
@@ -135,7 +177,7 @@ def test_the_table_of_axes_names_every_axis_value_and_clause() -> None:
 
 @pytest.mark.parametrize("first", ["profile", "dialect"])
 def test_the_tables_of_profiles_say_what_differs(first: str) -> None:
-    rows = table_of("20-profiles.md", first)
+    rows = table_of("B-profiles.md", first)
     assert rows
     for name, _, differs in rows:
         said = dict(re.findall(r"`(\w+) = ([^`]+)`", differs))

@@ -18,7 +18,7 @@ mp.dps = 40
 #: A number of mpmath, which has no types.
 Number = Any
 
-TEXT = next(path for path in chapters() if path.name == "21-worked-example.md").read_text(encoding="utf-8")
+TEXT = next(path for path in chapters() if path.name == "E-worked-example.md").read_text(encoding="utf-8")
 LATE, EARLY = load_case(CASES / "worked-example.json"), load_case(CASES / "worked-example-early.json")
 
 GRID, CELL = 3, 1  # rows and columns; the row and the column of the cell
