@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from regionloss_suite.cli.check import UsageError, write
+from regionloss_suite.cli.usage import UsageError, write
 from regionloss_suite.judging.report import CONFORMING, DEVIATING, REGRESSED, write_text
 
 if TYPE_CHECKING:

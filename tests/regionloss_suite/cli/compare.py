@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from regionloss_suite.cli.check import UsageError, add_source, use_source
+from regionloss_suite.cli.usage import UsageError, add_source, use_source
 from regionloss_suite.judging.report import painted, printable
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from regionloss_spec import load_profile
-from regionloss_suite.cli.check import UsageError, add_source, use_source, write
+from regionloss_suite.cli.usage import UsageError, add_source, use_source, write
 
 _EXPLAINED, _PARTLY, _CRASHED = 0, 1, 3
 

@@ -28,7 +28,7 @@ def _version() -> str:
 
 @dataclass
 class Report:
-    """What one run found out.
+    """The verdicts of one run.
 
     Attributes:
         adapter: name that the adapter was asked for by.
@@ -126,32 +126,47 @@ class Report:
         """Write the report as a JSON file. Raises `OSError` where that cannot be done."""
         write_text(path, json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n")
 
-    def lines(self, *, colour: bool) -> list[str]:
-        """The report for a terminal: clause by clause, then what deviates and what else there is to say, then a sum."""
-        width = max((len(verdict.clause) for verdict in self.verdicts), default=0)
-        lines = []
-        for verdict in self.verdicts:
-            mark, paint = MARKS[verdict.verdict]
-            mark = "↳" if verdict.follows else mark
-            text = f"{mark} {printable(verdict.clause):<{width}}  {verdict.level:<6}  {verdict.verdict}"
-            answered = verdict.verdict != "not-answerable"
-            said = [_count(verdict.cases, "case", "cases")] if verdict.cases else []
-            said += (
-                [_count(len(verdict.properties), "property", "properties")] if verdict.properties and answered else []
-            )
-            said += [f"follows {verdict.follows}"] if verdict.follows else [verdict.reason] if verdict.reason else []
-            text += "".join(f" · {printable(one)}" for one in said)
-            lines.append(painted(text, paint if verdict.verdict != "conforming" else "", colour=colour))
+    def lines(self, *, every: bool = False, colour: bool) -> list[str]:
+        """The report for a terminal: what fails, what could not be judged, and a sum.
+
+        Args:
+            every: list every clause first.
+            colour: whether the terminal shows colours.
+        """
+        lines = self._clauses(self.verdicts if every else self._not_judged(), colour=colour)
         failures = [(verdict, followers) for verdict, followers in self.folded() if verdict.verdict == "deviating"]
         for verdict, followers in sorted(failures, key=lambda failure: -len(failure[1])):
             lines += ["", *_failure(verdict, followers, colour=colour)]
         lines += self._crash([verdict.first.case for verdict, _ in failures if verdict.first is not None])
         if self.stale:
-            lines += ["", "Expected deviations to settle:"]
-            lines += [painted(f"  {printable(said)}", "31", colour=colour) for said in self.stale]
+            lines += ["", "Stale expected deviations:"]
+            lines += [painted(f"  {printable(sentence)}", "31", colour=colour) for sentence in self.stale]
         if self.notes:
             lines += ["", *(f"note: {printable(note)}" for note in self.notes)]
-        return [*lines, "", self.summary(colour=colour)]
+        lines = lines[1:] if lines and not lines[0] else lines
+        return [*lines, *([""] if lines else []), self.summary(colour=colour)]
+
+    def _not_judged(self) -> list[Verdict]:
+        """What is neither met nor a failure: not answerable, or expected to deviate."""
+        return [verdict for verdict in self.verdicts if verdict.verdict in ("not-answerable", "expected")]
+
+    def _clauses(self, verdicts: list[Verdict], *, colour: bool) -> list[str]:
+        """One line for each verdict."""
+        width = max((len(verdict.clause) for verdict in verdicts), default=0)
+        lines = []
+        for verdict in verdicts:
+            mark, paint = MARKS[verdict.verdict]
+            mark = "↳" if verdict.follows else mark
+            text = f"{mark} {printable(verdict.clause):<{width}}  {verdict.level:<6}  {verdict.verdict}"
+            judged = verdict.verdict != "not-answerable"
+            parts = [_count(verdict.cases, "case", "cases")] if verdict.cases else []
+            parts += (
+                [_count(len(verdict.properties), "property", "properties")] if verdict.properties and judged else []
+            )
+            parts += [f"follows {verdict.follows}"] if verdict.follows else [verdict.reason] if verdict.reason else []
+            text += "".join(f" · {printable(part)}" for part in parts)
+            lines.append(painted(text, paint if verdict.verdict != "conforming" else "", colour=colour))
+        return lines
 
     def _crash(self, first: list[str]) -> list[str]:
         """The traceback of one crash, rather of a case on which something was seen first."""
@@ -169,7 +184,7 @@ class Report:
         text += f"{len(self.verdicts)} clauses: {shown} · {_count(self.cases, 'case', 'cases')}"
         text += f" · {_count(self.properties, 'property', 'properties')}" if self.properties else ""
         if self.stale:
-            text += f" · {len(self.stale)} expected deviation{'s' * (len(self.stale) != 1)} to settle"
+            text += f" · {len(self.stale)} stale expected deviation{'s' * (len(self.stale) != 1)}"
         return painted(text, "1;32" if self.exit_code == CONFORMING else "1;31", colour=colour)
 
 
