@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from regionloss.boxes import sigmoid, sigmoid_slope
 from regionloss.classes import probabilities
-
-Array = NDArray[Any]
+from regionloss_spec.batch import Array
 
 CENTRES = ("raw", "sigmoid", "cells", "fraction")
 SIZES = ("raw", "exp", "cells", "fraction")

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from regionloss_spec.batch import Array
 
 #: The axes of predictions taken apart: images, anchors, 5+C entries of a predictor, rows, columns.
 AXES = "naehw"

@@ -10,14 +10,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from regionloss_adapters import activations
 from regionloss_adapters.axes import arrange, check_axes, restore
 from regionloss_adapters.protocol import CannotAnswerError
 from regionloss_spec import Batch
-
-Array = NDArray[Any]
+from regionloss_spec.batch import Array
 
 
 @dataclass(frozen=True)

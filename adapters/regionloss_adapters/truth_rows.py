@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from regionloss.bounds import PRECISIONS
 from regionloss.domain import CLASS_ONLY
 from regionloss_adapters.protocol import CannotAnswerError, Question
-
-Array = NDArray[Any]
+from regionloss_spec.batch import Array
 
 _NAMES = ("x", "y", "w", "h", "x1", "y1", "x2", "y2", "class", "classes", "image")
 _UNITS = ("fraction", "cells", "pixels")

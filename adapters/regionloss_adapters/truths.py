@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from regionloss.decisions import anchor_fit
 from regionloss_adapters.axes import arrange, check_axes
 from regionloss_adapters.protocol import CannotAnswerError, Question
 from regionloss_adapters.truth_rows import Rows, cannot
-
-Array = NDArray[Any]
+from regionloss_spec.batch import Array
 
 #: A format gives the truths of a question: arrays, or lists, tuples and dicts of arrays.
 TruthFormat = Callable[[Question], Any]

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from regionloss_spec.batch import Array
 
 
 def sigmoid(t: Array) -> Array:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from regionloss.boxes import sigmoid
 from regionloss_spec import Profile
+from regionloss_spec.batch import Array
 
-Array = NDArray[Any]
 Tree = tuple[int, ...]
 
 

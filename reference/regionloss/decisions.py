@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from regionloss.boxes import decode, iou, shape_iou
 from regionloss.classes import group_of, log_softmax, path_to_root
 from regionloss.domain import CLASS_ONLY
 from regionloss_spec import Profile
-
-Array = NDArray[Any]
+from regionloss_spec.batch import Array
 
 
 @dataclass(frozen=True)

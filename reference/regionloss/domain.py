@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from regionloss_spec import Profile
-
-Array = NDArray[Any]
+from regionloss_spec.batch import Array
 
 #: A row whose centre lies beyond this on both axes gives a class and no box (`tree.class-only-image`).
 CLASS_ONLY = 100000

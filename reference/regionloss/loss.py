@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from regionloss.boxes import decode
 from regionloss.decisions import Decisions, decide
@@ -16,8 +15,8 @@ from regionloss.domain import read_inputs
 from regionloss.statistics import Statistics, printed_cost, statistics
 from regionloss.terms import Term, class_term_of_all, coord_term, no_object_term, object_term, prior_term
 from regionloss_spec import Batch, Profile, load_profile
+from regionloss_spec.batch import Array
 
-Array = NDArray[Any]
 Tree = tuple[int, ...]
 
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from regionloss.boxes import sigmoid
 from regionloss.classes import Tree, class_probabilities, path_to_root, probabilities
 from regionloss.decisions import Decisions
 from regionloss.terms import CLASSES, T_O
 from regionloss_spec import Profile
-
-Array = NDArray[Any]
+from regionloss_spec.batch import Array
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from regionloss.boxes import decode, iou, iou_slope, sigmoid, sigmoid_slope
 from regionloss.classes import Tree, class_term, log_sum, probabilities
 from regionloss.decisions import Decisions, Match
 from regionloss_spec import Profile
-
-Array = NDArray[Any]
+from regionloss_spec.batch import Array
 
 T_X, T_Y, T_W, T_H, T_O, CLASSES = 0, 1, 2, 3, 4, 5
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from regionloss.decisions import decide
 from regionloss.domain import read_inputs
@@ -14,8 +12,7 @@ from regionloss.loss import Result, pay_terms
 from regionloss_adapters import Answer, Description, Question
 from regionloss_adapters.numpy_reference import indicators
 from regionloss_adapters.protocol import ANSWERS
-
-Array = NDArray[Any]
+from regionloss_spec.batch import Array
 
 
 class SingleAdapter:

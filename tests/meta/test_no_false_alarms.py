@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from meta.single import SingleAdapter
 from regionloss import Result, evaluate
 from regionloss.boxes import sigmoid
 from regionloss_adapters import Adapter, Answer, Question, load_adapter
 from regionloss_spec import Batch, Case, Profile, load_cases, load_profile
+from regionloss_spec.batch import Array
 from regionloss_spec.case import Expected
 from regionloss_spec.clause import View
 from regionloss_suite.judging.exchange import drawn_case
 from regionloss_suite.oracle.comparison import VIEWS, Comparison
 from regionloss_suite.properties.harness import PropertyHarness
 from unit.torch.profiles import variants
-
-Array = NDArray[Any]
 
 EVERY = [pytest.param(profile, id=name) for name, profile in variants().items()]
 RECORDED = [case for case in load_cases() if case.recorded]

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from regionloss.torch import pad_truths
 from regionloss_adapters.protocol import Answer, Question
 from regionloss_adapters.timed import Timed
-
-Array = NDArray[Any]
+from regionloss_spec.batch import Array
 
 
 def leaf(values: Array, question: Question, *, channels_last: bool = False) -> Tensor:

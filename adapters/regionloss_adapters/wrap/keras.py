@@ -6,12 +6,10 @@ import importlib
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from regionloss_adapters.protocol import Question
 from regionloss_adapters.wrap.loss_call import Loss, Outcome, for_each_array, scalar_and_terms
-
-Array = NDArray[Any]
+from regionloss_spec.batch import Array
 
 
 def ask(loss: Loss, given: Array, truths: Any, question: Question) -> Outcome:

@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from regionloss_adapters.protocol import Question
-
-Array = NDArray[Any]
+from regionloss_spec.batch import Array
 
 #: A loss as the helpers take it, called with predictions, truths and the question.
 Loss = Callable[[Any, Any, Question], Any]

@@ -7,12 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from regionloss_adapters.protocol import Question
 from regionloss_adapters.wrap.loss_call import Loss, Outcome, check_unchanged
-
-Array = NDArray[Any]
+from regionloss_spec.batch import Array
 
 
 def ask(loss: Loss, given: Array, truths: Any, question: Question) -> Outcome:

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from regionloss_adapters.layouts import NCHW
@@ -17,8 +16,7 @@ from regionloss_adapters.torch.timed import leaf as as_leaf
 from regionloss_adapters.torch.timed import steps
 from regionloss_adapters.wrap.loss_call import Loss, Outcome, check_unchanged, for_each_array, scalar_and_terms
 from regionloss_adapters.wrap.wrapped import Wrapped
-
-Array = NDArray[Any]
+from regionloss_spec.batch import Array
 
 
 class WrappedTorch(Wrapped):

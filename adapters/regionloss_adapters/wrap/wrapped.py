@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypedDict
-
-from numpy.typing import NDArray
+from typing import Literal, TypedDict
 
 from regionloss_adapters.layouts import NCHW, Layout
 from regionloss_adapters.options import missing_option
@@ -14,9 +12,8 @@ from regionloss_adapters.protocol import Answer, CannotAnswerError, Description,
 from regionloss_adapters.truths import Ragged, TruthFormat
 from regionloss_adapters.wrap.loss_call import Ask, Loss
 from regionloss_spec import AXES, Profile
+from regionloss_spec.batch import Array
 from regionloss_spec.clause import TERMS
-
-Array = NDArray[Any]
 
 
 class Options(TypedDict, total=False):

@@ -7,19 +7,16 @@ here can be set from outside: a bound follows from the inputs and the precision 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from regionloss.bounds.precision import PRECISIONS, ROUNDINGS, Precision, adding
 from regionloss.bounds.statistics import statistics_bounds
 from regionloss.bounds.terms import TermErrors
 from regionloss.loss import Result
+from regionloss_spec.batch import Array
 
 __all__ = ["PRECISIONS", "ROUNDINGS", "Bounds", "Precision", "adding", "bounds", "statistics_bounds"]
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from regionloss.bounds.precision import Precision
 from regionloss.boxes import iou, iou_slope, sigmoid
 from regionloss.classes import Tree, groups_of, probabilities
 from regionloss_spec import Profile
-
-Array = NDArray[Any]
+from regionloss_spec.batch import Array
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from regionloss.bounds.elementary import class_output_error, decoded_overlap, logistic_error, probability_error
 from regionloss.bounds.precision import Precision, adding
@@ -13,8 +10,7 @@ from regionloss.classes import class_probabilities, path_to_root
 from regionloss.loss import Result
 from regionloss.statistics import class_targets, objectness
 from regionloss.terms import CLASSES, T_H, T_O, T_W
-
-Array = NDArray[Any]
+from regionloss_spec.batch import Array
 
 
 def statistics_bounds(result: Result, precision: Precision) -> dict[str, float]:

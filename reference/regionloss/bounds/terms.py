@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from regionloss.bounds.elementary import class_output_error, decoded_overlap, logistic_error, probability_error
 from regionloss.bounds.precision import Precision
@@ -14,8 +13,7 @@ from regionloss.classes import class_probabilities, groups_of
 from regionloss.decisions import Match
 from regionloss.loss import Result
 from regionloss.terms import CLASSES, T_H, T_O, T_W, T_X, T_Y, class_payers
-
-Array = NDArray[Any]
+from regionloss_spec.batch import Array
 
 
 class TermErrors:

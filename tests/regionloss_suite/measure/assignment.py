@@ -10,8 +10,9 @@ import numpy as np
 from regionloss.boxes import decode, iou, sigmoid, sigmoid_slope
 from regionloss.decisions import anchor_fit
 from regionloss_spec import Batch, Profile
+from regionloss_spec.batch import Array
 from regionloss_spec.profile import axis_values
-from regionloss_suite.measure.black_box import CLASSES, T_H, T_O, T_W, T_X, T_Y, Array, NoAnswerError, scene
+from regionloss_suite.measure.black_box import CLASSES, T_H, T_O, T_W, T_X, T_Y, NoAnswerError, scene
 from regionloss_suite.measure.findings import Notebook, listed
 from regionloss_suite.measure.scalar_gradient import Slopes
 

@@ -8,14 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from regionloss_adapters import Adapter, Answer, Question
 from regionloss_spec import Batch, Profile
+from regionloss_spec.batch import Array
 from regionloss_suite.judging.exchange import drawn_case, put, quantised
 from regionloss_suite.measure.scalar_gradient import Slopes
-
-Array = NDArray[Any]
 
 #: Channels of a predictor.
 T_X, T_Y, T_W, T_H, T_O, CLASSES = 0, 1, 2, 3, 4, 5

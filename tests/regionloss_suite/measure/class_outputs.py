@@ -6,8 +6,9 @@ import numpy as np
 
 from regionloss.classes import class_term
 from regionloss_spec import Profile, load_profile
+from regionloss_spec.batch import Array
 from regionloss_spec.profile import axis_values
-from regionloss_suite.measure.black_box import CLASSES, T_O, Array, NoAnswerError, scene
+from regionloss_suite.measure.black_box import CLASSES, T_O, NoAnswerError, scene
 from regionloss_suite.measure.findings import Notebook, listed
 
 #: (t_o, class outputs, true class); the tree has the groups 0-1, 2-3 and 4.

@@ -9,7 +9,8 @@ import numpy as np
 
 from regionloss.boxes import decode, iou, sigmoid, sigmoid_slope
 from regionloss_spec import Batch
-from regionloss_suite.measure.black_box import T_H, T_O, T_W, T_X, T_Y, Array, NoAnswerError, scene
+from regionloss_spec.batch import Array
+from regionloss_suite.measure.black_box import T_H, T_O, T_W, T_X, T_Y, NoAnswerError, scene
 from regionloss_suite.measure.findings import Notebook, listed
 
 _TRUTH = (0.625, 0.375, 0.5, 0.25, 1)

@@ -10,7 +10,8 @@ import numpy as np
 from regionloss.boxes import decode, iou, iou_slope, sigmoid, sigmoid_slope
 from regionloss.classes import probabilities
 from regionloss_spec import Batch
-from regionloss_suite.measure.black_box import T_H, T_O, T_W, T_X, Array, NoAnswerError, scene
+from regionloss_spec.batch import Array
+from regionloss_suite.measure.black_box import T_H, T_O, T_W, T_X, NoAnswerError, scene
 from regionloss_suite.measure.findings import Notebook, listed
 
 _T_O = (-1.0, 0.5, 2.0)

@@ -11,8 +11,9 @@ from regionloss.boxes import decode, iou
 from regionloss.decisions import Decisions, Match, anchor_fit
 from regionloss.decisions import _settle as settle
 from regionloss_spec import Profile
+from regionloss_spec.batch import Array
 from regionloss_suite.mutants.mutant import Mutant, patched
-from regionloss_suite.mutants.tools import Answering, Array, Given, as_if, boxed, decided, needs, paying, redecided
+from regionloss_suite.mutants.tools import Answering, Given, as_if, boxed, decided, needs, paying, redecided
 
 Cell = Callable[[float, float, int, int], tuple[int, int]]
 

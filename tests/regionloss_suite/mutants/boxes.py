@@ -9,8 +9,9 @@ import numpy as np
 from regionloss.boxes import _overlap as overlap
 from regionloss.boxes import iou
 from regionloss_adapters import Answer, Question
+from regionloss_spec.batch import Array
 from regionloss_suite.mutants.mutant import Mutant, patched
-from regionloss_suite.mutants.tools import Answering, Array, read, with_iou
+from regionloss_suite.mutants.tools import Answering, read, with_iou
 
 
 def _shared(piece: Callable[[Array, Array], Array]) -> Answering:

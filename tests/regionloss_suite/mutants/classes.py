@@ -9,8 +9,9 @@ import numpy as np
 from regionloss.boxes import sigmoid, sigmoid_slope
 from regionloss.classes import Tree, class_term, probabilities
 from regionloss_spec import Profile
+from regionloss_spec.batch import Array
 from regionloss_suite.mutants.mutant import Mutant, patched
-from regionloss_suite.mutants.tools import Answering, Array, as_if, needs, softmax_only
+from regionloss_suite.mutants.tools import Answering, as_if, needs, softmax_only
 
 Paid = tuple[float, Array, Array]
 #: The signature of `regionloss.classes.class_term`.

@@ -11,8 +11,9 @@ from regionloss.boxes import sigmoid, sigmoid_slope
 from regionloss.decisions import Decisions, Match
 from regionloss.terms import T_H, T_W, T_X, T_Y, Term, coord_term
 from regionloss_spec import Profile
+from regionloss_spec.batch import Array
 from regionloss_suite.mutants.mutant import Mutant, patched
-from regionloss_suite.mutants.tools import Answering, Array, Given, Terms, as_if, boxed, needs, paid, paying
+from regionloss_suite.mutants.tools import Answering, Given, Terms, as_if, boxed, needs, paid, paying
 
 
 def _small_box_weight(given: Given, match: Match) -> float:

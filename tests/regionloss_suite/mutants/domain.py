@@ -11,8 +11,9 @@ import numpy as np
 from regionloss.domain import CLASS_ONLY
 from regionloss_adapters import Answer, CannotAnswerError, Question, RefusedError
 from regionloss_spec import Batch
+from regionloss_spec.batch import Array
 from regionloss_suite.mutants.mutant import Mutant, patched, right
-from regionloss_suite.mutants.tools import Answering, Array, read, repaired, rows_read
+from regionloss_suite.mutants.tools import Answering, read, repaired, rows_read
 
 
 def _rows(change: Callable[[Array, Batch], Array]) -> Answering:

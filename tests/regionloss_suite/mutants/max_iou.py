@@ -11,8 +11,9 @@ from regionloss.boxes import decode, iou, shape_iou, sigmoid
 from regionloss.decisions import Decisions
 from regionloss.decisions import _quiet as quiet
 from regionloss.terms import CLASSES, T_O
+from regionloss_spec.batch import Array
 from regionloss_suite.mutants.mutant import Mutant
-from regionloss_suite.mutants.tools import Answering, Array, Given, as_if, decided, needs, redecided
+from regionloss_suite.mutants.tools import Answering, Given, as_if, decided, needs, redecided
 
 #: IoUs `[A, H, W]` of the predictors of an image with one of its truths `[5]`.
 Overlap = Callable[[Given, int, Array], Array]

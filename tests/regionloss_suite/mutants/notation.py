@@ -13,20 +13,9 @@ from regionloss.classes import log_softmax
 from regionloss.decisions import Decisions
 from regionloss.terms import CLASSES, T_O, Term, no_object_term, object_term
 from regionloss_adapters import Answer, Question
+from regionloss_spec.batch import Array
 from regionloss_suite.mutants.mutant import Mutant, patched, right
-from regionloss_suite.mutants.tools import (
-    Array,
-    Given,
-    Terms,
-    as_if,
-    asked,
-    inside,
-    needs,
-    paid,
-    read,
-    reading,
-    with_decode,
-)
+from regionloss_suite.mutants.tools import Given, Terms, as_if, asked, inside, needs, paid, read, reading, with_decode
 
 
 def _shared_objectness(question: Question) -> Answer:

@@ -8,8 +8,9 @@ import numpy as np
 
 from regionloss.boxes import decode, sigmoid
 from regionloss_adapters import Answer, Question
+from regionloss_spec.batch import Array
 from regionloss_suite.mutants.mutant import Mutant, patched
-from regionloss_suite.mutants.tools import Answering, Array, multiplied, spoilt, with_decode
+from regionloss_suite.mutants.tools import Answering, multiplied, spoilt, with_decode
 
 
 def _rounded(dtype: type[np.floating]) -> Answering:

@@ -12,19 +12,9 @@ from regionloss.decisions import Decisions, Match
 from regionloss.decisions import _quiet as quiet
 from regionloss.terms import T_O, Term, object_term
 from regionloss_adapters import Answer, Question
+from regionloss_spec.batch import Array
 from regionloss_suite.mutants.mutant import Mutant, patched
-from regionloss_suite.mutants.tools import (
-    Answering,
-    Array,
-    Given,
-    Terms,
-    as_if,
-    decided,
-    needs,
-    paid,
-    paying,
-    redecided,
-)
+from regionloss_suite.mutants.tools import Answering, Given, Terms, as_if, decided, needs, paid, paying, redecided
 
 
 def _constant_iou_target(given: Given) -> None:

@@ -13,8 +13,9 @@ from regionloss.decisions import Decisions
 from regionloss.statistics import statistics
 from regionloss.terms import T_O
 from regionloss_spec import Profile
+from regionloss_spec.batch import Array
 from regionloss_suite.mutants.mutant import Mutant, patched
-from regionloss_suite.mutants.tools import Answering, Array, boxed, needs, paying
+from regionloss_suite.mutants.tools import Answering, boxed, needs, paying
 
 
 def _told(change: Callable[[Array, Decisions, Profile], dict[str, Any]]) -> Answering:

@@ -10,9 +10,9 @@ from regionloss.boxes import decode, iou_slope, sigmoid, sigmoid_slope
 from regionloss.decisions import Decisions, Match
 from regionloss.terms import T_H, T_O, T_W, T_X, T_Y
 from regionloss_adapters import Answer, Question
+from regionloss_spec.batch import Array
 from regionloss_suite.mutants.mutant import Mutant
 from regionloss_suite.mutants.tools import (
-    Array,
     Given,
     Predictor,
     Terms,

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from regionloss import DomainError
 from regionloss.classes import Tree
@@ -23,9 +22,9 @@ from regionloss.loss import pay_terms
 from regionloss.terms import Term
 from regionloss_adapters import Answer, CannotAnswerError, Question, RefusedError
 from regionloss_spec import Batch, Profile, ProfileError
+from regionloss_spec.batch import Array
 from regionloss_suite.mutants.mutant import Mutant, patched, right
 
-Array = NDArray[Any]
 Answering = Callable[[Question], Answer]
 Terms = dict[str, Term]
 Predictor = tuple[int, int, int, int]

@@ -14,8 +14,9 @@ from regionloss.domain import CLASS_ONLY
 from regionloss.terms import CLASSES
 from regionloss_adapters import Answer, Question, RefusedError
 from regionloss_spec import Batch, Profile
+from regionloss_spec.batch import Array
 from regionloss_suite.mutants.mutant import Mutant, patched, right
-from regionloss_suite.mutants.tools import Array, Given, Terms, as_if, decided, needs, paid, read, repaired
+from regionloss_suite.mutants.tools import Given, Terms, as_if, decided, needs, paid, read, repaired
 
 
 def _flat(

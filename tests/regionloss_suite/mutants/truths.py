@@ -9,8 +9,9 @@ import numpy as np
 
 from regionloss_adapters import Answer, Question, RefusedError
 from regionloss_spec import Profile
+from regionloss_spec.batch import Array
 from regionloss_suite.mutants.mutant import Mutant, right
-from regionloss_suite.mutants.tools import Answering, Array, as_if, multiplied, needs, read, rows_read
+from regionloss_suite.mutants.tools import Answering, as_if, multiplied, needs, read, rows_read
 
 #: All rows of an image `[T, 5]`, as they came, and the profile: the rows that are read.
 Reading = Callable[[Array, Profile], Array]

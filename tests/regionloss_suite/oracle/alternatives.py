@@ -6,10 +6,8 @@ import dataclasses
 from collections.abc import Iterator
 from itertools import combinations, islice, product
 from math import prod
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from regionloss import Result
 from regionloss.bounds import Bounds, Precision
@@ -19,9 +17,8 @@ from regionloss.decisions import Match, conclude
 from regionloss.loss import pay_terms
 from regionloss.terms import object_term
 from regionloss_spec import Batch
+from regionloss_spec.batch import Array
 from regionloss_suite.oracle.ambiguity import Change, Open, exact, open_decisions
-
-Array = NDArray[Any]
 
 #: So many ways for the open decisions of a batch to come out are tried.
 OUTCOMES = 64

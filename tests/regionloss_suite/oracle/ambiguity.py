@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from regionloss import Result
 from regionloss.bounds import Bounds, Precision
@@ -20,8 +19,8 @@ from regionloss.bounds.elementary import decoded_overlap, overlap, probability_e
 from regionloss.boxes import iou
 from regionloss.classes import path_to_root, probabilities
 from regionloss.decisions import Match, anchor_fit
+from regionloss_spec.batch import Array
 
-Array = NDArray[Any]
 Place = tuple[int, int, int, int]
 
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from regionloss import Result
 from regionloss.bounds import PRECISIONS, statistics_bounds
 from regionloss.decisions import Match, anchor_fit
 from regionloss_spec import load_clauses
+from regionloss_spec.batch import Array
 from regionloss_suite.oracle.alternatives import other_recalls
-
-Array = NDArray[Any]
 
 #: What a batch must show for a clause to be seen in it. Clauses that are not here are reached by hand-made cases only.
 _SHOWN_BY = {

@@ -9,15 +9,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from regionloss import Result
+from regionloss_spec.batch import Array
 from regionloss_suite.oracle.comparison import Difference
-
-Array = NDArray[Any]
 
 #: Room for the numbers of rows and columns, in the units of the picture.
 _MARGIN = 20

@@ -7,13 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from regionloss_adapters import CannotAnswerError, layouts
 from regionloss_adapters.layouts import NCHW, Layout
 from regionloss_spec import Batch
-
-Array = NDArray[Any]
+from regionloss_spec.batch import Array
 
 N, A, C, H, W = 2, 3, 4, 2, 5
 E = 5 + C

@@ -6,15 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from regionloss import region_loss
 from regionloss_adapters import CannotAnswerError, Question
 from regionloss_adapters.truths import Counted, Dense, Flat, Padded, Ragged, Rows
 from regionloss_spec import Batch, load_profile
 from regionloss_suite.properties.strategies import batches
-
-Array = NDArray[Any]
 
 DARKNET = load_profile("darknet")
 #: The profile of ports that do not end a list at x = 0.

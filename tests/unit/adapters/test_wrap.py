@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from regionloss import DomainError, evaluate, region_loss
 from regionloss.bounds import PRECISIONS, bounds
@@ -30,11 +29,10 @@ from regionloss_adapters import (
 from regionloss_adapters.layouts import NCHW, Layout
 from regionloss_adapters.wrap.from_loss import MutatedInputError
 from regionloss_spec import Batch, Profile, load_case, load_cases, load_profile
+from regionloss_spec.batch import Array
 from regionloss_spec.case import CASES
 from regionloss_suite.judging.judge import Judge
 from regionloss_suite.properties.strategies import batches
-
-Array = NDArray[Any]
 
 DARKNET = load_profile("darknet")
 ANCHORS = np.array([[1.0, 2.0], [2.0, 1.0]])

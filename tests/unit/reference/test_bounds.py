@@ -8,15 +8,13 @@ from typing import Any
 import mpmath
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from regionloss import evaluate
 from regionloss.bounds import PRECISIONS, adding, bounds, statistics_bounds
 from regionloss.bounds.elementary import decoded_overlap, logistic_error, probability_error
 from regionloss.boxes import decode, iou, iou_slope
 from regionloss_spec import Batch, load_profile
-
-Array = NDArray[Any]
+from regionloss_spec.batch import Array
 
 SINGLE = PRECISIONS["float32"]
 DARKNET = load_profile("darknet")

@@ -7,18 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from regionloss import Result, evaluate
 from regionloss.bounds import PRECISIONS, bounds
 from regionloss_adapters import Answer, Question
 from regionloss_adapters.numpy_reference import NumpyAdapter
 from regionloss_spec import Batch, Profile, load_profile
+from regionloss_spec.batch import Array
 from regionloss_suite.judging.exchange import drawn_case
 from regionloss_suite.oracle.alternatives import OUTCOMES, other_answers, too_many, unsettled
 from regionloss_suite.oracle.comparison import VIEWS, Comparison
-
-Array = NDArray[Any]
 
 DARKNET = load_profile("darknet")
 TREE = load_profile("yolo9000")
