@@ -65,7 +65,7 @@ def contents() -> str:
     for chapter in titles():
         clauses = [clause for clause in load_clauses().values() if clause.chapter == chapter]
         lines += ["", f"## [{numbered(chapter)}]({chapter})", ""]
-        lines += [f"`{clause.id}` " for clause in clauses] or ["Explains and requires nothing."]
+        lines += [f"`{clause.id}` " for clause in clauses] or ["No clauses."]
     return "\n".join(lines) + "\n"
 
 

@@ -54,8 +54,9 @@ def matrix(here: str = "matrix.html") -> str:
             _opened([link(name, mutant_url(name), here) for name in entry["mutants"]]),
         ]
         clause = link(entry["id"], clause_url(entry["id"]), here)
+        level = entry["level"] + (", follows" if load_clauses()[entry["id"]].follows_from else "")
         rows.append(
-            f'<tr><th scope="row">{clause}</th><td>{entry["level"]}</td>'
+            f'<tr><th scope="row">{clause}</th><td>{level}</td>'
             + "".join(f"<td>{cell}</td>" for cell in cells)
             + "</tr>"
         )
@@ -68,12 +69,14 @@ def matrix(here: str = "matrix.html") -> str:
 
 def counts() -> str:
     """How much there is of everything, one sentence."""
-    entries = listing()
-    musts = sum(entry["level"] == "MUST" for entry in entries)
-    cases = {case for entry in entries for case in entry["cases"]}
+    clauses = load_clauses().values()
+    consequences = sum(bool(clause.follows_from) for clause in clauses)
+    musts = sum(clause.level == "MUST" for clause in clauses)
+    cases = {case for entry in listing() for case in entry["cases"]}
     return (
-        f"The spec has {len(entries)} clauses, {musts} of them MUST; "
-        f"they are pinned by {len(cases)} cases, {len(PROPERTIES)} properties and {len(catalogue())} mutants.\n"
+        f"The spec has {len(clauses) - consequences} requirements and {consequences} consequences of these: "
+        f"{len(clauses)} clauses, {musts} of them MUST. "
+        f"They are pinned by {len(cases)} cases, {len(PROPERTIES)} properties and {len(catalogue())} mutants.\n"
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -118,3 +120,64 @@ def test_inputs_are_not_touched() -> None:
     region_loss(predictions, truths, anchors, 2, images_seen=0)
     for array, kept in zip((predictions, truths[0], anchors), before, strict=True):
         assert (array == kept).all()
+
+
+def in_row(image: int, truth: int, column: int, value: float) -> Callable[[dict[str, Any]], None]:
+    def fault(inputs: dict[str, Any]) -> None:
+        inputs["truths"][image][truth][column] = value
+
+    return fault
+
+
+def to(name: str, change: Callable[[Any], Any]) -> Callable[[dict[str, Any]], None]:
+    def fault(inputs: dict[str, Any]) -> None:
+        inputs[name] = change(inputs[name])
+
+    return fault
+
+
+def with_nan(predictions: Any) -> Any:
+    predictions[1, 0, 0, 0] = np.nan
+    return predictions
+
+
+#: Every kind of fault with its clause and place, in the order of "Which fault comes first" (spec, chapter 1).
+FAULTS: list[tuple[Callable[[dict[str, Any]], None], tuple[str, int | None, int | None]]] = [
+    (to("anchors", lambda _: [[0, 1], [2, 1]]), ("domain.anchors", None, None)),
+    (to("classes", lambda _: 0), ("domain.channels", None, None)),
+    (to("images_seen", lambda _: -1), ("domain.images-seen", None, None)),
+    (to("predictions", lambda t: t[None]), ("domain.ranks", None, None)),
+    (to("predictions", lambda t: t[:, :-1]), ("domain.channels", None, None)),
+    (to("predictions", lambda t: t[:, :, :0]), ("domain.ranks", None, None)),
+    (to("predictions", with_nan), ("domain.predictions-finite", 1, None)),
+    (to("truths", lambda lists: [*lists, []]), ("domain.ranks", None, None)),
+    (to("tree", lambda _: (0, -1)), ("tree.groups", None, None)),
+    (to("truths", lambda lists: [[row[:4] for row in lists[0]], *lists[1:]]), ("domain.ranks", 0, None)),
+    (in_row(1, 0, 3, float("nan")), ("domain.truths-finite", 1, 0)),
+    (in_row(1, 0, 0, 1.0), ("domain.centre", 1, 0)),
+    (in_row(1, 0, 2, 0.0), ("domain.size", 1, 0)),
+    (in_row(1, 0, 4, 2.0), ("domain.class", 1, 0)),
+    (in_row(1, 1, 3, float("nan")), ("domain.truths-finite", 1, 1)),
+]
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later"),
+    list(itertools.combinations(range(len(FAULTS)), 2)),
+    ids=lambda at: f"{at}-{FAULTS[at][1][0]}",
+)
+def test_of_two_faults_the_first_in_the_order_of_the_spec_counts(earlier: int, later: int) -> None:
+    inputs: dict[str, Any] = {
+        "predictions": np.zeros((2, 14, 3, 4)),
+        "truths": [[list(GOOD)], [list(GOOD), list(GOOD)]],
+        "anchors": [[1, 1], [2, 1]],
+        "classes": 2,
+        "images_seen": 0,
+        "tree": (-1, -1),
+    }
+    region_loss(**inputs, profile="yolo9000")
+    for at in (later, earlier):  # an array that a fault makes smaller has no place left for a later one
+        FAULTS[at][0](inputs)
+    with pytest.raises(DomainError) as caught:
+        region_loss(**inputs, profile="yolo9000")
+    assert (caught.value.clause, caught.value.image, caught.value.truth) == FAULTS[earlier][1]

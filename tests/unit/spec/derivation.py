@@ -1,7 +1,7 @@
 """The answers to a case once more, in many digits and straight from the formulas of the chapters.
 
 It shares no code with the reference and is built differently: each predictor collects payments, functions of its own
-raw outputs in which everything that chapter 11 holds constant is a number; values are these functions, and gradients
+raw outputs in which everything that chapter 10 holds constant is a number; values are these functions, and gradients
 are their difference quotients in so many digits that nothing is left of the error.
 """
 
@@ -96,7 +96,7 @@ class Derivation:
         self.payments: dict[Predictor, list[Payment]] = {who: self._payments(who) for who in self.t}
         self.scale = mpf(1) if self.profile.reduction == "sum" or not self.images else mpf(1) / self.images
 
-    # What is read (chapters 13 and 17).
+    # What is read (chapters 11 and 13).
 
     def _read(self, n: int, rows: list[list[float]]) -> None:
         limit = self.profile.max_truths or len(rows)
@@ -113,7 +113,7 @@ class Derivation:
             read.append(Read(index, (x, y, w, h), int(row[4]) if row[4] == row[4] else -1))
         self.truths.append(read)
 
-    # Boxes (chapters 02 and 03).
+    # Boxes (chapter 3).
 
     def box(self, who: Predictor, t: Sequence[Number]) -> tuple[Number, Number, Number, Number]:
         _, k, j, i = who
@@ -125,7 +125,7 @@ class Derivation:
             a_h * mp.exp(t[3]) / self.rows,
         )
 
-    # Decisions (chapters 04, 05 and 10).
+    # Decisions (chapters 0, 4 and 5).
 
     def matches(self, n: int, truth: Read) -> list[Number]:
         """The match of each anchor of the truth's cell."""
@@ -173,7 +173,7 @@ class Derivation:
         thresh = mpf(profile.thresh)
         return bool(self.max_iou[who] > thresh if profile.ignore == "above" else self.max_iou[who] >= thresh)
 
-    # What each predictor pays (chapters 05 to 09 and 17).
+    # What each predictor pays (chapters 5 to 9 and 13).
 
     def _payments(self, who: Predictor) -> list[Payment]:
         n, profile, t = who[0], self.profile, self.t[who]
@@ -289,7 +289,7 @@ class Derivation:
         }[profile.class_term]
         return Payment("class", value, range(self.outputs))
 
-    # The class tree (chapter 17).
+    # The class tree (chapter 13).
 
     def group(self, node: int) -> range:
         """The sibling group of a class: the run of consecutive classes with its parent."""
@@ -339,7 +339,7 @@ class Derivation:
         order = [(n, k, j, i) for j in range(self.rows) for i in range(self.columns) for k in range(len(self.anchors))]
         return max(order, key=lambda who: sigma(self.t[who][4]) * self.probability(who, label))  # the first of equals
 
-    # The answers (chapters 12 and 16).
+    # The answers (chapters 10 and 14).
 
     def terms(self) -> dict[str, float]:
         """The five terms."""
@@ -453,24 +453,29 @@ def _mean(values: list[Number]) -> float:
 
 
 def fault(case: Case) -> dict[str, Any] | None:
-    """The first fault of an input by chapter 14, as `expected.error` states it; `None` inside the domain."""
+    """The fault of an input that counts by chapter 1, as `expected.error` states it; `None` inside the domain."""
     batch, profile = case.batch, case.profile
     if not len(batch.anchors) or any(len(row) != 2 or not all(0 < v < math.inf for v in row) for row in batch.anchors):
         return {"clause": "domain.anchors"}
+    if batch.classes < 1:
+        return {"clause": "domain.channels"}
     if batch.images_seen < 0:
         return {"clause": "domain.images-seen"}
     shape = batch.predictions.shape
-    if batch.classes < 1 or (len(shape) == 4 and shape[1] != len(batch.anchors) * (5 + batch.classes)):
+    if len(shape) == 4 and shape[1] != len(batch.anchors) * (5 + batch.classes):
         return {"clause": "domain.channels"}
-    if len(shape) != 4 or min(shape[2:]) < 1 or shape[0] != len(batch.truths):
+    if len(shape) != 4 or min(shape[2:]) < 1:
+        return {"clause": "domain.ranks"}
+    for n, t in enumerate(batch.predictions):
+        if not all(math.isfinite(float(v)) for v in t.ravel()):
+            return {"clause": "domain.predictions-finite", "image": n}
+    if shape[0] != len(batch.truths):
         return {"clause": "domain.ranks"}
     if profile.class_term == "tree":
         tree = batch.tree or ()
         if len(tree) != batch.classes or any(not -1 <= parent < node for node, parent in enumerate(tree)):
             return {"clause": "tree.groups"}
     for n, rows in enumerate(batch.truths):
-        if not all(math.isfinite(float(v)) for v in batch.predictions[n].ravel()):
-            return {"clause": "domain.predictions-finite", "image": n}
         if any(len(row) != 5 for row in rows):
             return {"clause": "domain.ranks", "image": n}
         read = [[float(v) for v in row] for row in rows[: profile.max_truths or len(rows)]]

@@ -36,7 +36,7 @@ def activate(active: Tensor, t: Tensor) -> None:
 
 
 def silence(active: Array, truths: Truths, boxes: Array, grid: Grid, settings: Settings) -> Array:
-    """Which predictors overlap a truth beyond the threshold (`noobj.any-truth`), bool `[N, A, H, W]`.
+    """Which predictors overlap a truth beyond the threshold (`noobj.every-truth`), bool `[N, A, H, W]`.
 
     Args:
         active: of `activate`.
