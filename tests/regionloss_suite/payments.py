@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regionloss.boxes import sigmoid_slope
+from regionloss.boxes import sigmoid_grad
 from regionloss_spec.clause import TERMS, View
 from regionloss_suite.compare import Comparison
 from regionloss_suite.shifts import BLOCKS, departs, gradients
@@ -145,7 +145,7 @@ def _regions(asked: Comparison) -> dict[str, Array]:
         "responsible": decisions.responsible,
         "ignored": decisions.ignored,
         "no-object": ~decisions.responsible & decisions.no_object,
-        "boxless": np.broadcast_to(decisions.boxless[:, None, None, None], decisions.responsible.shape),
+        "boxless": np.broadcast_to(decisions.class_only[:, None, None, None], decisions.responsible.shape),
     }
     regions = {}
     for name, (state, block, _) in PAYERS.items():
@@ -185,7 +185,7 @@ def _payment(term: str, asked: Comparison, values: _Values, region: Array) -> Pa
     ratio, elements = _ratio(asked, region)
     if ratio is not None and (value is None or _close(value, ratio) or term in ("coord", "prior")):
         return Payment(term, "factor", alone, ratio, sure=elements > 1 or (value is not None and _close(value, ratio)))
-    slope = sigmoid_slope(asked.result.t[wrong & region])
+    slope = sigmoid_grad(asked.result.t[wrong & region])
     slipped = np.allclose(g * slope, e, rtol=1e-4, atol=0) or np.allclose(g, e * slope, rtol=1e-4, atol=0)
     if slipped and (alone or term != "class"):  # a logistic class with a slope and another value pays a square
         return Payment(term, "slope", alone)
