@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from regionloss.boxes import sigmoid, sigmoid_slope
-from regionloss.classes import probabilities
+from regionloss.boxes import sigmoid, sigmoid_grad
+from regionloss.classes import softmax
 from regionloss_spec.batch import Array
 
 CENTRES = ("raw", "sigmoid", "cells", "fraction")
@@ -27,7 +27,7 @@ def centres(t: Array, kind: str) -> Array:
 
 def centres_slope(t: Array, kind: str) -> Array | float:
     """Derivative of `centres`, element by element."""
-    return 1.0 if kind == "raw" else np.asarray(sigmoid_slope(t) / _of_grid(t, kind))
+    return 1.0 if kind == "raw" else np.asarray(sigmoid_grad(t) / _of_grid(t, kind))
 
 
 def sizes(t: Array, kind: str, anchors: Array) -> Array:
@@ -51,12 +51,12 @@ def objectness(t: Array, kind: str) -> Array:
 
 def objectness_slope(t: Array, kind: str) -> Array | float:
     """Derivative of `objectness`, element by element."""
-    return 1.0 if kind == "raw" else sigmoid_slope(t)
+    return 1.0 if kind == "raw" else sigmoid_grad(t)
 
 
 def classes(t: Array, kind: str) -> Array:
     """Raw class outputs as they are or as their softmax over the classes; `[N, A, C, H, W]`."""
-    return t if kind == "raw" else np.moveaxis(probabilities(np.moveaxis(t, 2, 0)), 0, 2)
+    return t if kind == "raw" else np.moveaxis(softmax(np.moveaxis(t, 2, 0)), 0, 2)
 
 
 def classes_back(t: Array, kind: str, gradient: Array) -> Array:

@@ -13,7 +13,7 @@ def sigmoid(t: Array) -> Array:
     return np.asarray(np.where(t >= 0, 1.0, small) / (1.0 + small))
 
 
-def sigmoid_slope(t: Array) -> Array:
+def sigmoid_grad(t: Array) -> Array:
     """σ'(t) = σ(t)·σ(-t), exact far out on both sides, where 1 - σ(t) would cancel; any shape."""
     return sigmoid(t) * sigmoid(-t)
 
@@ -67,7 +67,7 @@ def shape_iou(widths: Array, heights: Array, width: float, height: float) -> Arr
     return iou(np.stack([here, here, widths, heights]), np.array([0.0, 0.0, width, height], dtype=here.dtype))
 
 
-def iou_slope(box: Array, truth: Array) -> Array:
+def iou_grad(box: Array, truth: Array) -> Array:
     """Derivative of `iou(box, truth)` with respect to the box `[4]`; 0 where they do not overlap.
 
     Where two edges coincide the derivative of the truth's side is taken: the edge does not move with the box.
@@ -78,8 +78,8 @@ def iou_slope(box: Array, truth: Array) -> Array:
     down = _overlap(box[1], box[3], truth[1], truth[3])
     intersection = across * down
     union = box[2] * box[3] + truth[2] * truth[3] - intersection
-    x_edges, w_edges = _overlap_slope(box[0], box[2], truth[0], truth[2])
-    y_edges, h_edges = _overlap_slope(box[1], box[3], truth[1], truth[3])
+    x_edges, w_edges = _overlap_grad(box[0], box[2], truth[0], truth[2])
+    y_edges, h_edges = _overlap_grad(box[1], box[3], truth[1], truth[3])
     d_intersection = np.array([x_edges * down, y_edges * across, w_edges * down, h_edges * across])
     d_union = np.array([0.0, 0.0, box[3], box[2]]) - d_intersection
     return np.asarray((d_intersection * union - intersection * d_union) / union**2)
@@ -92,7 +92,7 @@ def _overlap(centre: Array, size: Array, other_centre: Array, other_size: Array)
     return right - left
 
 
-def _overlap_slope(centre: float, size: float, other_centre: float, other_size: float) -> tuple[float, float]:
+def _overlap_grad(centre: float, size: float, other_centre: float, other_size: float) -> tuple[float, float]:
     """Derivatives of the overlap with respect to the first interval's centre and size."""
     right_moves = float(centre + size / 2 < other_centre + other_size / 2)
     left_moves = float(centre - size / 2 > other_centre - other_size / 2)

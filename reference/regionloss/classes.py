@@ -31,7 +31,7 @@ def path_to_root(label: int, tree: Tree) -> list[int]:
     return path
 
 
-def log_sum(z: Array) -> Array:
+def logsumexp(z: Array) -> Array:
     """Ln Σ e^z over the first axis, finite for every finite input."""
     top = z.max(axis=0)
     return np.asarray(top + np.log(np.exp(z - top).sum(axis=0)))
@@ -43,7 +43,7 @@ def log_softmax(z: Array) -> Array:
     return np.asarray((z - top) - np.log(np.exp(z - top).sum(axis=0)))
 
 
-def probabilities(z: Array, tree: Tree | None = None) -> Array:
+def softmax(z: Array, tree: Tree | None = None) -> Array:
     """Softmax over the first axis, or over each sibling group of it (`decode.class-probabilities`)."""
     if tree is None:
         return np.exp(log_softmax(z))
@@ -57,10 +57,10 @@ def class_probabilities(z: Array, t_o: Array, profile: Profile, tree: Tree | Non
     if profile.class_term == "logistic":
         return sigmoid(z)
     if profile.class_term == "tree":
-        return probabilities(z, tree)
+        return softmax(z, tree)
     if profile.objectness == "background":
-        return probabilities(np.concatenate([t_o[None], z]))[1:]
-    return probabilities(z)
+        return softmax(np.concatenate([t_o[None], z]))[1:]
+    return softmax(z)
 
 
 def class_term(

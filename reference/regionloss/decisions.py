@@ -46,26 +46,26 @@ class Decisions:
 
     Attributes:
         max_iou: largest IoU of each predictor's decoded box with any truth of its image, `[N, A, H, W]`.
-        nearest: the first truth that reaches it, -1 where no truth overlaps, `[N, A, H, W]`.
+        best_truth: the first truth that reaches it, -1 where no truth overlaps, `[N, A, H, W]`.
         matches: every truth that was read, in order, with its responsible predictor.
         responsible: 1^truth, bool `[N, A, H, W]`.
         no_object: 1{MaxIOU < Thresh} as the profile reads it, bool `[N, A, H, W]`.
         prior: 1{t < 12800} as the profile reads it, bool `[N, A, H, W]`.
-        boxless: images that give a class and no box, bool `[N]`.
+        class_only: images that give a class and no box, bool `[N]`.
     """
 
     max_iou: Array
-    nearest: Array
+    best_truth: Array
     matches: tuple[Match, ...]
     responsible: Array
     no_object: Array
     prior: Array
-    boxless: Array
+    class_only: Array
 
     @property
     def ignored(self) -> Array:
         """Predictors that MaxIOU silences: neither responsible nor no-object, bool `[N, A, H, W]`."""
-        return ~self.responsible & ~self.no_object & ~self.boxless[:, None, None, None]
+        return ~self.responsible & ~self.no_object & ~self.class_only[:, None, None, None]
 
     @property
     def assigned_truth(self) -> Array:
@@ -93,13 +93,13 @@ def decide(
     images, _, _, height, width = t.shape
     shape = (images, len(anchors), height, width)
     max_iou = np.zeros(shape)
-    nearest = np.full(shape, -1)
-    boxless = np.zeros(images, dtype=bool)
+    best_truth = np.full(shape, -1)
+    class_only = np.zeros(images, dtype=bool)
     matches: list[Match] = []
     for image, rows in enumerate(truths):
         # `tree.class-only-image`
         if profile.class_term == "tree" and len(rows) and (rows[0, :2] > CLASS_ONLY).all():
-            boxless[image] = True
+            class_only[image] = True
             matches.append(_match_by_class(image, t[image], int(rows[0, 4]), tree or ()))
             continue
         boxes = decode(t[image], anchors)
@@ -107,22 +107,22 @@ def decide(
         # `noobj.same-image`, `noobj.not-suppression`. Without truths it stays 0: `noobj.empty-image`, `truths.empty`.
         for truth, row in enumerate(rows):
             overlap = iou(boxes, row[:4])
-            nearest[image] = np.where(overlap > max_iou[image], truth, nearest[image])
+            best_truth[image] = np.where(overlap > max_iou[image], truth, best_truth[image])
             max_iou[image] = np.maximum(overlap, max_iou[image])
         matches += [_match(image, truth, row, boxes, anchors, profile) for truth, row in enumerate(rows)]
-    return conclude(max_iou, nearest, matches, boxless, images_seen, profile)
+    return conclude(max_iou, best_truth, matches, class_only, images_seen, profile)
 
 
 def conclude(
-    max_iou: Array, nearest: Array, choices: list[Match], boxless: Array, images_seen: int, profile: Profile
+    max_iou: Array, best_truth: Array, choices: list[Match], class_only: Array, images_seen: int, profile: Profile
 ) -> Decisions:
     """The indicators, once every truth has chosen its predictor (`table.three-states`, `table.other-anchors`).
 
     Args:
         max_iou: `[N, A, H, W]`.
-        nearest: `[N, A, H, W]`.
+        best_truth: `[N, A, H, W]`.
         choices: one match for every truth that is read, in order; who is paid is settled here.
-        boxless: `[N]`.
+        class_only: `[N]`.
         images_seen: t of 1{t < 12800}.
         profile: the choices of the loss.
     """
@@ -132,18 +132,18 @@ def conclude(
     for match in matches:
         if match.pays_box:
             responsible[match.predictor] = True
-    with_boxes = ~boxless[:, None, None, None]  # `tree.class-only-silence`
-    quiet = _quiet(max_iou, profile)
+    with_boxes = ~class_only[:, None, None, None]  # `tree.class-only-silence`
+    silent = silenced(max_iou, profile)
     # `noobj.not-responsible`, `noobj.every-predictor`
-    no_object = ~quiet & with_boxes & (~responsible | (profile.no_object_applies == "every-predictor"))
+    no_object = ~silent & with_boxes & (~responsible | (profile.no_object_applies == "every-predictor"))
     # Whatever their MaxIOU: `prior.limit`, `prior.not-responsible`, `prior.every-predictor`, `prior.ignored-too`.
     prior = (
         (images_seen < profile.prior_until) & with_boxes & (~responsible | (profile.prior_applies == "every-predictor"))
     )
-    return Decisions(max_iou, nearest, tuple(matches), responsible, no_object, prior, boxless)
+    return Decisions(max_iou, best_truth, tuple(matches), responsible, no_object, prior, class_only)
 
 
-def _quiet(max_iou: Array, profile: Profile) -> Array:
+def silenced(max_iou: Array, profile: Profile) -> Array:
     """Where MaxIOU silences the no-object term (`noobj.equality`, `noobj.equality-ignored`, `noobj.no-ignore`)."""
     if profile.ignore == "none" or profile.no_object_target == "max-iou":
         return np.zeros(max_iou.shape, dtype=bool)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from regionloss.boxes import sigmoid
-from regionloss.classes import Tree, class_probabilities, path_to_root, probabilities
+from regionloss.classes import Tree, class_probabilities, path_to_root, softmax
 from regionloss.decisions import Decisions
 from regionloss.terms import CLASSES, T_O
 from regionloss_spec import Profile
@@ -44,13 +44,13 @@ def statistics(t: Array, truths: list[Array], decisions: Decisions, profile: Pro
         0.0 if again else _sureness(p, label, who, profile, tree)
         for who, label, again in class_targets(truths, decisions, profile)
     ]
-    boxed = [match for match in decisions.matches if not decisions.boxless[match.image]]
+    boxed = [match for match in decisions.matches if not decisions.class_only[match.image]]
     return Statistics(
         avg_iou=_mean([match.iou for match in boxed]),  # `statistics.avg-iou`
         avg_class=_mean(sure),  # `statistics.class`
         avg_obj=_mean([float(b_o[match.predictor]) for match in boxed]),  # `statistics.obj`
         # `statistics.no-obj`
-        avg_no_obj=float(b_o[~decisions.boxless].sum() / b_o.size) if b_o.size else float("nan"),
+        avg_no_obj=float(b_o[~decisions.class_only].sum() / b_o.size) if b_o.size else float("nan"),
         avg_recall=_mean([float(match.iou > 0.5) for match in boxed]),  # `statistics.recall`
         count=len(boxed),  # `statistics.count`
     )
@@ -70,8 +70,8 @@ def class_targets(
         found.append((match.predictor, int(truths[match.image][match.truth, 4]), again))
         met.add(match.predictor)
     if profile.ignored_class != "none":  # counted wherever MaxIOU is above the threshold, responsible or not
-        for place in map(tuple, np.argwhere((decisions.max_iou > profile.thresh) & (decisions.nearest >= 0))):
-            found.append((place, int(truths[place[0]][decisions.nearest[place], 4]), False))
+        for place in map(tuple, np.argwhere((decisions.max_iou > profile.thresh) & (decisions.best_truth >= 0))):
+            found.append((place, int(truths[place[0]][decisions.best_truth[place], 4]), False))
     return found
 
 
@@ -92,7 +92,7 @@ def objectness(t: Array, profile: Profile) -> Array:
         return sigmoid(t[:, :, T_O])
     if profile.class_term != "cross-entropy":
         return t[:, :, T_O]
-    return np.asarray(probabilities(np.moveaxis(t[:, :, T_O:], 2, 0))[0])
+    return np.asarray(softmax(np.moveaxis(t[:, :, T_O:], 2, 0))[0])
 
 
 def _sureness(p: Array, label: int, who: tuple[int, ...], profile: Profile, tree: Tree | None) -> float:

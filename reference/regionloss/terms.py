@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from regionloss.boxes import decode, iou, iou_slope, sigmoid, sigmoid_slope
-from regionloss.classes import Tree, class_term, log_sum, probabilities
+from regionloss.boxes import decode, iou, iou_grad, sigmoid, sigmoid_grad
+from regionloss.classes import Tree, class_term, logsumexp, softmax
 from regionloss.decisions import Decisions, Match
 from regionloss_spec import Profile
 from regionloss_spec.batch import Array
@@ -53,7 +53,7 @@ def no_object_term(t: Array, decisions: Decisions, profile: Profile) -> Term:
     # `noobj.target-zero`, `noobj.target-max-iou`
     target = decisions.max_iou[who] if profile.no_object_target == "max-iou" else 0.0
     term.pay_squared(
-        who, T_O, profile.squared_factor, profile.no_object_weight, sigmoid(t_o) - target, sigmoid_slope(t_o)
+        who, T_O, profile.squared_factor, profile.no_object_weight, sigmoid(t_o) - target, sigmoid_grad(t_o)
     )
     return term
 
@@ -66,7 +66,7 @@ def prior_term(t: Array, decisions: Decisions, profile: Profile) -> Term:
     for channel in (T_X, T_Y):
         raw = t[:, :, channel][who]
         term.pay_squared(
-            who, channel, profile.squared_factor, profile.prior_weight, sigmoid(raw) - 0.5, sigmoid_slope(raw)
+            who, channel, profile.squared_factor, profile.prior_weight, sigmoid(raw) - 0.5, sigmoid_grad(raw)
         )
     for channel in (T_W, T_H):  # `prior.coordinates-only`, `prior.gradient`, `prior.weight`
         raw = t[:, :, channel][who]
@@ -92,8 +92,8 @@ def coord_term(t: Array, truths: list[Array], anchors: Array, decisions: Decisio
         residual_h, slope_h = _size_residual(t_h, h, height, a_h, profile)
         q = profile.squared_factor
         # `coord.centre-target`, `coord.centre-gradient`
-        term.pay_squared(match.predictor, T_X, q, weight, sigmoid(t_x) - (x * width - i), sigmoid_slope(t_x))
-        term.pay_squared(match.predictor, T_Y, q, weight, sigmoid(t_y) - (y * height - j), sigmoid_slope(t_y))
+        term.pay_squared(match.predictor, T_X, q, weight, sigmoid(t_x) - (x * width - i), sigmoid_grad(t_x))
+        term.pay_squared(match.predictor, T_Y, q, weight, sigmoid(t_y) - (y * height - j), sigmoid_grad(t_y))
         # `coord.size-gradient`
         term.pay_squared(match.predictor, T_W, q, weight, residual_w, slope_w)
         term.pay_squared(match.predictor, T_H, q, weight, residual_h, slope_h)
@@ -115,7 +115,7 @@ def object_term(t: Array, truths: list[Array], anchors: Array, decisions: Decisi
         residual = sigmoid(t_o) - target  # `decode.objectness`
         q, weight = profile.squared_factor, profile.object_weight
         # `object.gradient`, `scale.object-weight`
-        term.pay_squared(who, T_O, q, weight, residual, sigmoid_slope(t_o))
+        term.pay_squared(who, T_O, q, weight, residual, sigmoid_grad(t_o))
         term.gradient[n, k, :T_O, j, i] -= 2 * q * weight * residual * target_slope
     return term
 
@@ -148,8 +148,8 @@ def class_payers(
     pays += [(who, accumulated, profile.class_weight) for who, accumulated in labels.items()]
     # `class.ignored-none`, `class.ignored-full`, `class.ignored-by-objectness`
     if profile.ignored_class != "none":
-        for n, k, j, i in np.argwhere(decisions.ignored & (decisions.nearest >= 0)):
-            label = int(truths[n][decisions.nearest[n, k, j, i], 4])
+        for n, k, j, i in np.argwhere(decisions.ignored & (decisions.best_truth >= 0)):
+            label = int(truths[n][decisions.best_truth[n, k, j, i], 4])
             by = float(sigmoid(t[n, k, T_O, j, i])) if profile.ignored_class == "by-objectness" else 1.0
             pays.append(((int(n), int(k), int(j), int(i)), [label], profile.class_weight * by))
     return pays
@@ -182,16 +182,16 @@ def _object_target(
     constant = match.iou if profile.object_target == "iou" else float(decisions.max_iou[match.predictor])
     if profile.object_target_gradient == "constant":  # `object.target-constant`
         return constant, np.zeros(4)
-    truth = match.truth if profile.object_target == "iou" else int(decisions.nearest[match.predictor])
+    truth = match.truth if profile.object_target == "iou" else int(decisions.best_truth[match.predictor])
     if truth < 0:
         return 0.0, np.zeros(4)
     box = decode(t, anchors)[:, k, j, i]
-    moves = iou_slope(box, truths[truth, :4])
+    moves = iou_grad(box, truths[truth, :4])
     if not moves.any():  # apart, or of an overflowed size: the target stands still
         return constant, np.zeros(4)
     _, height, width = t.shape[1:]
     t_x, t_y = t[k, T_X, j, i], t[k, T_Y, j, i]
-    box_slope = np.array([sigmoid_slope(t_x) / width, sigmoid_slope(t_y) / height, box[2], box[3]])
+    box_slope = np.array([sigmoid_grad(t_x) / width, sigmoid_grad(t_y) / height, box[2], box[3]])
     return float(iou(box, truths[truth, :4])), moves * box_slope  # `object.target-flows`
 
 
@@ -205,8 +205,8 @@ def _pay_background(term: Term, t: Array, who: tuple[Any, ...], profile: Profile
         term.pay_squared(who, T_O, profile.squared_factor, weight, t_o - target, 1.0)
         return
     logits = np.moveaxis(t[:, :, T_O:], 2, 0)[(slice(None), *who)]  # [1+C, ...]
-    residual = probabilities(logits)[0] - target
-    whole = log_sum(logits)
-    term.value[who] += weight * (whole - (logits[0] if target else log_sum(logits[1:])))
+    residual = softmax(logits)[0] - target
+    whole = logsumexp(logits)
+    term.value[who] += weight * (whole - (logits[0] if target else logsumexp(logits[1:])))
     term.gradient[:, :, T_O][who] += weight * residual
     term.delta[:, :, T_O][who] -= weight * residual

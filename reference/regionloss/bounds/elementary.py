@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from regionloss.bounds.precision import Precision
-from regionloss.boxes import iou, iou_slope, sigmoid
-from regionloss.classes import Tree, groups_of, probabilities
+from regionloss.boxes import iou, iou_grad, sigmoid
+from regionloss.classes import Tree, groups_of, softmax
 from regionloss_spec import Profile
 from regionloss_spec.batch import Array
 
@@ -63,8 +63,8 @@ class Overlap:
         return np.asarray(np.where(met, error, 0.0))
 
     def slope_error(self) -> Array:
-        """Error of `iou_slope` of one box, `[4]`; which edges move with the box is taken as known."""
-        slope = np.abs(iou_slope(self.box, self.truth))
+        """Error of `iou_grad` of one box, `[4]`; which edges move with the box is taken as known."""
+        slope = np.abs(iou_grad(self.box, self.truth))
         error = np.zeros(4)
         for channel in range(4):
             across = 1 - channel % 2  # how far x and w move the intersection depends on its height
@@ -120,7 +120,7 @@ def probability_error(z: Array, precision: Precision, tree: Tree | None = None) 
     """Error of a softmax over the first axis, or over each sibling group of it."""
     if tree is not None:
         return np.concatenate([probability_error(z[group], precision) for group in groups_of(tree)])
-    p, below = probabilities(z), z.max(axis=0) - z
+    p, below = softmax(z), z.max(axis=0) - z
     relative = precision.rounding * (1 + below + (p * below).sum(axis=0) + len(z))
     return np.asarray(relative * p + precision.scalar_tiny)
 

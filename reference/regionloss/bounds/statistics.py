@@ -15,11 +15,11 @@ from regionloss_spec.batch import Array
 
 def statistics_bounds(result: Result, precision: Precision) -> dict[str, float]:
     """The bound of every statistic, by name; of `avg_recall` where the truths are counted as the reference does."""
-    boxed = [match for match in result.decisions.matches if not result.decisions.boxless[match.image]]
+    boxed = [match for match in result.decisions.matches if not result.decisions.class_only[match.image]]
     b_o, b_o_error = objectness(result.t, result.profile), _objectness_error(result, precision)
     who = tuple(np.array([match.predictor for match in boxed], dtype=int).reshape(-1, 4).T)
     overlaps = np.array([match.iou for match in boxed])
-    counted = ~result.decisions.boxless
+    counted = ~result.decisions.class_only
     return {
         "avg_iou": _mean(overlaps, iou_errors(result, precision), precision),
         "avg_class": _mean(*_sureness(result, precision), precision),
@@ -34,7 +34,7 @@ def iou_errors(result: Result, precision: Precision) -> Array:
     """Error of the IoU of each truth that has a box with that of its predictor, `[M]`."""
     found = []
     for match in result.decisions.matches:
-        if result.decisions.boxless[match.image]:
+        if result.decisions.class_only[match.image]:
             continue
         n, k, j, i = match.predictor
         box, sizes = result.boxes[n][:, k, j, i], result.t[n, k, T_W : T_H + 1, j, i]

@@ -8,7 +8,7 @@ import numpy as np
 
 from regionloss.bounds.elementary import class_output_error, decoded_overlap, logistic_error, probability_error
 from regionloss.bounds.precision import Precision
-from regionloss.boxes import iou_slope, sigmoid, sigmoid_slope
+from regionloss.boxes import iou_grad, sigmoid, sigmoid_grad
 from regionloss.classes import class_probabilities, groups_of
 from regionloss.decisions import Match
 from regionloss.loss import Result
@@ -58,13 +58,13 @@ class TermErrors:
 
     def _logistic(self, t: Any) -> tuple[Any, Any, Any]:
         """σ, its slope and the error of both."""
-        return sigmoid(t), sigmoid_slope(t), logistic_error(t, self.precision)
+        return sigmoid(t), sigmoid_grad(t), logistic_error(t, self.precision)
 
     def _max_iou(self) -> Array:
         result = self.result
         worst = np.zeros(result.decisions.max_iou.shape)
         for image, rows in enumerate(result.truths):
-            if result.decisions.boxless[image]:
+            if result.decisions.class_only[image]:
                 continue
             sizes = np.moveaxis(result.t[image][:, T_W : T_H + 1], 1, 0)
             for row in rows:
@@ -142,7 +142,7 @@ class TermErrors:
             met = decoded_overlap(result.boxes[n][:, k, j, i], sizes, result.truths[n][truth, :4], self.precision)
             target, target_error = match.iou, float(met.iou_error)
         elif profile.object_target == "max-iou":
-            truth = int(result.decisions.nearest[who])
+            truth = int(result.decisions.best_truth[who])
             target, target_error = result.decisions.max_iou[who], self.max_iou[who]
         residual, weight = b - target, profile.object_weight
         self._squared("object", who, T_O, weight, residual, error + target_error, slope, error)
@@ -155,13 +155,13 @@ class TermErrors:
         result = self.result
         n, k, j, i = who
         raw, box, row = result.t[n, k, :T_O, j, i], result.boxes[n][:, k, j, i], result.truths[n][truth, :4]
-        moves = np.abs(iou_slope(box, row))
+        moves = np.abs(iou_grad(box, row))
         if not moves.any():  # the target stands still
             return np.zeros(4)
         moves_error = decoded_overlap(box, raw[2:], row, self.precision).slope_error()
         _, _, _, height, width = result.t.shape
         grid = np.array([width, height])
-        slope = np.concatenate([sigmoid_slope(raw[:2]) / grid, box[2:]])
+        slope = np.concatenate([sigmoid_grad(raw[:2]) / grid, box[2:]])
         slope_error = np.concatenate(
             [logistic_error(raw[:2], self.precision) / grid, self.u * (1 + np.abs(raw[2:])) * box[2:]]
         )

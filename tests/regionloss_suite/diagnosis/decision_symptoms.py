@@ -143,7 +143,7 @@ def _background(result: Result) -> Array:
 def _ignored_symptoms(result: Result, ignored: Array) -> set[str]:
     """How a set of ignored predictors, bool `[N, A, H, W]`, differs from the expected one; at most one symptom."""
     decisions = result.decisions
-    free = ~decisions.responsible & ~decisions.boxless[:, None, None, None]
+    free = ~decisions.responsible & ~decisions.class_only[:, None, None, None]
     wrong = free & (ignored != decisions.ignored)
     if (ignored & decisions.responsible).any() and not wrong.any():
         return {"ignored though responsible"}

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from regionloss.boxes import sigmoid_slope
+from regionloss.boxes import sigmoid_grad
 from regionloss_spec.batch import Array
 from regionloss_spec.clause import TERMS, View
 from regionloss_suite.diagnosis.decision_symptoms import departs, gradients
@@ -158,7 +158,7 @@ def _regions(comparison: Comparison) -> dict[str, Array]:
         "responsible": decisions.responsible,
         "ignored": decisions.ignored,
         "no-object": ~decisions.responsible & decisions.no_object,
-        "boxless": np.broadcast_to(decisions.boxless[:, None, None, None], decisions.responsible.shape),
+        "boxless": np.broadcast_to(decisions.class_only[:, None, None, None], decisions.responsible.shape),
     }
     regions = {}
     for name, (state, block, _) in PAYERS.items():
@@ -200,7 +200,7 @@ def _deviation(term: str, comparison: Comparison, values: _Values, region: Array
         return TermDeviation(
             term, "factor", alone, ratio, sure=elements > 1 or (value is not None and _close(value, ratio))
         )
-    slope = sigmoid_slope(comparison.result.t[wrong & region])
+    slope = sigmoid_grad(comparison.result.t[wrong & region])
     slipped = np.allclose(g * slope, e, rtol=1e-4, atol=0) or np.allclose(g, e * slope, rtol=1e-4, atol=0)
     if slipped and (alone or term != "class"):  # a logistic class with a slope and another value pays a square
         return TermDeviation(term, "slope", alone)

@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 
-from regionloss.boxes import decode, iou, sigmoid, sigmoid_slope
+from regionloss.boxes import decode, iou, sigmoid, sigmoid_grad
 from regionloss.decisions import anchor_fit
 from regionloss_spec import Batch, Profile
 from regionloss_spec.batch import Array
@@ -206,7 +206,7 @@ def collision(book: Notebook) -> None:
 
     box, of_class = kind_of(slice(T_X, T_Y)), kind_of(slice(CLASSES, None))
     s = float(sigmoid(np.array(0.75)))
-    pull = [g[T_X] / float(sigmoid_slope(np.array(0.75))) for g in (first, last, both)]
+    pull = [g[T_X] / float(sigmoid_grad(np.array(0.75))) for g in (first, last, both)]
     said = (
         f"two truths at offsets {listed(*offsets)} on one predictor (σ(t_x) = {s:.6g}): t_x is pulled by "
         f"{listed(*pull)} from the first, the last, both"

@@ -6,8 +6,8 @@ import itertools
 
 import numpy as np
 
-from regionloss.boxes import sigmoid, sigmoid_slope
-from regionloss.classes import probabilities
+from regionloss.boxes import sigmoid, sigmoid_grad
+from regionloss.classes import softmax
 from regionloss_suite.measure.black_box import T_H, T_O, T_W, T_X, NoAnswerError, scene
 from regionloss_suite.measure.findings import Notebook, listed
 
@@ -68,7 +68,7 @@ def prior(book: Notebook) -> None:
             below, above = (middle, above) if pulls(middle) else (below, middle)
         book.note("prior_until", above, f"an empty image: t_x to t_h are pulled at t = {below}, not at t = {above}")
         book.late = max(book.late, 2 * above)
-    residuals = np.array([(sigmoid(np.array(1.0)) - 0.5) * sigmoid_slope(np.array(1.0)), 0.0, 0.5, -0.25])
+    residuals = np.array([(sigmoid(np.array(1.0)) - 0.5) * sigmoid_grad(np.array(1.0)), 0.0, 0.5, -0.25])
     weight = float(at_zero @ residuals / (residuals @ residuals))
     said = f"gradient of t_x, t_y, t_w, t_h at 1, 0, .5, -.25: {listed(*at_zero)}"
     if not np.allclose(at_zero, weight * residuals, rtol=1e-4, atol=1e-4 * abs(weight)):
@@ -87,7 +87,7 @@ def no_object(book: Notebook) -> None:
         gradient = book.box.gradient(scene([], seen=book.late, raw=raw))[0, 0, :, 0, 0]
         got.append(gradient[T_O])
         s = float(sigmoid(np.array(t_o)))
-        p = float(probabilities(np.array([t_o, *_LOGITS]))[0])
+        p = float(softmax(np.array([t_o, *_LOGITS]))[0])
         forms.append((s * s * (1 - s), p - 1, t_o - 1, s, t_o))
     names = ("λ·σ·σ'", "λ·(p_background - 1)", "λ·(t_o - 1)", "λ·σ (binary cross-entropy)", "λ·t_o")
     said = f"an empty image: gradient of t_o at {listed(*values)} is {listed(*got)}"

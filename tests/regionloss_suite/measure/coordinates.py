@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from regionloss.boxes import decode, iou, sigmoid, sigmoid_slope
+from regionloss.boxes import decode, iou, sigmoid, sigmoid_grad
 from regionloss_spec import Batch
 from regionloss_spec.batch import Array
 from regionloss_suite.measure.black_box import T_H, T_O, T_W, T_X, T_Y, NoAnswerError, scene
@@ -47,7 +47,7 @@ def centre(book: Notebook) -> None:
         name = "t_x" if channel == T_X else "t_y"
         # The predicted box is so large that it holds the truth whole, and the IoU does not move with its centre.
         got = np.array([_pulled(book, channel, t, _TRUTH, 3.0) for t in values])
-        s, slope = sigmoid(np.array(values)), sigmoid_slope(np.array(values))
+        s, slope = sigmoid(np.array(values)), sigmoid_grad(np.array(values))
         said = f"gradient of {name} at {listed(*values)} is {listed(*got)}"
         if not np.abs(got).max() > book.box.silence:
             book.unknown("coord_weight", f"{said}: no predictor answers for the truth", odd=True)
@@ -73,7 +73,7 @@ def _size_of_weight(book: Notebook) -> None:
     weights = []
     for side in sides:
         got = _pulled(book, T_X, 1.5, (0.625, 0.5, side, side, 1), 3.0)
-        weights.append(got / float((sigmoid(np.array(1.5)) - 0.625) * sigmoid_slope(np.array(1.5))))
+        weights.append(got / float((sigmoid(np.array(1.5)) - 0.625) * sigmoid_grad(np.array(1.5))))
     s = np.array([2 - side * side for side in sides])
     said = f"weight of t_x for truths of w·h = {listed(*(side * side for side in sides))}: {listed(*weights)}"
     for exponent in (1, 0, 2):

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from regionloss.boxes import decode, iou, sigmoid, sigmoid_slope
+from regionloss.boxes import decode, iou, sigmoid, sigmoid_grad
 from regionloss_spec import Batch
 from regionloss_suite.measure.black_box import CLASSES, T_O, T_W, T_X, NoAnswerError, scene
 from regionloss_suite.measure.findings import Notebook, listed, nice
@@ -33,7 +33,7 @@ def rule(book: Notebook) -> None:
     said = f"IoU 1/32 and 31/32 with a truth: t_o is pulled by {listed(*gradients)}"
     if all(abs(gradient) > book.box.silence for gradient in gradients):
         # gradient = λ·(σ - target)·σ'
-        s, slope = float(sigmoid(np.array(_T_O))), float(sigmoid_slope(np.array(_T_O)))
+        s, slope = float(sigmoid(np.array(_T_O))), float(sigmoid_grad(np.array(_T_O)))
         targets = [s - gradient / slope / book.products["no_object_weight"] for gradient in gradients]
         logistic = book.value("objectness") == "logistic"
         if logistic and np.allclose(targets, (0.03125, 0.96875), atol=1e-3):

@@ -7,8 +7,8 @@ import itertools
 
 import numpy as np
 
-from regionloss.boxes import decode, iou, iou_slope, sigmoid, sigmoid_slope
-from regionloss.classes import probabilities
+from regionloss.boxes import decode, iou, iou_grad, sigmoid, sigmoid_grad
+from regionloss.classes import softmax
 from regionloss_spec import Batch
 from regionloss_spec.batch import Array
 from regionloss_suite.measure.black_box import T_H, T_O, T_W, T_X, NoAnswerError, scene
@@ -97,11 +97,11 @@ def _forms(book: Notebook, batch: Batch, target: str) -> tuple[Array, Array]:
     paid = (not quiet) * book.products["no_object_weight"]
     form = book.value("background form")
     if form == "softmax":
-        p = np.array([probabilities(np.array([value, *_LOGITS]))[0] for value in _T_O])
+        p = np.array([softmax(np.array([value, *_LOGITS]))[0] for value in _T_O])
         return p, paid * (p - 1)
     if form == "linear":
         return t_o, paid * (t_o - 1)
-    s, slope = sigmoid(t_o), sigmoid_slope(t_o)
+    s, slope = sigmoid(t_o), sigmoid_grad(t_o)
     background = best if book.value("no_object_target") == "max-iou" else 0.0
     return (s - {"iou": own, "one": 1.0, "max-iou": best}[target]) * slope, paid * (s - background) * slope
 
@@ -116,7 +116,7 @@ def _alone(book: Notebook, one: Batch, two: Batch) -> float:
     got = [book.box.gradient(_with(two, t_o))[0, 0, T_W, 0, 0] for t_o in _T_O]
     s = sigmoid(np.array(_T_O))
     box = _box(two)
-    slope = float(iou_slope(box, two.truths[0][1, :4])[2] * box[2])
+    slope = float(iou_grad(box, two.truths[0][1, :4])[2] * box[2])
     flow = float(-(got[2] - got[0]) / (s[2] - s[0]) / slope)
     if abs(flow) > 1e-9:
         return flow
@@ -162,7 +162,7 @@ def prior_applies(book: Notebook) -> None:
     ):
         book.note("prior_applies", "not-responsible", said)
         return
-    s, slope = float(sigmoid(np.array(1.0))), float(sigmoid_slope(np.array(1.0)))
+    s, slope = float(sigmoid(np.array(1.0))), float(sigmoid_grad(np.array(1.0)))
     want = book.products.get("prior_weight", 0.0) * np.array([(s - 0.5) * slope, 0.0, 0.5, -0.25])
     as_prior = np.allclose(more, want, rtol=1e-3, atol=1e-3 * np.abs(want).max())
     book.note("prior_applies", "every-predictor" if as_prior else None, said, odd=not as_prior)

@@ -57,13 +57,13 @@ def _several(decisions: Decisions, given: Given) -> Decisions:
             if k == match.anchor or fit > 0.7:
                 box = boxes[:, k, match.row, match.column]
                 matches.append(dataclasses.replace(match, anchor=k, iou=float(iou(box, given.row(match)[:4]))))
-    boxless = [match for match in decisions.matches if decisions.boxless[match.image]]
+    boxless = [match for match in decisions.matches if decisions.class_only[match.image]]
     return redecided(decisions, given, matches=[*boxless, *settle(matches, given.profile)])
 
 
 def _lower_limit(decisions: Decisions, given: Given) -> Decisions:
     kept = [match for match in boxed(decisions) if _fits(decisions, given, match).max() > 0.2]
-    boxless = [match for match in decisions.matches if decisions.boxless[match.image]]
+    boxless = [match for match in decisions.matches if decisions.class_only[match.image]]
     return redecided(decisions, given, matches=[*boxless, *settle(kept, given.profile)])
 
 
@@ -105,7 +105,7 @@ def _best_wins(decisions: Decisions, given: Given) -> Decisions:
         decisions,
         matches=tuple(
             match
-            if decisions.boxless[match.image]
+            if decisions.class_only[match.image]
             else dataclasses.replace(
                 match,
                 pays_box=best[match.predictor] is match,
@@ -122,7 +122,7 @@ def _neighbour_anchor(decisions: Decisions, given: Given) -> Decisions:
     taken: set[tuple[int, ...]] = set()
     matches: list[Match] = []
     for match in decisions.matches:
-        if decisions.boxless[match.image]:
+        if decisions.class_only[match.image]:
             matches.append(match)
             continue
         boxes = decode(given.t[match.image], given.anchors)
@@ -133,8 +133,8 @@ def _neighbour_anchor(decisions: Decisions, given: Given) -> Decisions:
         moved = dataclasses.replace(match, anchor=k, iou=overlap)
         taken.add(moved.predictor)
         matches.append(moved)
-    boxless = [match for match in matches if decisions.boxless[match.image]]
-    rest = [match for match in matches if not decisions.boxless[match.image]]
+    boxless = [match for match in matches if decisions.class_only[match.image]]
+    rest = [match for match in matches if not decisions.class_only[match.image]]
     return redecided(decisions, given, matches=[*boxless, *settle(rest, given.profile)])
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from regionloss.boxes import decode, iou, sigmoid, sigmoid_slope
-from regionloss.classes import class_term, probabilities
+from regionloss.boxes import decode, iou, sigmoid, sigmoid_grad
+from regionloss.classes import class_term, softmax
 from regionloss.decisions import Decisions
 from regionloss.terms import CLASSES, T_O
 from regionloss_suite.mutants.mutant import Mutant
@@ -62,27 +62,27 @@ def _background_is_a_class(terms: Terms, given: Given, decisions: Decisions) -> 
     softmax_only(given.profile)
     who: tuple[Any, ...] = np.nonzero(decisions.no_object & ~decisions.responsible)
     z = np.moveaxis(given.t[:, :, CLASSES:], 2, 0)[(slice(None), *who)]
-    slopes = given.profile.class_weight * (probabilities(z) - 1 / len(z)) if z.size else z
+    slopes = given.profile.class_weight * (softmax(z) - 1 / len(z)) if z.size else z
     for label, slope in enumerate(slopes):
         terms["class"].gradient[:, :, CLASSES + label][who] += slope
         terms["class"].delta[:, :, CLASSES + label][who] -= slope
 
 
 def _last_of_the_best(decisions: Decisions, given: Given) -> Decisions:
-    nearest = decisions.nearest.copy()
-    for image in np.flatnonzero(~decisions.boxless):
+    nearest = decisions.best_truth.copy()
+    for image in np.flatnonzero(~decisions.class_only):
         boxes = decode(given.t[image], given.anchors)
         for truth, row in enumerate(given.truths[image]):
             equal = (iou(boxes, row[:4]) == decisions.max_iou[image]) & (nearest[image] >= 0)
             nearest[image] = np.where(equal, truth, nearest[image])
-    return dataclasses.replace(decisions, nearest=nearest)
+    return dataclasses.replace(decisions, best_truth=nearest)
 
 
 def _through_objectness(terms: Terms, given: Given, decisions: Decisions) -> None:
     """The gradient flows through the objectness that weighs the class term of an ignored predictor."""
     needs(given.profile.ignored_class == "by-objectness", "a class term that is weighed with the objectness")
     raw = given.t[:, :, T_O]
-    flow = np.divide(terms["class"].value, sigmoid(raw)) * sigmoid_slope(raw)
+    flow = np.divide(terms["class"].value, sigmoid(raw)) * sigmoid_grad(raw)
     terms["class"].gradient[:, :, T_O] += np.where(decisions.ignored, flow, 0.0)
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from regionloss.boxes import sigmoid, sigmoid_slope
-from regionloss.classes import Tree, class_term, probabilities
+from regionloss.boxes import sigmoid, sigmoid_grad
+from regionloss.classes import Tree, class_term, softmax
 from regionloss_spec import Profile
 from regionloss_spec.batch import Array
 from regionloss_suite.mutants.mutant import Mutant, patched
@@ -32,10 +32,10 @@ def _log_of_rounded(
         return -weight * float(np.log(np.where(target, b, 1 - b) + 1e-6).sum()), gradient, delta
     if profile.class_term == "tree":
         # Of every group that pays, the node that it is drawn to is the one with a gradient below 0.
-        p = probabilities(z, tree)
+        p = softmax(z, tree)
         return -weight * float(np.log(p[gradient < 0] + 1e-6).sum()), gradient, delta
     needs(profile.class_term in ("cross-entropy", "focal") and profile.objectness == "logistic", "a logarithm")
-    p_t = probabilities(z)[labels[-1]]
+    p_t = softmax(z)[labels[-1]]
     by = 0.5 * (1 - p_t) ** 2 if profile.class_term == "focal" else 1.0
     return -weight * float(by * np.log(p_t + 1e-6)) if value else 0.0, gradient, delta
 
@@ -52,7 +52,7 @@ def _value_of_square(
 def _softmax_twice(z: Array, t_o: Array, labels: list[int], weight: float, profile: Profile, tree: Tree | None) -> Paid:
     """Probabilities given to a function that wants logits."""
     softmax_only(profile)
-    p = probabilities(z)
+    p = softmax(z)
     value, slope, _ = class_term(p, t_o, labels, weight, profile, tree)
     gradient = p * (slope - (slope * p).sum())
     return value, gradient, -gradient
@@ -64,7 +64,7 @@ def _slope_of_softmax(
     """Softmax minus one-hot carried through the softmax once more."""
     softmax_only(profile)
     value, slope, delta = class_term(z, t_o, labels, weight, profile, tree)
-    p = probabilities(z)
+    p = softmax(z)
     return value, p * (slope - (slope * p).sum()), delta
 
 
@@ -119,7 +119,7 @@ def _logistic_squared(
     residual = sigmoid(z) - target
     q = profile.squared_factor
     slope = 2 * q * weight * residual
-    return q * weight * float((residual**2).sum()), slope * sigmoid_slope(z), -slope
+    return q * weight * float((residual**2).sum()), slope * sigmoid_grad(z), -slope
 
 
 MUTANTS: list[Mutant] = [

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from regionloss.boxes import sigmoid, sigmoid_slope
+from regionloss.boxes import sigmoid, sigmoid_grad
 from regionloss.decisions import Decisions, Match
 from regionloss.terms import T_H, T_W, T_X, T_Y, Term, coord_term
 from regionloss_spec import Profile
@@ -33,8 +33,8 @@ def _paid_by(choose: Callable[[Decisions, Given], list[Match]]) -> Answering:
 
 def _ignored_too(decisions: Decisions, given: Given) -> list[Match]:
     matches = list(decisions.matches)
-    for n, k, j, i in np.argwhere(decisions.ignored & (decisions.nearest >= 0)):
-        truth = int(decisions.nearest[n, k, j, i])
+    for n, k, j, i in np.argwhere(decisions.ignored & (decisions.best_truth >= 0)):
+        truth = int(decisions.best_truth[n, k, j, i])
         matches.append(Match(int(n), truth, int(k), int(j), int(i), float(decisions.max_iou[n, k, j, i])))
     return matches
 
@@ -52,8 +52,8 @@ def _all_anchors(decisions: Decisions, given: Given) -> list[Match]:
 
 def _for_the_nearest(decisions: Decisions, given: Given) -> list[Match]:
     return [
-        dataclasses.replace(match, truth=int(decisions.nearest[match.predictor]))
-        if match.pays_box and decisions.nearest[match.predictor] >= 0
+        dataclasses.replace(match, truth=int(decisions.best_truth[match.predictor]))
+        if match.pays_box and decisions.best_truth[match.predictor] >= 0
         else match
         for match in decisions.matches
     ]
@@ -89,7 +89,7 @@ def _centre(
             for channel, place, cell in ((T_X, x, i), (T_Y, y, j)):
                 raw = given.t[n, k, channel, j, i]
                 was = sigmoid(raw) - (place - cell)
-                terms["coord"].pay_squared(match.predictor, channel, q, -weight, was, sigmoid_slope(raw))
+                terms["coord"].pay_squared(match.predictor, channel, q, -weight, was, sigmoid_grad(raw))
                 terms["coord"].pay_squared(
                     match.predictor, channel, q, weight, predicted(raw) - target(place, cell), slope(raw)
                 )
@@ -104,7 +104,7 @@ def _without_slope(terms: Terms, given: Given, decisions: Decisions) -> None:
 
 def _slope_on_sizes(terms: Terms, given: Given, decisions: Decisions) -> None:
     for channel in (T_W, T_H):
-        terms["coord"].gradient[:, :, channel] *= sigmoid_slope(given.t[:, :, channel])
+        terms["coord"].gradient[:, :, channel] *= sigmoid_grad(given.t[:, :, channel])
 
 
 def _sizes(change: Callable[[float, float, int, float, Profile], tuple[float, float]]) -> Answering:
@@ -145,7 +145,7 @@ def _weight_on_sizes_only(terms: Terms, given: Given, decisions: Decisions) -> N
         surplus = given.profile.coord_weight * (_small_box_weight(given, match) - 1)
         for channel, place in ((T_X, x), (T_Y, y)):
             raw = given.t[n, k, channel, j, i]
-            terms["coord"].pay_squared(match.predictor, channel, q, -surplus, sigmoid(raw) - place, sigmoid_slope(raw))
+            terms["coord"].pay_squared(match.predictor, channel, q, -surplus, sigmoid(raw) - place, sigmoid_grad(raw))
 
 
 def _weight_of_one_side(terms: Terms, given: Given, decisions: Decisions) -> None:
@@ -215,7 +215,7 @@ MUTANTS: list[Mutant] = [
         id="centre-target-without-offset",
         clause="coord.centre-target",
         title="the offset in the cell is compared with the place of the truth in the grid",
-        answer=_centre(lambda place, cell: place, sigmoid, sigmoid_slope),
+        answer=_centre(lambda place, cell: place, sigmoid, sigmoid_grad),
     ),
     Mutant(
         id="centre-without-slope",

@@ -8,8 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from regionloss.boxes import decode, iou, shape_iou, sigmoid
-from regionloss.decisions import Decisions
-from regionloss.decisions import _quiet as quiet
+from regionloss.decisions import Decisions, silenced
 from regionloss.terms import CLASSES, T_O
 from regionloss_spec.batch import Array
 from regionloss_suite.mutants.mutant import Mutant
@@ -23,15 +22,15 @@ def _other_max_iou(overlap: Overlap) -> Answering:
     """Another measure in place of the IoU of decoded boxes, for MaxIOU alone."""
 
     def change(decisions: Decisions, given: Given) -> Decisions:
-        max_iou, nearest = np.zeros_like(decisions.max_iou), np.full_like(decisions.nearest, -1)
+        max_iou, nearest = np.zeros_like(decisions.max_iou), np.full_like(decisions.best_truth, -1)
         for image, rows in enumerate(given.truths):
-            if decisions.boxless[image]:
+            if decisions.class_only[image]:
                 continue
             for truth, row in enumerate(rows):
                 found = overlap(given, image, row)
                 nearest[image] = np.where(found > max_iou[image], truth, nearest[image])
                 max_iou[image] = np.maximum(found, max_iou[image])
-        return redecided(decisions, given, max_iou=max_iou, nearest=nearest)
+        return redecided(decisions, given, max_iou=max_iou, best_truth=nearest)
 
     return decided(change)
 
@@ -71,9 +70,9 @@ def _of_its_class(given: Given, image: int, row: Array) -> Array:
 def _leaking(decisions: Decisions, given: Given) -> Decisions:
     """The truths of all images for every image."""
     max_iou = decisions.max_iou.copy()
-    for image in np.flatnonzero(~decisions.boxless):
+    for image in np.flatnonzero(~decisions.class_only):
         boxes = decode(given.t[image], given.anchors)
-        for other in np.flatnonzero(~decisions.boxless):
+        for other in np.flatnonzero(~decisions.class_only):
             for row in given.truths[other]:
                 max_iou[image] = np.maximum(max_iou[image], iou(boxes, row[:4]))
     return redecided(decisions, given, max_iou=max_iou)
@@ -81,7 +80,7 @@ def _leaking(decisions: Decisions, given: Given) -> Decisions:
 
 def _of_the_last_truth(decisions: Decisions, given: Given) -> Decisions:
     max_iou = np.zeros_like(decisions.max_iou)
-    for image in np.flatnonzero(~decisions.boxless):
+    for image in np.flatnonzero(~decisions.class_only):
         for row in given.truths[image][-1:]:
             max_iou[image] = iou(decode(given.t[image], given.anchors), row[:4])
     return redecided(decisions, given, max_iou=max_iou)
@@ -91,7 +90,7 @@ def _in_every_cell(decisions: Decisions, given: Given) -> Decisions:
     """The anchor that is ignored somewhere is ignored in every cell."""
     needs(given.profile.no_object_target == "zero", "an indicator")
     spread = np.broadcast_to(
-        quiet(decisions.max_iou, given.profile).any(axis=(2, 3), keepdims=True), decisions.max_iou.shape
+        silenced(decisions.max_iou, given.profile).any(axis=(2, 3), keepdims=True), decisions.max_iou.shape
     )
     return redecided(decisions, given, silenced=spread)
 

@@ -19,7 +19,7 @@ def _erased(decisions: Decisions, given: Given) -> Decisions:
     ignored = np.zeros_like(decisions.responsible)
     kept: list[Match] = []
     for match in decisions.matches:
-        if not decisions.boxless[match.image]:
+        if not decisions.class_only[match.image]:
             found = iou(decode(given.t[match.image], given.anchors), given.row(match)[:4])
             for place in map(tuple, np.argwhere(found > given.profile.thresh)):
                 if place != match.predictor[1:]:

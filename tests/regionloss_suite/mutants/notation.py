@@ -139,7 +139,7 @@ def _linear_objectness(terms: Terms, given: Given, decisions: Decisions) -> Term
     needs(profile.object_target_gradient == "constant", "a target that is constant")
     with (
         mock.patch("regionloss.terms.sigmoid", np.asarray),
-        mock.patch("regionloss.terms.sigmoid_slope", np.ones_like),
+        mock.patch("regionloss.terms.sigmoid_grad", np.ones_like),
     ):
         no_object = no_object_term(given.t, decisions, profile)
         objects = object_term(given.t, given.truths, given.anchors, decisions, profile)

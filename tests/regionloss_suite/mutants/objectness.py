@@ -7,9 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from regionloss.boxes import decode, iou, iou_slope, shape_iou, sigmoid, sigmoid_slope
-from regionloss.decisions import Decisions, Match
-from regionloss.decisions import _quiet as quiet
+from regionloss.boxes import decode, iou, iou_grad, shape_iou, sigmoid, sigmoid_grad
+from regionloss.decisions import Decisions, Match, silenced
 from regionloss.terms import T_O, Term, object_term
 from regionloss_adapters import Answer, Question
 from regionloss_spec.batch import Array
@@ -67,7 +66,7 @@ def _good_boxes_too(terms: Terms, given: Given, decisions: Decisions) -> None:
     who = np.nonzero(decisions.ignored)
     raw = given.t[:, :, T_O][who]
     q, weight = given.profile.squared_factor, given.profile.object_weight
-    terms["object"].pay_squared(who, T_O, q, weight, sigmoid(raw) - decisions.max_iou[who], sigmoid_slope(raw))
+    terms["object"].pay_squared(who, T_O, q, weight, sigmoid(raw) - decisions.max_iou[who], sigmoid_grad(raw))
 
 
 def _wrong_side(terms: Terms, given: Given, decisions: Decisions) -> Terms:
@@ -79,7 +78,7 @@ def _wrong_side(terms: Terms, given: Given, decisions: Decisions) -> Terms:
         n, k, j, i = match.predictor
         raw = given.t[n, k, T_O, j, i]
         residual = sigmoid(raw) * match.iou - 1
-        term.pay_squared(match.predictor, T_O, q, weight, residual, sigmoid_slope(raw) * match.iou)
+        term.pay_squared(match.predictor, T_O, q, weight, residual, sigmoid_grad(raw) * match.iou)
     return {**terms, "object": term}
 
 
@@ -113,7 +112,7 @@ def _without_slope(terms: Terms, given: Given, decisions: Decisions) -> None:
 
 def _silenced(terms: Terms, given: Given, decisions: Decisions) -> None:
     """No objectness term above the threshold."""
-    mute = quiet(decisions.max_iou, given.profile)
+    mute = silenced(decisions.max_iou, given.profile)
     term = terms["object"]
     term.value[mute] = 0.0
     for array in (term.gradient, term.delta):
@@ -122,7 +121,7 @@ def _silenced(terms: Terms, given: Given, decisions: Decisions) -> None:
 
 def _ignored_wins(decisions: Decisions, given: Given) -> Decisions:
     """A predictor above the threshold is ignored even if a truth is assigned to it."""
-    mute = quiet(decisions.max_iou, given.profile)
+    mute = silenced(decisions.max_iou, given.profile)
     kept = [match for match in decisions.matches if not match.pays_box or not mute[match.predictor]]
     return redecided(decisions, given, matches=kept)
 
@@ -143,7 +142,7 @@ def _background_differentiated(terms: Terms, given: Given, decisions: Decisions)
 
 def _slope_of_distance(box: Array, truth: Array) -> Array:
     """Towards the truth, where there is no overlap to increase."""
-    slope = iou_slope(box, truth)
+    slope = iou_grad(box, truth)
     if slope.any() or not np.isfinite(box).all():
         return slope
     return np.array([*np.sign(truth[:2] - box[:2]), 0.0, 0.0])
@@ -151,7 +150,7 @@ def _slope_of_distance(box: Array, truth: Array) -> Array:
 
 def _flowing_apart(question: Question) -> Answer:
     needs(question.profile.object_target_gradient == "flows", "a target that is differentiated")
-    return patched(terms__iou_slope=_slope_of_distance)(question)
+    return patched(terms__iou_grad=_slope_of_distance)(question)
 
 
 MUTANTS: list[Mutant] = [

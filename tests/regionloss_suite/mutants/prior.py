@@ -7,7 +7,7 @@ import itertools
 
 import numpy as np
 
-from regionloss.boxes import sigmoid, sigmoid_slope
+from regionloss.boxes import sigmoid, sigmoid_grad
 from regionloss.decisions import Decisions
 from regionloss.terms import CLASSES, T_H, T_O, T_W, T_X, T_Y
 from regionloss_adapters import Answer, Question
@@ -49,8 +49,8 @@ def _to_the_corner(terms: Terms, given: Given, decisions: Decisions) -> None:
     q, weight = given.profile.squared_factor, given.profile.prior_weight
     for channel in (T_X, T_Y):
         raw = given.t[:, :, channel][who]
-        term.pay_squared(who, channel, q, -weight, sigmoid(raw) - 0.5, sigmoid_slope(raw))
-        term.pay_squared(who, channel, q, weight, sigmoid(raw), sigmoid_slope(raw))
+        term.pay_squared(who, channel, q, -weight, sigmoid(raw) - 0.5, sigmoid_grad(raw))
+        term.pay_squared(who, channel, q, weight, sigmoid(raw), sigmoid_grad(raw))
 
 
 def _ten_more(terms: Terms, given: Given, decisions: Decisions) -> None:
@@ -65,14 +65,14 @@ def _without_slope(terms: Terms, given: Given, decisions: Decisions) -> None:
 
 def _slope_on_sizes(terms: Terms, given: Given, decisions: Decisions) -> None:
     for channel in (T_W, T_H):
-        terms["prior"].gradient[:, :, channel] *= sigmoid_slope(given.t[:, :, channel])
+        terms["prior"].gradient[:, :, channel] *= sigmoid_grad(given.t[:, :, channel])
 
 
 def _objectness_too(terms: Terms, given: Given, decisions: Decisions) -> None:
     who = np.nonzero(decisions.prior)
     raw = given.t[:, :, T_O][who]
     q, weight = given.profile.squared_factor, given.profile.prior_weight
-    terms["prior"].pay_squared(who, T_O, q, weight, sigmoid(raw) - 0.5, sigmoid_slope(raw))
+    terms["prior"].pay_squared(who, T_O, q, weight, sigmoid(raw) - 0.5, sigmoid_grad(raw))
 
 
 def _classes_too(terms: Terms, given: Given, decisions: Decisions) -> None:

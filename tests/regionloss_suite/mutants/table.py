@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from regionloss.boxes import decode, iou_slope, sigmoid, sigmoid_slope
+from regionloss.boxes import decode, iou_grad, sigmoid, sigmoid_grad
 from regionloss.decisions import Decisions, Match
 from regionloss.terms import T_H, T_O, T_W, T_X, T_Y
 from regionloss_adapters import Answer, Question
@@ -31,7 +31,7 @@ def _told_as_ignored(answer: Answer, question: Question) -> Answer:
     given, places = read(question), set(answer.ignored or ())
     for n, truth, k, j, i in answer.responsible or ():
         boxes = decode(given.t[n], given.anchors)
-        slope = iou_slope(boxes[:, k, j, i], given.truths[n][truth, :4])
+        slope = iou_grad(boxes[:, k, j, i], given.truths[n][truth, :4])
         if question.profile.ignore != "none" and question.profile.no_object_target == "zero" and slope.any():
             places.add((n, k, j, i))
     return dataclasses.replace(answer, ignored=tuple(sorted(places)))
@@ -89,15 +89,15 @@ def _iou_gradient(given: Given, who: Predictor, row: Array) -> Array:
     if not np.isfinite(box).all():
         return np.zeros(4)
     t_x, t_y = given.t[n, k, T_X, j, i], given.t[n, k, T_Y, j, i]
-    by_box = np.array([sigmoid_slope(t_x) / width, sigmoid_slope(t_y) / height, box[2], box[3]])
-    return np.asarray(iou_slope(box, row[:4]) * by_box)
+    by_box = np.array([sigmoid_grad(t_x) / width, sigmoid_grad(t_y) / height, box[2], box[3]])
+    return np.asarray(iou_grad(box, row[:4]) * by_box)
 
 
 def _through_max_iou_target(terms: Terms, given: Given, decisions: Decisions) -> None:
     needs(given.profile.no_object_target == "max-iou", "MaxIOU as a target")
     q, weight = given.profile.squared_factor, given.profile.no_object_weight
-    for n, k, j, i in np.argwhere(decisions.no_object & (decisions.nearest >= 0)):
-        row = given.truths[n][decisions.nearest[n, k, j, i]]
+    for n, k, j, i in np.argwhere(decisions.no_object & (decisions.best_truth >= 0)):
+        row = given.truths[n][decisions.best_truth[n, k, j, i]]
         residual = sigmoid(given.t[n, k, T_O, j, i]) - decisions.max_iou[n, k, j, i]
         slope = -2 * q * weight * residual * _iou_gradient(given, (n, k, j, i), row)
         terms["no_object"].gradient[n, k, :T_O, j, i] += slope
@@ -108,8 +108,8 @@ def _through_indicator(terms: Terms, given: Given, decisions: Decisions) -> None
     needs(given.profile.no_object_target == "zero" and given.profile.ignore != "none", "an indicator")
     needs(given.profile.objectness == "logistic", "an objectness of its own")
     q, weight = given.profile.squared_factor, given.profile.no_object_weight
-    for n, k, j, i in np.argwhere(decisions.no_object & (decisions.nearest >= 0)):
-        row = given.truths[n][decisions.nearest[n, k, j, i]]
+    for n, k, j, i in np.argwhere(decisions.no_object & (decisions.best_truth >= 0)):
+        row = given.truths[n][decisions.best_truth[n, k, j, i]]
         paid_here = q * weight * sigmoid(given.t[n, k, T_O, j, i]) ** 2
         terms["no_object"].gradient[n, k, :T_O, j, i] -= paid_here * _iou_gradient(given, (n, k, j, i), row)
 

@@ -16,7 +16,7 @@ import numpy as np
 from regionloss import DomainError
 from regionloss.classes import Tree
 from regionloss.decisions import Decisions, Match, decide
-from regionloss.decisions import _quiet as quiet
+from regionloss.decisions import silenced as quiet
 from regionloss.domain import CLASS_ONLY, read_inputs
 from regionloss.loss import pay_terms
 from regionloss.terms import Term
@@ -187,7 +187,7 @@ def multiplied(answer: Answer, by: float) -> Answer:
 
 def by_image(decisions: Decisions) -> Array:
     """Images that are judged by boxes, bool `[N, 1, 1, 1]`."""
-    return np.asarray(~decisions.boxless[:, None, None, None])
+    return np.asarray(~decisions.class_only[:, None, None, None])
 
 
 def redecided(
@@ -195,7 +195,7 @@ def redecided(
     given: Given,
     *,
     max_iou: Array | None = None,
-    nearest: Array | None = None,
+    best_truth: Array | None = None,
     matches: Iterable[Match] | None = None,
     silenced: Array | None = None,
 ) -> Decisions:
@@ -213,18 +213,18 @@ def redecided(
     early = given.images_seen < profile.prior_until
     return Decisions(
         max_iou=max_iou,
-        nearest=decisions.nearest if nearest is None else nearest,
+        best_truth=decisions.best_truth if best_truth is None else best_truth,
         matches=matches,
         responsible=responsible,
         no_object=~mute & by_image(decisions) & (~responsible | every),
         prior=early & by_image(decisions) & (~responsible | (profile.prior_applies == "every-predictor")),
-        boxless=decisions.boxless,
+        class_only=decisions.class_only,
     )
 
 
 def boxed(decisions: Decisions) -> Iterator[Match]:
     """The matches of truths that have a box."""
-    return (match for match in decisions.matches if not decisions.boxless[match.image])
+    return (match for match in decisions.matches if not decisions.class_only[match.image])
 
 
 def paying(decisions: Decisions) -> Iterator[Match]:

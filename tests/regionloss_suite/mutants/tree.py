@@ -7,9 +7,8 @@ import dataclasses
 import numpy as np
 
 from regionloss.boxes import sigmoid
-from regionloss.classes import Tree, class_term, group_of, groups_of, log_softmax, path_to_root, probabilities
-from regionloss.decisions import Decisions, Match
-from regionloss.decisions import _quiet as quiet
+from regionloss.classes import Tree, class_term, group_of, groups_of, log_softmax, path_to_root, softmax
+from regionloss.decisions import Decisions, Match, silenced
 from regionloss.domain import CLASS_ONLY
 from regionloss.terms import CLASSES
 from regionloss_adapters import Answer, Question, RefusedError
@@ -68,7 +67,7 @@ def _everywhere(terms: Terms, given: Given, decisions: Decisions) -> None:
         if not match.pays_class:
             continue
         n, k, j, i = match.predictor
-        p = probabilities(given.t[n, k, CLASSES:, j, i], given.tree)
+        p = softmax(given.t[n, k, CLASSES:, j, i], given.tree)
         for group in groups_of(given.tree or ()):
             places = slice(CLASSES + group.start, CLASSES + group.stop)
             if (terms["class"].gradient[n, k, places, j, i] == 0).all():
@@ -120,7 +119,7 @@ def _class_only_refused(question: Question) -> Answer:
 
 def _sureness(t: Array, label: int, tree: Tree) -> Array:
     """Probability of the whole path at every predictor, `[A, H, W]`."""
-    p = probabilities(np.moveaxis(t[:, CLASSES:], 1, 0), tree)
+    p = softmax(np.moveaxis(t[:, CLASSES:], 1, 0), tree)
     return np.asarray(np.prod([p[node] for node in path_to_root(label, tree)], axis=0))
 
 
@@ -148,14 +147,14 @@ def _background_around(decisions: Decisions, given: Given) -> Decisions:
     chosen = np.zeros_like(decisions.responsible)
     for match in decisions.matches:
         chosen[match.predictor] = True
-    around = decisions.boxless[:, None, None, None] & ~chosen & ~quiet(decisions.max_iou, given.profile)
+    around = decisions.class_only[:, None, None, None] & ~chosen & ~silenced(decisions.max_iou, given.profile)
     return dataclasses.replace(decisions, no_object=decisions.no_object | around)
 
 
 def _prior_everywhere(decisions: Decisions, given: Given) -> Decisions:
     needs(given.profile.class_term == "tree", "a class tree")
     early = given.images_seen < given.profile.prior_until
-    return dataclasses.replace(decisions, prior=decisions.prior | (early & decisions.boxless[:, None, None, None]))
+    return dataclasses.replace(decisions, prior=decisions.prior | (early & decisions.class_only[:, None, None, None]))
 
 
 MUTANTS: list[Mutant] = [

@@ -60,7 +60,7 @@ def other_slopes(result: Result, precision: Precision) -> list[Result]:
 
 def other_recalls(result: Result, precision: Precision) -> list[float]:
     """Every share of truths with an IoU above ½ that rounding allows."""
-    boxed = [match for match in result.decisions.matches if not result.decisions.boxless[match.image]]
+    boxed = [match for match in result.decisions.matches if not result.decisions.class_only[match.image]]
     if not boxed:
         return []
     overlaps, errors = np.array([match.iou for match in boxed]), iou_errors(result, precision)
@@ -83,17 +83,18 @@ def _combinations(found: list[Open]) -> Iterator[tuple[Change, ...]]:
 def _decided(batch: Batch, result: Result, changes: tuple[Change, ...]) -> Result:
     """The result with other decisions."""
     before = result.decisions
-    max_iou, nearest = before.max_iou.copy(), before.nearest.copy()
+    max_iou, nearest = before.max_iou.copy(), before.best_truth.copy()
     # Who is paid is settled anew: a truth may get back the predictor that another one leaves.
     choices = [
-        match if before.boxless[match.image] else dataclasses.replace(match, pays_box=True) for match in before.matches
+        match if before.class_only[match.image] else dataclasses.replace(match, pays_box=True)
+        for match in before.matches
     ]
     for change in changes:
         if change.what == "match":
             choices[change.where] = change.value
         else:
             max_iou[change.where], nearest[change.where] = change.value
-    decisions = conclude(max_iou, nearest, choices, before.boxless, batch.images_seen, result.profile)
+    decisions = conclude(max_iou, nearest, choices, before.class_only, batch.images_seen, result.profile)
     terms = pay_terms(result.t, result.truths, result.anchors, decisions, result.profile, result.tree)
     return dataclasses.replace(result, decisions=decisions, terms=terms)
 
@@ -104,7 +105,7 @@ def _target(result: Result, match: Match) -> int:
         return -1
     if result.profile.object_target == "iou":
         return match.truth
-    return int(result.decisions.nearest[match.predictor]) if result.profile.object_target == "max-iou" else -1
+    return int(result.decisions.best_truth[match.predictor]) if result.profile.object_target == "max-iou" else -1
 
 
 def _moved_truths(result: Result, match: Match, precision: Precision) -> list[Array]:

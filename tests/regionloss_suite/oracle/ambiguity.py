@@ -17,7 +17,7 @@ from regionloss import Result
 from regionloss.bounds import Bounds, Precision
 from regionloss.bounds.elementary import decoded_overlap, overlap, probability_error
 from regionloss.boxes import iou
-from regionloss.classes import path_to_root, probabilities
+from regionloss.classes import path_to_root, softmax
 from regionloss.decisions import Match, anchor_fit
 from regionloss_spec.batch import Array
 
@@ -45,7 +45,7 @@ def open_decisions(result: Result, bounds: Bounds, precision: Precision) -> list
     """Every decision of a batch whose margin is smaller than the rounding of what decides it."""
     found = []
     for at, match in enumerate(result.decisions.matches):
-        if result.decisions.boxless[match.image]:
+        if result.decisions.class_only[match.image]:
             kind, choices = "class-only image", _surest(result, match, precision)
         else:
             kind, choices = _choices(result, match, precision)
@@ -65,7 +65,7 @@ def _thresholds(result: Result, bounds: Bounds, precision: Precision) -> list[Op
     for place in _places(close):
         if margin[place] == 0 and exact(result, place):
             continue
-        nearest = int(decisions.nearest[place])
+        nearest = int(decisions.best_truth[place])
         if nearest < 0:  # none overlaps, but one is as close as rounding
             nearest = int(np.argmax([_met(result, place, truth, precision)[1] for truth in result.truths[place[0]]]))
         others = [np.nextafter(profile.thresh, -1.0)] if decisions.max_iou[place] >= profile.thresh else []
@@ -84,7 +84,7 @@ def _nearest(result: Result, bounds: Bounds, precision: Precision) -> list[Open]
         matters |= decisions.responsible
     found = []
     for place in _places(matters & (bounds.max_iou > 0)):
-        rows, best = result.truths[place[0]], int(decisions.nearest[place])
+        rows, best = result.truths[place[0]], int(decisions.best_truth[place])
         met = [_met(result, place, row, precision) for row in rows]
         share, error = met[best] if best >= 0 else (0.0, 0.0)
         others = [
@@ -193,7 +193,7 @@ def _surest(result: Result, match: Match, precision: Precision) -> list[Match]:
     t, tree = result.t[match.image], result.tree or ()
     z = np.moveaxis(t[:, 5:], 1, 0)
     path = path_to_root(int(result.truths[match.image][match.truth, 4]), tree)
-    p, error = probabilities(z, tree)[path], probability_error(z, precision, tree)[path]
+    p, error = softmax(z, tree)[path], probability_error(z, precision, tree)[path]
     with np.errstate(divide="ignore"):
         sure = np.log(p).sum(axis=0) - np.logaddexp(0.0, -t[:, 4])
     # As a product each factor has its relative error; as a sum of logarithms the sum has one besides.

@@ -226,7 +226,7 @@ class Comparison:
     def _states(self, states: tuple[str, ...]) -> Array:
         """Predictors in one of the states, bool `[N, A, H, W]`; those of an image without boxes are in every state."""
         decisions = self.result.decisions
-        where = np.broadcast_to(decisions.boxless[:, None, None, None], decisions.responsible.shape).copy()
+        where = np.broadcast_to(decisions.class_only[:, None, None, None], decisions.responsible.shape).copy()
         for state in states:
             where |= {
                 "responsible": decisions.responsible,

@@ -135,7 +135,7 @@ def clauses_reached(result: Result, images_seen: int) -> tuple[str, ...]:
 def _shown(result: Result, images_seen: int) -> set[str]:
     decisions, profile, t = result.decisions, result.profile, result.t
     images, anchors, _, height, width = t.shape
-    boxed = [match for match in decisions.matches if not decisions.boxless[match.image]]
+    boxed = [match for match in decisions.matches if not decisions.class_only[match.image]]
     above = decisions.max_iou > profile.thresh
     at_match = np.array([above[match.predictor] for match in boxed], dtype=bool)
     predictors = [match.predictor for match in boxed]
@@ -185,7 +185,7 @@ def _shown(result: Result, images_seen: int) -> set[str]:
         "the prior of an ignored predictor": bool((decisions.prior & decisions.ignored).any()),
         "the limit of the prior": images_seen in (profile.prior_until, profile.prior_until - 1),
         "large logits": bool((np.abs(t[:, :, 5:]) > 20).any()) and bool(predictors),
-        "an image without boxes": bool(decisions.boxless.any()),
+        "an image without boxes": bool(decisions.class_only.any()),
         "a collision in the tree": profile.class_term == "tree" and bool(_collisions(boxed)),
         "a sharp line of statistics": sharp and t.size > 0,
         "a sharp line that counts a class": sharp and bool(decisions.matches),

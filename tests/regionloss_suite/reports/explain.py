@@ -71,7 +71,7 @@ class _Explanation:
         _, _, _, height, width = result.t.shape
         for match in (match for match in result.decisions.matches if match.image == image):
             x, y, w, h, label = rows[match.truth]
-            if result.decisions.boxless[image]:
+            if result.decisions.class_only[image]:
                 lines.append(
                     f"  a class and no box: class {label:.0f} is paid by the predictor surest of it, "
                     f"cell ({match.row}, {match.column}) anchor {match.anchor}"
@@ -126,7 +126,7 @@ class _Explanation:
 
     def _state(self, *who: int) -> str:
         decisions = self.result.decisions
-        if decisions.boxless[who[0]]:
+        if decisions.class_only[who[0]]:
             return "silent"
         if decisions.responsible[who]:
             return "responsible"
@@ -148,7 +148,7 @@ class _Explanation:
 
     def _why(self, state: str, who: tuple[int, int, int, int]) -> str:
         decisions, profile = self.result.decisions, self.case.profile
-        value, nearest = decisions.max_iou[who], decisions.nearest[who]
+        value, nearest = decisions.max_iou[who], decisions.best_truth[who]
         of = f" (truth {nearest})" if nearest >= 0 else ""
         against = f"MaxIOU {_number(value)}{of} {_relation(value, profile.thresh)} {profile.thresh:g}"
         if state == "silent":
@@ -182,7 +182,7 @@ class _Explanation:
 
     def _about_max_iou(self) -> list[str]:
         decisions, profile = self.result.decisions, self.case.profile
-        free = ~decisions.responsible & ~decisions.boxless[:, None, None, None]
+        free = ~decisions.responsible & ~decisions.class_only[:, None, None, None]
         quiet, paying = int(decisions.ignored.sum()), int((decisions.no_object & free).sum())
         limit = f"{'at most' if profile.ignore == 'above' else 'less than'} {profile.thresh:g}"
         other = f"{'more than' if profile.ignore == 'above' else 'at least'} {profile.thresh:g}"

@@ -116,7 +116,7 @@ def _terms(result: Result, place: Place) -> list[str]:
 
 
 def _states_legend(result: Result, place: Place) -> str:
-    silent = bool(result.decisions.boxless[place.image])
+    silent = bool(result.decisions.class_only[place.image])
     items = [
         f'<li><span class="swatch s-{state}">{symbol}</span>{state}: {meaning}'
         for state, (symbol, meaning) in STATES.items()

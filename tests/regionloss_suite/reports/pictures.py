@@ -86,7 +86,7 @@ def state_grid(result: Result, image: int) -> list[list[list[str]]]:
     _, anchors, _, height, width = result.t.shape
 
     def state(*who: int) -> str:
-        if decisions.boxless[who[0]]:
+        if decisions.class_only[who[0]]:
             return "silent"
         if decisions.responsible[who]:
             return "responsible"
@@ -176,7 +176,7 @@ def _text(x: float, y: float, number: int) -> str:
 def _truths(result: Result, image: int) -> list[str]:
     grid = _Grid.of(result)
     frames = []
-    for x, y, w, h, _ in result.truths[image] if not result.decisions.boxless[image] else ():
+    for x, y, w, h, _ in result.truths[image] if not result.decisions.class_only[image] else ():
         left, right = max(0.0, (x - w / 2) * grid.width), min(float(grid.width), (x + w / 2) * grid.width)
         top, bottom = max(0.0, (y - h / 2) * grid.height), min(float(grid.height), (y + h / 2) * grid.height)
         frames.append(grid.frame("truth", left, top, right, bottom))

@@ -12,7 +12,7 @@ import pytest
 from regionloss import evaluate
 from regionloss.bounds import PRECISIONS, adding, bounds, statistics_bounds
 from regionloss.bounds.elementary import decoded_overlap, logistic_error, probability_error
-from regionloss.boxes import decode, iou, iou_slope
+from regionloss.boxes import decode, iou, iou_grad
 from regionloss_spec import Batch, load_profile
 from regionloss_spec.batch import Array
 
@@ -68,7 +68,7 @@ def test_the_slope_of_an_iou_in_float32_is_within_its_error(side: float) -> None
         edges = np.array([[side[:2] - side[2:] / 2, side[:2] + side[2:] / 2] for side in (box, truth)])
         if iou(box, truth) == 0 or np.abs(edges[0] - edges[1]).min() < 1e-6:
             continue
-        off = np.abs(iou_slope(rounded, truth.astype(np.float32)) - iou_slope(box, truth))
+        off = np.abs(iou_grad(rounded, truth.astype(np.float32)) - iou_grad(box, truth))
         assert (off <= decoded_overlap(box, t[0, 2:, 0, at], truth, SINGLE).slope_error()).all()
         compared += 1
     assert compared > 150

@@ -6,7 +6,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from regionloss.boxes import decode, iou, iou_slope, shape_iou, sigmoid, sigmoid_slope
+from regionloss.boxes import decode, iou, iou_grad, shape_iou, sigmoid, sigmoid_grad
 
 
 @pytest.mark.parametrize("t", [-800.0, -100.0, -37.5, -1.0, 0.0, 1e-9, 2.5, 40.0, 100.0])
@@ -16,7 +16,7 @@ def test_sigmoid_and_its_slope_keep_their_digits_far_out(t: float) -> None:
         slope = float(exact * (1 - exact))
         exact = float(exact)
     assert float(sigmoid(np.array(t))) == pytest.approx(exact, rel=1e-15, abs=1e-310)
-    assert float(sigmoid_slope(np.array(t))) == pytest.approx(slope, rel=4e-15, abs=1e-310)
+    assert float(sigmoid_grad(np.array(t))) == pytest.approx(slope, rel=4e-15, abs=1e-310)
 
 
 def test_decode_on_a_grid_that_is_not_square() -> None:
@@ -60,4 +60,4 @@ def test_iou_slope_is_the_derivative_of_iou() -> None:
             step = np.zeros(4)
             step[moved] = 1e-6
             found = (iou(box + step, truth) - iou(box - step, truth)) / 2e-6
-            assert iou_slope(box, truth)[moved] == pytest.approx(float(found), abs=1e-8)
+            assert iou_grad(box, truth)[moved] == pytest.approx(float(found), abs=1e-8)

@@ -86,12 +86,12 @@ class Derivation:
         self.assigned = [match for n in range(self.images) for match in self._assign(n)]
         self.responsible = {match.predictor for match in self.assigned}
         self.max_iou: dict[Predictor, Number] = {}
-        self.nearest: dict[Predictor, Read | None] = {}
+        self.best_truth: dict[Predictor, Read | None] = {}
         for who, t in self.t.items():
             overlaps = [(iou(self.box(who, t), truth.box), truth) for truth in self.truths[who[0]]]
             best = max((overlap for overlap, _ in overlaps), default=mpf(0))
             self.max_iou[who] = best
-            self.nearest[who] = next((truth for overlap, truth in overlaps if overlap == best and best > 0), None)
+            self.best_truth[who] = next((truth for overlap, truth in overlaps if overlap == best and best > 0), None)
         self.ignored = {who for who in self.t if self._is_ignored(who)}
         self.payments: dict[Predictor, list[Payment]] = {who: self._payments(who) for who in self.t}
         self.scale = mpf(1) if self.profile.reduction == "sum" or not self.images else mpf(1) / self.images
@@ -204,7 +204,7 @@ class Derivation:
         if profile.class_collision == "accumulate" and mine:
             labels = [[match.truth.label for match in mine]]
         paid += [self._class(together, mpf(profile.class_weight)) for together in labels]
-        near = self.nearest[who]
+        near = self.best_truth[who]
         if profile.ignored_class != "none" and who in self.ignored and near is not None:
             by = sigma(t[4]) if profile.ignored_class == "by-objectness" else mpf(1)
             paid.append(self._class([near.label], by * mpf(profile.class_weight)))
@@ -247,7 +247,7 @@ class Derivation:
         weight = mpf(profile.object_weight)
         if profile.objectness == "background":
             return Payment("object", lambda u: weight * odds_against(u[4:], 0), range(4, 5))
-        near = self.nearest[who]
+        near = self.best_truth[who]
         truth = near if profile.object_target == "max-iou" else match.truth
         constant = {"iou": match.iou, "one": mpf(1), "max-iou": self.max_iou[who]}[profile.object_target]
         flows = profile.object_target_gradient == "flows" and profile.object_target != "one" and truth is not None
@@ -390,7 +390,7 @@ class Derivation:
         sure += [self.probability(self._surest(n), only.label) for n, only in self.class_only.items()]
         if self.profile.ignored_class != "none":
             above = [who for who in self.t if self._silenced(who)]  # the responsible ones among them once more
-            sure += [self.probability(who, near.label) for who in above if (near := self.nearest[who]) is not None]
+            sure += [self.probability(who, near.label) for who in above if (near := self.best_truth[who]) is not None]
         everywhere = [mpf(0) if who[0] in self.class_only else self.objectness(who) for who in self.t]
         return {
             "avg_iou": _mean([match.iou for match in self.assigned]),

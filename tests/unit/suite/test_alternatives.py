@@ -206,7 +206,7 @@ def test_an_ignored_predictor_may_pay_the_class_of_either_truth_that_it_overlaps
     rows = [[0.225, 0.5, 0.25 + HAIR, 0.75, 0.0], [0.525, 0.5, 0.25, 0.75, 1.0]]
     swapped = [[*rows[0][:2], 0.25, 0.75, 0.0], [*rows[1][:2], 0.25 + HAIR, 0.75, 1.0]]
     batch, other = batch_of(t, [rows]), batch_of(t, [swapped])
-    nearest = [int(evaluate(one, profile).decisions.nearest[0, 0, 0, 1]) for one in (batch, other)]
+    nearest = [int(evaluate(one, profile).decisions.best_truth[0, 0, 0, 1]) for one in (batch, other)]
     assert nearest == [0, 1]
     assert kinds(batch, profile) == ("nearest truth",)
     assert departures(batch, profile, answer(other, profile)) == []

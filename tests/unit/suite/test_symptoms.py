@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from regionloss.boxes import sigmoid_slope
+from regionloss.boxes import sigmoid_grad
 from regionloss_adapters import Answer, Question
 from regionloss_adapters.numpy_reference import NumpyAdapter
 from regionloss_spec import Case, load_cases, load_clauses
@@ -84,7 +84,7 @@ def plus(channels: slice, state: str, surplus: float) -> Spoil:
 
 def without_slope(gradient: NDArray[np.float64], case: Case) -> None:
     n, k, j, i = at(case, "responsible")
-    gradient[n, k, :2, j, i] /= sigmoid_slope(reference_of(case).t[n, k, :2, j, i])
+    gradient[n, k, :2, j, i] /= sigmoid_grad(reference_of(case).t[n, k, :2, j, i])
 
 
 SIZE, OBJECTNESS, CLASSES = slice(2, 4), slice(4, 5), slice(5, None)

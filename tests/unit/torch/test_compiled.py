@@ -157,7 +157,7 @@ def test_settings_of_another_length_are_refused() -> None:
     chosen = list(settings_of(DARKNET))
     found = operators().compiled(predictions, rows, None, None, 0, list(FLAT), chosen, False)
     for wrong in (chosen[:-1], [*chosen, 0.0]):
-        message = f"expected {len(chosen)} settings, there are {len(wrong)}"
+        message = f"expected {len(chosen)} settings, got {len(wrong)}"
         with pytest.raises(ValueError, match=message):
             operators().compiled(predictions, rows, None, None, 0, list(FLAT), wrong, False)
         with pytest.raises(ValueError, match=message):
@@ -218,11 +218,13 @@ def test_it_is_compiled_once_and_anew_for_whatever_it_is_made_of(
     made.add(made_with(torch.version, "git_version", "another"))
     made.add(made_with(torch, "compiled_with_cxx11_abi", lambda: not torch._C._GLIBCXX_USE_CXX11_ABI))
     made.add(made_with(compiled, "processor", lambda: "another"))
-    made.add(made_with(compiled, "_SOURCE", copied(compiled._SOURCE, compiler.parent, "kernels.h")))
-    made.add(made_with(compiled, "_SOURCE", copied(compiled._SOURCE, compiler.parent, "operators.cpp")))
+    sources = [path.name for path in compiled._SOURCE.parent.iterdir() if path.suffix in (".cpp", ".h")]
+    assert {"operators.cpp", "forward.h", "backward.h"} < set(sources)
+    for name in sources:
+        made.add(made_with(compiled, "_SOURCE", copied(compiled._SOURCE, compiler.parent, name)))
     monkeypatch.setenv("CXXFLAGS", "-another")
     made.add(compiled._build())
-    assert len(made) == 8
+    assert len(made) == 6 + len(sources)
     assert all(file.is_file() for file in made)
 
 
@@ -238,10 +240,11 @@ def test_of_processes_that_begin_together_one_compiles(compiler: Path, monkeypat
 
 
 def copied(source: Path, folder: Path, changed: str) -> Path:
-    """A copy of the sources in the folder, one of which has another line."""
-    for name in ("operators.cpp", "kernels.h"):
-        extra = "// another line\n" if name == changed else ""
-        (folder / name).write_text(source.with_name(name).read_text(encoding="utf-8") + extra, encoding="utf-8")
+    """A copy of the sources in the folder, with one more line in the file `changed`."""
+    for path in source.parent.iterdir():
+        if path.suffix in (".cpp", ".h"):
+            extra = "// another line\n" if path.name == changed else ""
+            (folder / path.name).write_text(path.read_text(encoding="utf-8") + extra, encoding="utf-8")
     return folder / source.name
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from regionloss import DomainError, Result, evaluate
 from regionloss.bounds import PRECISIONS, ROUNDINGS, Bounds, Precision, bounds
 from regionloss.boxes import iou, sigmoid
-from regionloss.classes import path_to_root, probabilities
+from regionloss.classes import path_to_root, softmax
 from regionloss.decisions import Match, anchor_fit
 from regionloss_adapters import Answer, Question
 from regionloss_adapters.numpy_reference import indicators
@@ -340,7 +340,7 @@ def knife_edge(result: Result, limits: Bounds, precision: Precision) -> str:
         return "threshold"
     reach = ROUNDINGS * precision.unit
     for match in decisions.matches:
-        if decisions.boxless[match.image]:
+        if decisions.class_only[match.image]:
             if _class_choice_is_close(result, match, reach):
                 return "class-only image"
             continue
@@ -353,7 +353,7 @@ def knife_edge(result: Result, limits: Bounds, precision: Precision) -> str:
                 return "predicted anchor"
         if profile.object_target_gradient == "flows" and match.pays_box:
             n, k, j, i = match.predictor
-            truth = match.truth if profile.object_target == "iou" else int(decisions.nearest[match.predictor])
+            truth = match.truth if profile.object_target == "iou" else int(decisions.best_truth[match.predictor])
             if truth >= 0 and _edges_coincide(result.boxes[n][:, k, j, i], result.truths[n][truth], reach):
                 return "kink of the IoU"
     return "nearest truth" if _nearest_is_close(result, limits) else ""
@@ -362,7 +362,7 @@ def knife_edge(result: Result, limits: Bounds, precision: Precision) -> str:
 def _class_choice_is_close(result: Result, match: Match, reach: float) -> bool:
     t, tree = result.t[match.image], result.tree or ()
     label = int(result.truths[match.image][0, 4])
-    p = probabilities(np.moveaxis(t[:, 5:], 1, 0), tree)
+    p = softmax(np.moveaxis(t[:, 5:], 1, 0), tree)
     sure = sigmoid(t[:, 4]) * np.prod([p[node] for node in path_to_root(label, tree)], axis=0)
     first, *others = np.sort(sure.ravel())[::-1]
     same_outputs = len(np.unique(np.moveaxis(t[:, 4:], 1, -1).reshape(-1, t.shape[1] - 4), axis=0)) == 1
@@ -386,9 +386,9 @@ def _nearest_is_close(result: Result, limits: Bounds) -> bool:
         matters |= result.decisions.ignored
     if result.profile.object_target == "max-iou" and result.profile.object_target_gradient == "flows":
         matters |= result.decisions.responsible
-    for n, k, j, i in np.argwhere(matters & (result.decisions.nearest >= 0)):
+    for n, k, j, i in np.argwhere(matters & (result.decisions.best_truth >= 0)):
         rows = result.truths[n]
-        best = rows[result.decisions.nearest[n, k, j, i]]
+        best = rows[result.decisions.best_truth[n, k, j, i]]
         overlaps = [iou(result.boxes[n][:, k, j, i], row[:4]) for row in rows if (row != best).any()]
         if overlaps and max(overlaps) >= result.decisions.max_iou[n, k, j, i] - 2 * limits.max_iou[n, k, j, i]:
             return True

@@ -44,7 +44,7 @@ def _load() -> None:
 
 
 def _build() -> Path:
-    """The library. Its file depends on all that it is made of, and PyTorch's classes are different in each version."""
+    """The compiled library. Its file name depends on all sources and on PyTorch, whose ABI differs between versions."""
     installed = Path(torch.__file__).parent
     headers = installed / "include"
     arguments = [
@@ -52,9 +52,9 @@ def _build() -> Path:
         *("-iquote", str(_SOURCE.parent), f"-I{headers}", f"-I{headers / 'torch/csrc/api/include'}", *_FROM_STDIN),
         *(f"-L{installed / 'lib'}", f"-Wl,-rpath,{installed / 'lib'}", "-ltorch", "-ltorch_cpu", "-lc10"),
     ]
-    operators, kernels = (_SOURCE.with_name(name) for name in ("operators.cpp", "kernels.h"))
-    made_of = [kernels.read_text(encoding="utf-8"), torch.__version__, str(torch.version.git_version), processor()]
-    source = f'{_declarations()}#line 1 "{operators.name}"\n{operators.read_text(encoding="utf-8")}'
+    texts = [header.read_text(encoding="utf-8") for header in sorted(_SOURCE.parent.glob("*.h"))]
+    made_of = [*texts, torch.__version__, str(torch.version.git_version), processor()]
+    source = f'{_declarations()}#line 1 "{_SOURCE.name}"\n{_SOURCE.read_text(encoding="utf-8")}'
     return build("region-loss", arguments, language="C++", source=source, made_of=made_of)
 
 

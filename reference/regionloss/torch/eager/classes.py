@@ -44,10 +44,10 @@ def _ignored(
 ) -> tuple[list[tuple[Predictor, list[int]]], Tensor]:
     """Ignored predictors with the class of the truth that they overlap best, and their weights `[P]`."""
     # At a threshold of 0 a predictor can be ignored that overlaps no truth, and then there is no class.
-    places = torch.nonzero(decisions.ignored & (decisions.nearest >= 0))
+    places = torch.nonzero(decisions.ignored & (decisions.best_truth >= 0))
     n, k, j, i = places.unbind(dim=1)
     payers: list[tuple[Predictor, list[int]]] = []
-    for place, truth in zip(places.tolist(), decisions.nearest[n, k, j, i].tolist(), strict=True):
+    for place, truth in zip(places.tolist(), decisions.best_truth[n, k, j, i].tolist(), strict=True):
         payers.append(((place[0], place[1], place[2], place[3]), [int(truths.rows[place[0]][truth, 4])]))
     weight = t.new_full((len(payers),), profile.class_weight)
     if profile.ignored_class == "by-objectness":

@@ -63,14 +63,14 @@ class Decisions:
 
     Attributes:
         max_iou: largest IoU of each decoded box with any truth of its image, `[N, A, H, W]`.
-        nearest: the first truth that reaches it, -1 where no truth overlaps, `[N, A, H, W]`.
+        best_truth: the first truth that reaches it, -1 where no truth overlaps, `[N, A, H, W]`.
         matches: every truth that was read, in order.
         responsible, no_object, prior, ignored: indicators, bool `[N, A, H, W]`.
         assigned_truth: the truth whose box a predictor answers for, -1 for none, `[N, A, H, W]`.
     """
 
     max_iou: Tensor
-    nearest: Tensor
+    best_truth: Tensor
     matches: tuple[Match, ...]
     responsible: Tensor
     no_object: Tensor
@@ -83,8 +83,8 @@ def decide(t: Tensor, truths: Truths, images_seen: int, profile: Profile, tree: 
     """Take every decision for predictions `[N, A, 5+C, H, W]` that need no gradient."""
     images, anchors, _, height, width = t.shape
     max_iou = t.new_zeros(images, anchors, height, width)
-    nearest = torch.full(max_iou.shape, -1, device=t.device)
-    assigned_truth = nearest.clone()
+    best_truth = torch.full(max_iou.shape, -1, device=t.device)
+    assigned_truth = best_truth.clone()
     with_boxes = torch.ones(images, 1, 1, 1, dtype=torch.bool, device=t.device)
     matches: list[Match] = []
     for n, rows in enumerate(truths.rows):
@@ -97,7 +97,7 @@ def decide(t: Tensor, truths: Truths, images_seen: int, profile: Profile, tree: 
         boxes = _boxes(t[n], truths.anchors)
         overlaps = iou(boxes[:, None], rows[:, :4].T[:, :, None, None, None].to(t))  # [T, A, H, W]
         max_iou[n], first = overlaps.max(dim=0)  # the first of equals
-        nearest[n] = torch.where(max_iou[n] > 0, first, -1)
+        best_truth[n] = torch.where(max_iou[n] > 0, first, -1)
         matches += _settle(_match(n, rows, boxes, overlaps, truths.anchors, profile), profile)
     for match in matches:
         if match.pays_box:
@@ -107,7 +107,7 @@ def decide(t: Tensor, truths: Truths, images_seen: int, profile: Profile, tree: 
     early = images_seen < profile.prior_until
     return Decisions(
         max_iou=max_iou,
-        nearest=nearest,
+        best_truth=best_truth,
         matches=tuple(matches),
         responsible=responsible,
         no_object=with_boxes & ~quiet & (~responsible | (profile.no_object_applies == "every-predictor")),

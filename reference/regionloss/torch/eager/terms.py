@@ -100,7 +100,7 @@ def _object_target(t: Tensor, matches: list[Match], truths: Truths, decisions: D
         of = [match.truth for match in matches]
     else:
         constant = decisions.max_iou[n, k, j, i]
-        of = decisions.nearest[n, k, j, i].tolist()
+        of = decisions.best_truth[n, k, j, i].tolist()
     if profile.object_target_gradient == "constant":
         return constant
     (moves,) = torch.nonzero(constant > 0, as_tuple=True)  # elsewhere the derivative is 0, and the box may be infinite
