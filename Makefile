@@ -1,7 +1,7 @@
 # Everything a person or a machine needs to run this project; `make` alone lists it.
 
 PYTHON ?= python3
-PYTEST_ARGS ?= -n auto
+PYTEST_ARGS ?= -n auto --dist worksteal
 BENCH_ARGS ?=
 
 VENV := .venv
@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup check test lint mutants record-ports bundle-recordings lock bench bench-gpu docs clean
+.PHONY: help setup check test test-quick test-sweep lint mutants record-ports bundle-recordings lock bench bench-gpu docs clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' Makefile
@@ -28,8 +28,14 @@ check: $(INSTALLED) ## judge the NumPy reference and the PyTorch loss against th
 	$(BIN)/regionloss check numpy --golden
 	$(BIN)/regionloss check torch --golden
 
-test: $(INSTALLED) ## run every test on all cores (PYTEST_ARGS takes the place of "-n auto")
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: $(INSTALLED) ## run the tests on all cores, of each sweep a sample (PYTEST_ARGS: files and options)
+	$(BIN)/python -m pytest -m 'not sweep' $(PYTEST_ARGS)
+
+test-quick: $(INSTALLED) ## run what takes less than two seconds a test and needs no package index
+	$(BIN)/python -m pytest -m 'not sweep and not slow and not packaging' $(PYTEST_ARGS)
+
+test-sweep: $(INSTALLED) ## run the rest of the sweeps: every mutant, variant, profile and seed
+	$(BIN)/python -m pytest -m sweep $(PYTEST_ARGS)
 
 lint: $(INSTALLED) ## check style, formatting and types
 	$(BIN)/ruff check .

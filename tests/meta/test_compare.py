@@ -55,6 +55,7 @@ def adapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(__import__("sys").modules, "losses", raising=False)
 
 
+@pytest.mark.sample(every=5)
 @pytest.mark.parametrize(("one", "other"), PAIRS, ids=["-".join(pair) for pair in PAIRS])
 def test_every_two_profiles_are_separated_by_one_cell(one: str, other: str, tmp_path: Path) -> None:
     search = Search(f"numpy@{one}", f"numpy@{other}", tmp_path / "found")

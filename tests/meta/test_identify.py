@@ -77,12 +77,14 @@ def drawn(seed: int) -> Profile:
             continue
 
 
+@pytest.mark.sample(every=5)
 @pytest.mark.parametrize("seed", range(110))
 def test_random_axes_and_constants_are_recovered(seed: int) -> None:
     profile = drawn(seed)
     assert_recovered(identify(Hidden(profile)), profile)
 
 
+@pytest.mark.sweep  # since it is the sweep that takes all of them
 def test_the_random_profiles_take_every_value_of_every_axis() -> None:
     profiles = [drawn(seed) for seed in range(110)]
     for axis in AXES:
@@ -111,6 +113,7 @@ class ScalarOnly(Hidden):
         return Answer(potential=super().answer(question).potential)
 
 
+@pytest.mark.sample(every=3)
 @pytest.mark.parametrize("name", ["darknet", "formula", "yad2k", "andy-yun", "lightnet", "yolo9000"])
 def test_a_scalar_is_enough(name: str) -> None:
     loss = ScalarOnly(load_profile(name))

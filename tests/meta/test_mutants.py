@@ -122,7 +122,7 @@ def test_every_axis_has_a_mutant() -> None:
 
 
 def test_some_mutants_show_in_one_kind_of_answer_only() -> None:
-    kinds = [kind(mutant) for mutant in MUTANTS]
+    kinds = [kind(mutant) for mutant in MUTANTS[::3]]
     assert kinds.count("value") >= 3
     assert kinds.count("gradient") >= 3
     assert kinds.count("index") >= 2

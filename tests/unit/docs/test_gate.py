@@ -234,10 +234,11 @@ def test_the_hook_installs_itself_where_nothing_is(folder: Path) -> None:
 # GitLab, and any service that runs a shell.
 
 
-def test_the_job_of_gitlab_leaves_what_it_promises(folder: Path, path: str) -> None:
+def test_the_job_of_gitlab_leaves_what_it_promises(folder: Path, quick_program: Path) -> None:
     (job,) = yaml.safe_load((EXAMPLES / "gitlab-ci.yml").read_text(encoding="utf-8")).values()
     script = "\n".join(job["script"])
-    run, environment = ["bash", "-eo", "pipefail", "-c", script], {**os.environ, "PATH": path}
+    run = ["bash", "-eo", "pipefail", "-c", script]
+    environment = {**os.environ, "PATH": f"{quick_program}:{os.environ['PATH']}"}
     done = subprocess.run(run, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     promised = [*job["artifacts"]["paths"], job["artifacts"]["reports"]["junit"]]

@@ -212,7 +212,8 @@ def test_the_other_commands_of_the_pages_are_understood(capsys: pytest.CaptureFi
     assert "coord.small-box-weight" in capsys.readouterr().out
 
 
-def test_the_report_of_the_page_blames_what_is_wrong() -> None:
+def test_the_report_of_the_page_blames_what_is_wrong(suite_options: Callable[..., None]) -> None:
+    suite_options("--regionloss-examples", "2", "-n", "0")
     (said,) = re.findall(r"<!-- lines: (.+) of (regionloss .+) -->", (DOCS / "read-a-report.md").read_text("utf-8"))
     shown = lines(said[1], said[0]).splitlines()
     assert shown[0].startswith("✗ coord.small-box-weight deviates · image ")
@@ -221,7 +222,8 @@ def test_the_report_of_the_page_blames_what_is_wrong() -> None:
     assert "not conforming" in shown[-1]
 
 
-def test_the_expected_deviation_of_the_page_is_expected() -> None:
+def test_the_expected_deviation_of_the_page_is_expected(suite_options: Callable[..., None]) -> None:
+    suite_options("--regionloss-examples", "2", "-n", "0")
     shown = lines("regionloss check unweighted:adapter --expect expected.toml", "!|conforming ·")
     assert "! coord.small-box-weight" in shown
     assert "✗" not in shown
@@ -234,15 +236,11 @@ def test_the_profile_of_the_page_is_one(tmp_path: Path) -> None:
     assert load_profile("darknet").differences(load_profile(tmp_path / "mine.toml")) == {"small_box_exponent": (1, 0)}
 
 
-def test_the_gate_of_the_page_writes_what_it_says(tmp_path: Path) -> None:
-    program = tmp_path / "regionloss"
-    start = "import sys; from regionloss_suite.cli.main import main; sys.exit(main())"
-    program.write_text(f"#!/bin/sh\nexec {sys.executable} -c '{start}' \"$@\"\n", encoding="utf-8")
-    program.chmod(0o755)
+def test_the_gate_of_the_page_writes_what_it_says(tmp_path: Path, quick_program: Path) -> None:
     for name in ("unweighted.py", "expected.toml"):
         shutil.copy(EXAMPLES / name, tmp_path)
     (tmp_path / "unweighted.py").rename(tmp_path / "mine.py")
-    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    environment = {**os.environ, "PATH": f"{quick_program}:{os.environ['PATH']}"}
     gate = str(EXAMPLES / "gate.sh")
     passed = subprocess.run(["sh", gate], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert passed.returncode == 0, passed.stdout + passed.stderr

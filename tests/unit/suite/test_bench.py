@@ -40,7 +40,7 @@ from regionloss_suite.bench.export import file
 from regionloss_suite.bench.gate import BatchCheck, NotTimedError, check_golden
 from regionloss_suite.bench.goals import goals_of
 from regionloss_suite.bench.measure import Entry, Findings, Gate, Series, measure
-from regionloss_suite.bench.plan import GOALS, Item, Plan, crossed, standard
+from regionloss_suite.bench.plan import EFFORT, GOALS, Item, Plan, crossed, standard
 from regionloss_suite.bench.results import WALL_COLD, Results, ResultsError, read_results, to_text
 from regionloss_suite.bench.roofline import Floor, floor_of
 from regionloss_suite.bench.rounds import Effort, Spread, interleave, quantile, ratio, spread
@@ -832,6 +832,13 @@ class Wrong(TorchAnalyticAdapter):
 """
 
 
+@pytest.fixture
+def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the command call each contender for a millisecond a round, since no time that it measures is looked at."""
+    monkeypatch.setitem(EFFORT, "cpu", Effort(turn=0.001))
+
+
+@pytest.mark.usefixtures("small_cases", "short_turns")
 def test_the_command_times_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page, times_file, folder = tmp_path / "page.md", tmp_path / "times.json", tmp_path / "charts"
     asked = ["bench", "torch-analytic", "--grid", "3x3", "--batch", "1", "2", "--truths", "2"]
@@ -854,6 +861,7 @@ def test_the_command_times_and_writes(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "ratios compared" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("small_cases", "short_turns")
 def test_a_wrong_loss_is_not_timed_and_the_command_fails(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import pytest
 from regionloss_spec import load_clauses
 from regionloss_spec.case import CASES
 from regionloss_suite.cli.main import main
+
+pytestmark = pytest.mark.usefixtures("small_cases")
 
 ADAPTERS = '''
 import dataclasses
@@ -195,8 +198,9 @@ def test_a_failing_golden_case_ends_with_commands_that_run(capsys: pytest.Captur
 
 
 def test_the_whole_suite_finds_what_no_golden_case_has_and_writes_its_smallest_batch(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], suite_options: Callable[..., None]
 ) -> None:
+    suite_options("-k", "the-gradient-of or everything-that-decides")  # of which several see that grid
     assert checked("mine:WrongOnThreeRows")[0] == 0
     capsys.readouterr()
     code, report = checked_in_full("mine:WrongOnThreeRows", "--jobs", "1")
@@ -215,7 +219,10 @@ def test_the_whole_suite_finds_what_no_golden_case_has_and_writes_its_smallest_b
     assert "grid 3 rows × 1 column" in program(explain).stdout
 
 
-def test_what_takes_several_calls_to_see_is_reproduced_by_its_property(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_takes_several_calls_to_see_is_reproduced_by_its_property(
+    capsys: pytest.CaptureFixture[str], suite_options: Callable[..., None]
+) -> None:
+    suite_options("-k", "the-gradient-from-above or padding-changes-nothing")
     assert checked("mine:Forgetful")[0] == 0
     capsys.readouterr()
     assert checked_in_full("mine:Forgetful", "--jobs", "1")[0] == 1
@@ -228,8 +235,11 @@ def test_what_takes_several_calls_to_see_is_reproduced_by_its_property(capsys: p
     assert "1 failed" in again.stdout
 
 
-def test_several_processes_find_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+def test_several_processes_find_the_same(
+    capsys: pytest.CaptureFixture[str], suite_options: Callable[..., None]
+) -> None:
     """Also what a process of their own finds, and that repeatability, which no case can show, is judged by default."""
+    suite_options("-k", "the-same-question or padding or everything-that-decides")
     assert checked_in_full("mine:GradientOnly", "--jobs", "1")[0] == 0
     alone = capsys.readouterr().out
     code, report = checked_in_full("mine:GradientOnly", "--jobs", "2")
@@ -240,7 +250,8 @@ def test_several_processes_find_the_same(capsys: pytest.CaptureFixture[str]) -> 
     assert not Path("regionloss-failures").exists(), "where nothing fails nothing is written"
 
 
-def test_a_loss_that_dies_in_a_process_of_its_own_has_crashed() -> None:
+def test_a_loss_that_dies_in_a_process_of_its_own_has_crashed(suite_options: Callable[..., None]) -> None:
+    suite_options("-k", "the-gradient-of-tx or the-gradient-of-tw")
     code, report = checked_in_full("mine:Dies", "--jobs", "2")
     assert code == 3
     assert any("crashed while running" in said for said in report["crashes"].values())

@@ -36,6 +36,7 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "sources"
 
 
+@pytest.mark.usefixtures("small_cases")
 def test_a_record_holds_verdicts_formula_and_commit(sources: Path, tmp_path: Path) -> None:
     command = ["--sources", str(sources), "--folder", str(tmp_path / "out"), "--only", "lightnet", "--batches", "5"]
     assert record_ports.main(command) == 0
