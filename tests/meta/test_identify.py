@@ -220,7 +220,7 @@ def test_a_mean_over_objects_is_odd_and_not_explained() -> None:
     assert "per-object" in found.findings["reduction"].evidence
     assert "reduction" in [finding.axis for finding in found.odd]
     verified = verify(loss, found, number=40)
-    assert verified.explained < verified.asked
+    assert verified.explained < verified.batches
     assert verified.left
 
 
@@ -272,7 +272,7 @@ def test_a_loss_of_square_grids_is_recovered(name: str) -> None:
     assert found.findings["cell rule"].value == "floor"
     verified = verify(loss, found, number=60)
     assert verified.whole
-    assert verified.beyond == 60 - verified.asked > 0
+    assert verified.beyond == 60 - verified.batches > 0
     assert f"{verified.beyond} more cannot be put to it" in str(verified)
 
 

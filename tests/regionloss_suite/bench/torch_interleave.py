@@ -14,7 +14,7 @@ import torch
 
 from regionloss_adapters import Adapter, Question, Timeable, load_adapter
 from regionloss_suite.bench.setting import Setting
-from regionloss_suite.measure.experiments import asked_as
+from regionloss_suite.measure.experiments import question_profile
 
 #: How many times a loss and the eager path are timed in turn.
 ROUNDS = 15
@@ -25,7 +25,7 @@ def ratio(adapter: Timeable) -> dict[str, Any]:
     setting = Setting()
     batch, losses = setting.draw(), (adapter, load_adapter("torch-eager"))
     assert isinstance(adapter, Adapter)
-    profile = setting.profile(asked_as(adapter, None))
+    profile = setting.profile(question_profile(adapter, None))
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -13,22 +13,22 @@ from regionloss_spec import Batch, Profile
 from regionloss_spec.batch import Array
 from regionloss_spec.profile import axis_values
 from regionloss_suite.measure.black_box import CLASSES, T_H, T_O, T_W, T_X, T_Y, NoAnswerError, scene
-from regionloss_suite.measure.findings import Notebook, listed
-from regionloss_suite.measure.scalar_gradient import Slopes
+from regionloss_suite.measure.findings import Findings, listed
+from regionloss_suite.measure.scalar_gradient import ScalarGradient
 
 #: More truths than this are not asked for.
 CAPACITY = 256
 
 
-def responsible(book: Notebook, batch: Batch) -> list[tuple[int, ...]]:
+def responsible(findings: Findings, batch: Batch) -> list[tuple[int, ...]]:
     """The predictors (image, anchor, row, column) whose t_x, t_y, t_w or t_h is pulled, late in the training."""
-    if book.box.scalar_only:
+    if findings.box.scalar_only:
         batch = settled(batch)
-    gradient = book.box.gradient(batch)
-    pulled = np.abs(gradient[:, :, :T_O]).max(axis=2) > book.box.silence
-    if book.box.scalar_only:
+    gradient = findings.box.gradient(batch)
+    pulled = np.abs(gradient[:, :, :T_O]).max(axis=2) > findings.box.silence
+    if findings.box.scalar_only:
         # A box that moves may win an equal rival's truth; a class output moves no box.
-        pulled &= np.abs(gradient[:, :, CLASSES:]).max(axis=2) > book.box.silence
+        pulled &= np.abs(gradient[:, :, CLASSES:]).max(axis=2) > findings.box.silence
     return [tuple(map(int, place)) for place in np.argwhere(pulled)]
 
 
@@ -45,30 +45,30 @@ def settled(batch: Batch) -> Batch:
     return dataclasses.replace(batch, predictions=t.reshape(batch.predictions.shape))
 
 
-def capacity(book: Notebook) -> None:
+def capacity(findings: Findings) -> None:
     """How many truths of an image are read."""
     side = int(CAPACITY**0.5)
     rows = [[(i + 0.25) / side, (j + 0.25) / side, 1 / side, 1 / side, 0] for j in range(side) for i in range(side)]
-    batch = scene(rows, grid=(side, side), classes=1, seen=book.late)
-    found = _first_pulled(book, batch) if book.box.scalar_only else responsible(book, batch)
-    said = f"{CAPACITY} truths, each in a cell of its own: {len(found)} are answered for"
-    first = {(0, 0, place // side, place % side) for place in range(len(found))}
-    if len(found) == CAPACITY:
-        book.note("max_truths", 0, f"{said}; a limit beyond would not show")
-    elif set(found) == first:
-        book.note("max_truths", len(found), f"{said}, the first ones")
+    batch = scene(rows, grid=(side, side), classes=1, images_seen=findings.late)
+    predictors = _first_pulled(findings, batch) if findings.box.scalar_only else responsible(findings, batch)
+    evidence = f"{CAPACITY} truths, each in a cell of its own: {len(predictors)} are answered for"
+    first = {(0, 0, place // side, place % side) for place in range(len(predictors))}
+    if len(predictors) == CAPACITY:
+        findings.note("max_truths", 0, f"{evidence}; a limit beyond would not show")
+    elif set(predictors) == first:
+        findings.note("max_truths", len(predictors), f"{evidence}, the first ones")
     else:
-        book.unknown("max_truths", f"{said}, not the first ones", odd=True)
+        findings.unknown("max_truths", f"{evidence}, not the first ones", odd=True)
 
 
-def _first_pulled(book: Notebook, batch: Batch) -> list[tuple[int, ...]]:
+def _first_pulled(findings: Findings, batch: Batch) -> list[tuple[int, ...]]:
     """The predictors up to the last that is pulled, if those that are looked at among them are pulled too.
 
     A scalar is asked for many slopes at once, and every predictor by itself would be too many questions.
     """
-    gradient = book.box.gradient(settled(batch))
+    gradient = findings.box.gradient(settled(batch))
     side = batch.predictions.shape[-1]
-    assert isinstance(gradient, Slopes)
+    assert isinstance(gradient, ScalarGradient)
 
     def pulled(begin: int, end: int) -> bool:
         cells = np.arange(begin, end)
@@ -83,66 +83,76 @@ def _first_pulled(book: Notebook, batch: Batch) -> list[tuple[int, ...]]:
     return [(0, 0, k // side, k % side) for k in range(above) if k not in silent]
 
 
-def end_of_list(book: Notebook) -> None:
+def end_of_list(findings: Findings) -> None:
     """Whether a row with x = 0 ends the list; what other padding does."""
     truth = [0.625, 0.375, 0.5, 0.5, 0]
     rows = [[0.0, 0.375, 0.5, 0.5, 0], truth]
     try:
-        found = responsible(book, scene(rows, grid=(2, 2), seen=book.late))
+        predictors = responsible(findings, scene(rows, grid=(2, 2), images_seen=findings.late))
     except NoAnswerError as refused:
-        book.unknown("truth_end", f"a truth with x = 0, then another: {refused}")
+        findings.unknown("truth_end", f"a truth with x = 0, then another: {refused}")
     else:
-        said = f"a truth with x = 0, then another: {len(found)} are answered for"
-        value = "x-zero" if not found else "none" if found == [(0, 0, 0, 0), (0, 0, 0, 1)] else None
-        book.note("truth_end", value, said, odd=value is None)
+        evidence = f"a truth with x = 0, then another: {len(predictors)} are answered for"
+        value = "x-zero" if not predictors else "none" if predictors == [(0, 0, 0, 0), (0, 0, 0, 1)] else None
+        findings.note("truth_end", value, evidence, odd=value is None)
     padded = {"zeros": [0.0] * 5, "a class of -1": [0.5, 0.5, 0.5, 0.5, -1.0], "all -1": [-1.0] * 5}
     for name, row in padded.items():
-        seen = []
+        counts = []
         for order in ([truth, row], [row, truth]):
             try:
-                seen.append(f"{len(responsible(book, scene(order, grid=(2, 2), seen=book.late)))} answered for")
+                counts.append(
+                    f"{len(responsible(findings, scene(order, grid=(2, 2), images_seen=findings.late)))} answered for"
+                )
             except NoAnswerError as refused:
-                seen.append(str(refused).split(":")[0])
-        book.note(f"padding with {name}", f"{seen[0]}, {seen[1]}", f"behind a truth: {seen[0]}; before it: {seen[1]}")
+                counts.append(str(refused).split(":")[0])
+        findings.note(
+            f"padding with {name}", f"{counts[0]}, {counts[1]}", f"behind a truth: {counts[0]}; before it: {counts[1]}"
+        )
 
 
-def cell(book: Notebook) -> None:
+def cell(findings: Findings) -> None:
     """The cell of a centre inside, near and exactly on a border, on a grid that is not square if it can be."""
     wrong = []
-    height = 4 if book.box.square else 2
+    height = 4 if findings.box.square else 2
     places = [(0.25, 0.5), (0.74, 0.3), (0.76, 0.7), (0.5, 0.625), (0.375, 0.9)]
     for x, y in places:
-        found = responsible(book, scene([[x, y, 0.25, 0.5, 0]], grid=(height, 4), seen=book.late))
+        predictors = responsible(findings, scene([[x, y, 0.25, 0.5, 0]], grid=(height, 4), images_seen=findings.late))
         # The pull may be 0 by chance only where the target is met, which these places avoid in w and h or x and y.
-        if found != [(0, 0, int(y * height), int(x * 4))]:
-            wrong.append(f"({x}, {y}): {found}")
-    said = f"centres {places} on {height} rows of 4 cells"
+        if predictors != [(0, 0, int(y * height), int(x * 4))]:
+            wrong.append(f"({x}, {y}): {predictors}")
+    evidence = f"centres {places} on {height} rows of 4 cells"
     if wrong:
-        book.unknown("cell rule", f"{said}: another predictor than floor(y·H), floor(x·W) for {'; '.join(wrong)}",
-                     odd=True)  # fmt: skip
+        rule = "another predictor than floor(y·H), floor(x·W)"
+        findings.unknown("cell rule", f"{evidence}: {rule} for {'; '.join(wrong)}", odd=True)
     else:
-        book.note("cell rule", "floor", f"{said}: always floor(y·H), floor(x·W)")
+        findings.note("cell rule", "floor", f"{evidence}: always floor(y·H), floor(x·W)")
 
 
-def anchor_choice(book: Notebook) -> None:
+def anchor_choice(findings: Findings) -> None:
     """Scenes in which the rules choose different anchors, found by a search with the reference's own fits."""
     rules = axis_values("anchor_choice")
     left = list(rules)
-    said = []
+    evidence = []
     for batch, choices in _telling_scenes(rules):
-        found = responsible(book, dataclasses.replace(batch, images_seen=book.late))
-        said.append(f"anchor {', '.join(str(k) for _, k, _, _ in found) or 'none'} where the rules say {choices}")
-        if len(found) != 1:
-            book.unknown("anchor_choice", f"{len(found)} predictors answer for one truth: {said[-1]}", odd=True)
+        predictors = responsible(findings, dataclasses.replace(batch, images_seen=findings.late))
+        evidence.append(
+            f"anchor {', '.join(str(k) for _, k, _, _ in predictors) or 'none'} where the rules say {choices}"
+        )
+        if len(predictors) != 1:
+            findings.unknown(
+                "anchor_choice", f"{len(predictors)} predictors answer for one truth: {evidence[-1]}", odd=True
+            )
             return
-        left = [rule for rule in left if choices[rule] == found[0][1]]
+        left = [rule for rule in left if choices[rule] == predictors[0][1]]
         if not left:
             break
     if len(left) != 1:
-        book.unknown("anchor_choice", f"{said[-1]}; the rules left are {left or 'none'}", odd=True)
+        findings.unknown("anchor_choice", f"{evidence[-1]}; the rules left are {left or 'none'}", odd=True)
         return
-    book.note("anchor_choice", left[0], f"in {len(said)} scenes that tell the rules apart, always as {left[0]} chooses")
-    _tie(book)
+    findings.note(
+        "anchor_choice", left[0], f"in {len(evidence)} scenes that tell the rules apart, always as {left[0]} chooses"
+    )
+    _tie(findings)
 
 
 @cache
@@ -150,14 +160,14 @@ def _telling_scenes(rules: tuple[str, ...]) -> list[tuple[Batch, dict[str, int]]
     random = np.random.default_rng(20)
     base = Profile(name="", title="", source="")
     scenes: list[tuple[Batch, dict[str, int]]] = []
-    told: set[tuple[str, str]] = set()
+    separated: set[tuple[str, str]] = set()
     wanted = {(a, b) for a in rules for b in rules if a < b}
-    while len(scenes) < 10 or told != wanted:
+    while len(scenes) < 10 or separated != wanted:
         anchors = random.choice(np.arange(3, 17), (3, 2)) / 8
         truth = [*random.choice(np.arange(1, 31), 2) / 32, *random.choice(np.arange(4, 15), 2) / 16, 1.0]
         t = np.round(random.normal(size=(3, 4)) * 16) / 16
         raw = {(0, k, c, j, i): t[k, c] for k in range(3) for c in range(4) for j in range(2) for i in range(2)}
-        batch = scene([truth], anchors=anchors, grid=(2, 2), seen=0, raw=raw)
+        batch = scene([truth], anchors=anchors, grid=(2, 2), images_seen=0, raw=raw)
         row = np.array(truth)
         boxes = decode(batch.predictions.reshape(3, 8, 2, 2), batch.anchors)
         choices, clear = {}, True
@@ -168,33 +178,33 @@ def _telling_scenes(rules: tuple[str, ...]) -> list[tuple[Batch, dict[str, int]]
             choices[rule] = int(np.argmax(fits))
             clear &= bool(np.sort(fits)[-1] - np.sort(fits)[-2] > 0.02)
         new = {(a, b) for a, b in wanted if choices[a] != choices[b]}
-        if clear and (len(new) >= 5 or new - told):
+        if clear and (len(new) >= 5 or new - separated):
             scenes.append((batch, choices))
-            told |= new
+            separated |= new
     return scenes
 
 
-def _tie(book: Notebook) -> None:
+def _tie(findings: Findings) -> None:
     anchors = [(1.0, 1.0), (0.75, 0.75), (0.75, 0.75)]
     raw = {(0, k, c, 0, 0): -2.0 for k in range(3) for c in (T_X, T_Y)}
     # Close to the corner, so that a box of 3/4 fits better than one of 1, whatever is compared.
-    twins = scene([[0.125, 0.125, 0.25, 0.25, 1]], anchors=anchors, seen=book.late, raw=raw)
-    found = responsible(book, twins)
-    value = "first" if found == [(0, 1, 0, 0)] else "last" if found == [(0, 2, 0, 0)] else None
-    book.note("anchor tie", value, f"anchors 1 and 2 fit equally: {found} answers", odd=value != "first")
+    twins = scene([[0.125, 0.125, 0.25, 0.25, 1]], anchors=anchors, images_seen=findings.late, raw=raw)
+    predictors = responsible(findings, twins)
+    value = "first" if predictors == [(0, 1, 0, 0)] else "last" if predictors == [(0, 2, 0, 0)] else None
+    findings.note("anchor tie", value, f"anchors 1 and 2 fit equally: {predictors} answers", odd=value != "first")
 
 
-def collision(book: Notebook) -> None:
+def collision(findings: Findings) -> None:
     """Two truths on one predictor: which of them pulls t_x and the class outputs."""
     offsets = (0.25, 0.625)
-    tree = (-1, -1, 0, 0, 1) if book.value("class_term") == "tree" else None
+    tree = (-1, -1, 0, 0, 1) if findings.value("class_term") == "tree" else None
     rows = [[offsets[0], 0.5, 0.5, 0.5, 2], [offsets[1], 0.5, 0.5, 0.5, 4]]
     # The predicted box holds both, so that the IoU does not move with its centre.
     raw = {(0, 0, T_X, 0, 0): 0.75, (0, 0, T_Y, 0, 0): 0.5, (0, 0, T_W, 0, 0): 3.0, (0, 0, T_H, 0, 0): 3.0}
 
     def pulled(*chosen: int) -> Array:
-        batch = scene([rows[k] for k in chosen], classes=5, seen=book.late, raw=raw, tree=tree)
-        return np.asarray(book.box.gradient(batch)[0, 0, :, 0, 0])
+        batch = scene([rows[k] for k in chosen], classes=5, images_seen=findings.late, raw=raw, tree=tree)
+        return np.asarray(findings.box.gradient(batch)[0, 0, :, 0, 0])
 
     first, last, both = pulled(0), pulled(1), pulled(0, 1)
     kinds = {"last": last, "first": first, "sum": first + last}
@@ -207,18 +217,20 @@ def collision(book: Notebook) -> None:
     box, of_class = kind_of(slice(T_X, T_Y)), kind_of(slice(CLASSES, None))
     s = float(sigmoid(np.array(0.75)))
     pull = [g[T_X] / float(sigmoid_grad(np.array(0.75))) for g in (first, last, both)]
-    said = (
+    evidence = (
         f"two truths at offsets {listed(*offsets)} on one predictor (σ(t_x) = {s:.6g}): t_x is pulled by "
         f"{listed(*pull)} from the first, the last, both"
     )
-    book.note("collision", box, f"{said}: {box}", odd=box is None)
-    told = f"class outputs by {listed(*first[CLASSES:])} | {listed(*last[CLASSES:])} | {listed(*both[CLASSES:])}"
+    findings.note("collision", box, f"{evidence}: {box}", odd=box is None)
+    class_evidence = (
+        f"class outputs by {listed(*first[CLASSES:])} | {listed(*last[CLASSES:])} | {listed(*both[CLASSES:])}"
+    )
     accumulated = np.minimum(first[CLASSES:], last[CLASSES:])  # a true class is pulled up, whoever names it
     if tree is not None:  # a group off the last path keeps what the first put there
         accumulated = np.where(last[CLASSES:] != 0, last[CLASSES:], first[CLASSES:])
     if of_class is not None and of_class == box:
-        book.note("class_collision", "replace", told)
+        findings.note("class_collision", "replace", class_evidence)
     elif box == "last" and np.allclose(both[CLASSES:], accumulated, atol=1e-4 * np.abs(both[CLASSES:]).max()):
-        book.note("class_collision", "accumulate", told)
+        findings.note("class_collision", "accumulate", class_evidence)
     else:
-        book.unknown("class_collision", f"{told}: {of_class or 'no'} rule, the box: {box}", odd=True)
+        findings.unknown("class_collision", f"{class_evidence}: {of_class or 'no'} rule, the box: {box}", odd=True)

@@ -9,56 +9,61 @@ import numpy as np
 from regionloss.boxes import sigmoid, sigmoid_grad
 from regionloss.classes import softmax
 from regionloss_suite.measure.black_box import T_H, T_O, T_W, T_X, NoAnswerError, scene
-from regionloss_suite.measure.findings import Notebook, listed
+from regionloss_suite.measure.findings import Findings, listed
 
 _FURTHEST = 2**40
 _LOGITS = (0.3, -0.7, 1.1)
 
 
-def start(book: Notebook) -> None:
+def start(findings: Findings) -> None:
     """See whether it answers at all, with a tree of classes if it asks for one."""
     try:
-        book.box.gradient(scene([], seen=book.late))
+        findings.box.gradient(scene([], images_seen=findings.late))
     except NoAnswerError as refused:
-        book.box.wants_tree = True
+        findings.box.wants_tree = True
         try:
-            book.box.gradient(scene([], seen=book.late))
+            findings.box.gradient(scene([], images_seen=findings.late))
         except NoAnswerError:
-            book.box.wants_tree = False
+            findings.box.wants_tree = False
             truth = [[0.5, 0.5, 1.0, 1.0, 0]]
-            book.box.gradient(scene(truth, seen=book.late))
-            book.unknown("empty image", f"an image without objects: {refused}", odd=True)
-            book.box.wants_truth = True
-    _grids(book)
+            findings.box.gradient(scene(truth, images_seen=findings.late))
+            findings.unknown("empty image", f"an image without objects: {refused}", odd=True)
+            findings.box.wants_truth = True
+    _grids(findings)
 
 
-def _grids(book: Notebook) -> None:
+def _grids(findings: Findings) -> None:
     """See whether it takes a grid that is not square; what needs one is asked on a square one if not."""
     truth = [0.25, 0.25, 0.5, 0.5, 0]
     try:
-        book.box.gradient(scene([truth], grid=(1, 2), seen=book.late))
+        findings.box.gradient(scene([truth], grid=(1, 2), images_seen=findings.late))
     except NoAnswerError as refused:
-        book.box.gradient(scene([truth], grid=(2, 2), seen=book.late))
-        book.box.square = True
-        book.unknown("grids", f"a truth on 1 row of 2 cells: {refused}", odd=True)
+        findings.box.gradient(scene([truth], grid=(2, 2), images_seen=findings.late))
+        findings.box.square = True
+        findings.unknown("grids", f"a truth on 1 row of 2 cells: {refused}", odd=True)
 
 
-def prior(book: Notebook) -> None:
+def prior(findings: Findings) -> None:
     """Pull of t_x to t_h in an empty image, and until when."""
     raw = {(0, 0, T_X, 0, 0): 1.0, (0, 0, T_W, 0, 0): 0.5, (0, 0, T_H, 0, 0): -0.25}
 
-    def pulls(seen: int) -> bool:
-        return bool(np.abs(book.box.gradient(scene([], seen=seen, raw=raw))[0, 0, :4]).max() > book.box.silence)
+    def pulls(images_seen: int) -> bool:
+        return bool(
+            np.abs(findings.box.gradient(scene([], images_seen=images_seen, raw=raw))[0, 0, :4]).max()
+            > findings.box.silence
+        )
 
-    at_zero = book.box.gradient(scene([], seen=0, raw=raw))[0, 0, :4, 0, 0]
-    if not np.abs(at_zero).max() > book.box.silence:
-        book.note("prior_until", 0, "an empty image at t = 0: t_x to t_h have no gradient, there is no prior")
-        book.note("prior_weight", 0.01, "no prior is paid, so its weight does not show", "assumed")
-        book.note("prior_applies", "not-responsible", "no prior is paid", "assumed")
+    at_zero = findings.box.gradient(scene([], images_seen=0, raw=raw))[0, 0, :4, 0, 0]
+    if not np.abs(at_zero).max() > findings.box.silence:
+        findings.note("prior_until", 0, "an empty image at t = 0: t_x to t_h have no gradient, there is no prior")
+        findings.note("prior_weight", 0.01, "no prior is paid, so its weight does not show", "assumed")
+        findings.note("prior_applies", "not-responsible", "no prior is paid", "assumed")
         return
     if pulls(_FURTHEST):
-        book.unknown("prior_until", f"an empty image: t_x to t_h are pulled at t = 0 and at t = {_FURTHEST}", odd=True)
-        book.late = _FURTHEST
+        findings.unknown(
+            "prior_until", f"an empty image: t_x to t_h are pulled at t = 0 and at t = {_FURTHEST}", odd=True
+        )
+        findings.late = _FURTHEST
     else:
         below, above = 0, 1
         while pulls(above):
@@ -66,91 +71,91 @@ def prior(book: Notebook) -> None:
         while above - below > 1:
             middle = (below + above) // 2
             below, above = (middle, above) if pulls(middle) else (below, middle)
-        book.note("prior_until", above, f"an empty image: t_x to t_h are pulled at t = {below}, not at t = {above}")
-        book.late = max(book.late, 2 * above)
+        findings.note("prior_until", above, f"an empty image: t_x to t_h are pulled at t = {below}, not at t = {above}")
+        findings.late = max(findings.late, 2 * above)
     residuals = np.array([(sigmoid(np.array(1.0)) - 0.5) * sigmoid_grad(np.array(1.0)), 0.0, 0.5, -0.25])
     weight = float(at_zero @ residuals / (residuals @ residuals))
-    said = f"gradient of t_x, t_y, t_w, t_h at 1, 0, .5, -.25: {listed(*at_zero)}"
+    evidence = f"gradient of t_x, t_y, t_w, t_h at 1, 0, .5, -.25: {listed(*at_zero)}"
     if not np.allclose(at_zero, weight * residuals, rtol=1e-4, atol=1e-4 * abs(weight)):
-        book.unknown("prior_weight", f"{said}, which is no multiple of {listed(*residuals)}", odd=True)
+        findings.unknown("prior_weight", f"{evidence}, which is no multiple of {listed(*residuals)}", odd=True)
         return
-    book.products["prior_weight"] = book.number(weight)
-    book.note("prior_weight", weight, f"{said}: {weight:.9g} times the residuals towards .5, .5, 0, 0")
+    findings.products["prior_weight"] = findings.number(weight)
+    findings.note("prior_weight", weight, f"{evidence}: {weight:.9g} times the residuals towards .5, .5, 0, 0")
 
 
-def no_object(book: Notebook) -> None:
+def no_object(findings: Findings) -> None:
     """Shape and weight of the no-object term over several values of t_o."""
     values = (-1.0, 0.25, 1.5)
     got, forms = [], []
     for t_o in values:
         raw = {(0, 0, T_O, 0, 0): t_o} | {(0, 0, 5 + c, 0, 0): z for c, z in enumerate(_LOGITS)}
-        gradient = book.box.gradient(scene([], seen=book.late, raw=raw))[0, 0, :, 0, 0]
+        gradient = findings.box.gradient(scene([], images_seen=findings.late, raw=raw))[0, 0, :, 0, 0]
         got.append(gradient[T_O])
         s = float(sigmoid(np.array(t_o)))
         p = float(softmax(np.array([t_o, *_LOGITS]))[0])
         forms.append((s * s * (1 - s), p - 1, t_o - 1, s, t_o))
     names = ("λ·σ·σ'", "λ·(p_background - 1)", "λ·(t_o - 1)", "λ·σ (binary cross-entropy)", "λ·t_o")
-    said = f"an empty image: gradient of t_o at {listed(*values)} is {listed(*got)}"
-    if not np.abs(got).max() > book.box.silence:
-        book.unknown("objectness", f"{said}; nothing is paid for no object", odd=True)
+    evidence = f"an empty image: gradient of t_o at {listed(*values)} is {listed(*got)}"
+    if not np.abs(got).max() > findings.box.silence:
+        findings.unknown("objectness", f"{evidence}; nothing is paid for no object", odd=True)
         return
     for name, form in zip(names, np.array(forms).T, strict=True):
         weight = float(got @ form / (form @ form))
         if np.allclose(got, weight * form, rtol=1e-4, atol=1e-5 * abs(weight)):
-            book.products["no_object_weight"] = book.number(weight)
-            book.note("no_object_weight", weight, f"{said}: {name} with λ = {weight:.9g}")
+            findings.products["no_object_weight"] = findings.number(weight)
+            findings.note("no_object_weight", weight, f"{evidence}: {name} with λ = {weight:.9g}")
             kind = {names[0]: "logistic", names[1]: "background", names[2]: "background"}.get(name)
-            book.note("objectness", kind, f"{said}: {name}", odd=kind is None)
-            book.findings["background form"] = book.findings["objectness"]
+            findings.note("objectness", kind, f"{evidence}: {name}", odd=kind is None)
+            findings.by_axis["background form"] = findings.by_axis["objectness"]
             if name == names[1]:
-                book.note("background form", "softmax", said)
+                findings.note("background form", "softmax", evidence)
             elif name == names[2]:
-                book.note("background form", "linear", said)
+                findings.note("background form", "linear", evidence)
             else:
-                book.findings.pop("background form")
+                findings.by_axis.pop("background form")
             return
-    book.unknown("objectness", f"{said}, of no known shape", odd=True)
+    findings.unknown("objectness", f"{evidence}, of no known shape", odd=True)
 
 
-def reduction(book: Notebook) -> None:
+def reduction(findings: Findings) -> None:
     """What the gradient of one predictor is divided by, over batches of several sizes."""
 
     def size(images: int, objects: int, side: int) -> float:
         # The objects lie in cells of their own; the last cell, which is looked at, stays empty and apart.
         cells = [(k % side, k // side) for k in range(objects)]
         rows = [[(i + 0.5) / side, (j + 0.5) / side, 1 / side, 1 / side, 0] for i, j in cells]
-        batch = scene(*[rows] * images, grid=(side, side), seen=book.late)
-        return float(abs(book.box.gradient(batch)[0, 0, T_O, -1, -1]))
+        batch = scene(*[rows] * images, grid=(side, side), images_seen=findings.late)
+        return float(abs(findings.box.gradient(batch)[0, 0, T_O, -1, -1]))
 
     one = size(1, 1, 2)
     sizes = [size(2, 1, 2), size(1, 3, 2), size(1, 1, 4)]
     if not min(one, *sizes) > 0:
         raise NoAnswerError(f"t_o of a predictor without object is pulled by {listed(one, *sizes)}: nothing to compare")
     ratios = {"images": one / sizes[0], "objects": one / sizes[1], "cells": one / sizes[2]}
-    said = "times smaller: " + ", ".join(f"{ratio:.6g} with {what}" for ratio, what in zip(
+    evidence = "times smaller: " + ", ".join(f"{ratio:.6g} with {what}" for ratio, what in zip(
         ratios.values(), ("2 images for 1", "3 objects for 1", "16 cells for 4"), strict=True
     ))  # fmt: skip
-    said = f"t_o of a predictor without object is {said}"
+    evidence = f"t_o of a predictor without object is {evidence}"
     dividing = [round(ratio, 4) for ratio in ratios.values()]
     kind = {(1, 1, 1): "sum", (2, 1, 1): "per-image", (2, 3, 1): "per-object", (2, 1, 4): "per-predictor"}.get(
         tuple(dividing)  # type: ignore[arg-type]
     )
     if kind in ("sum", "per-image"):
-        book.note("reduction", kind, said)
+        findings.note("reduction", kind, evidence)
     else:
-        book.unknown("reduction", f"{said}; {kind or 'no reduction that a profile knows'}", odd=True)
+        findings.unknown("reduction", f"{evidence}; {kind or 'no reduction that a profile knows'}", odd=True)
 
 
-def steady(book: Notebook) -> None:
+def steady(findings: Findings) -> None:
     """The same question again, with others in between."""
-    early = scene([[0.5, 0.5, 1.0, 1.0, 0]], seen=0, raw={(0, 0, c, 0, 0): 0.3 * c - 0.5 for c in range(8)})
-    answers = [book.box.gradient(early)[...] for _ in range(2)]
-    book.box.gradient(scene([], [], seen=book.late))
-    answers.append(book.box.gradient(early)[...])
+    early = scene([[0.5, 0.5, 1.0, 1.0, 0]], images_seen=0, raw={(0, 0, c, 0, 0): 0.3 * c - 0.5 for c in range(8)})
+    answers = [findings.box.gradient(early)[...] for _ in range(2)]
+    findings.box.gradient(scene([], [], images_seen=findings.late))
+    answers.append(findings.box.gradient(early)[...])
     same = all(np.array_equal(a, b, equal_nan=True) for a, b in itertools.pairwise(answers))
-    book.note("hidden state", "none" if same else None, "the same question three times, another before the last: "
+    findings.note("hidden state", "none" if same else None, "the same question three times, another before the last: "
               + ("the same answer" if same else "answers differ"), odd=not same)  # fmt: skip
-    if book.box.spoilt:
-        book.unknown("mutation of inputs", book.box.spoilt, odd=True)
+    if findings.box.spoilt:
+        findings.unknown("mutation of inputs", findings.box.spoilt, odd=True)
     else:
-        book.note("mutation of inputs", "none", f"inputs after {book.box.questions} questions are as before")
+        findings.note("mutation of inputs", "none", f"inputs after {findings.box.questions} questions are as before")

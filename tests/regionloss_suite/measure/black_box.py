@@ -13,7 +13,7 @@ from regionloss_adapters import Adapter, Answer, Question
 from regionloss_spec import Batch, Profile
 from regionloss_spec.batch import Array
 from regionloss_suite.judging.exchange import drawn_case, put, quantised
-from regionloss_suite.measure.scalar_gradient import Slopes
+from regionloss_suite.measure.scalar_gradient import ScalarGradient
 
 #: Channels of a predictor.
 T_X, T_Y, T_W, T_H, T_O, CLASSES = 0, 1, 2, 3, 4, 5
@@ -32,18 +32,18 @@ def scene(
     anchors: Any = ((1.0, 1.0),),
     grid: tuple[int, int] = (1, 1),
     classes: int = 3,
-    seen: int,
+    images_seen: int,
     raw: Mapping[Any, float] | None = None,
     tree: tuple[int, ...] | None = None,
 ) -> Batch:
-    """A batch whose predictions are 0 but for what is said.
+    """A batch whose predictions are 0 except where `raw` says otherwise.
 
     Args:
         truths: for each image its rows x, y, w, h, class.
         anchors: widths and heights in cells.
         grid: rows and columns.
         classes: C.
-        seen: images seen.
+        images_seen: t.
         raw: predictions by (image, anchor, channel, row, column).
         tree: parents of the classes.
     """
@@ -55,7 +55,7 @@ def scene(
         truths=tuple(np.array(rows, dtype=np.float64).reshape(len(rows), 5) for rows in truths),
         anchors=np.array(anchors, dtype=np.float64),
         classes=classes,
-        images_seen=seen,
+        images_seen=images_seen,
         tree=tree,
     )
 
@@ -137,7 +137,7 @@ class BlackBox:
                 self.spoilt = f"its {name} were changed in place"
         return answer
 
-    def gradient(self, batch: Batch) -> Array | Slopes:
+    def gradient(self, batch: Batch) -> Array | ScalarGradient:
         """The gradient at a batch, `[N, A, 5+C, H, W]`, float64; of a scalar measured where it is indexed.
 
         Raises:
@@ -150,7 +150,7 @@ class BlackBox:
         if self.scalar_only:
             step = 2.0**-8 if self.dtype == "float64" else 2.0**-3
             at = lambda point: self.scalar(dataclasses.replace(batch, predictions=point))  # noqa: E731
-            return Slopes(at, batch.predictions, shape, step, self.silence)
+            return ScalarGradient(at, batch.predictions, shape, step, self.silence)
         return self.gradient_of(answer, batch)
 
     def gradient_of(self, answer: Answer, batch: Batch) -> Array:

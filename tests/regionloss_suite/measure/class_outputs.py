@@ -9,7 +9,7 @@ from regionloss_spec import Profile, load_profile
 from regionloss_spec.batch import Array
 from regionloss_spec.profile import axis_values
 from regionloss_suite.measure.black_box import CLASSES, T_O, NoAnswerError, scene
-from regionloss_suite.measure.findings import Notebook, listed
+from regionloss_suite.measure.findings import Findings, listed
 
 #: (t_o, class outputs, true class); the tree has the groups 0-1, 2-3 and 4.
 _LOGITS = (
@@ -20,15 +20,15 @@ _LOGITS = (
 _TREE = (-1, -1, 0, 0, 1)
 
 
-def form(book: Notebook) -> None:
+def form(findings: Findings) -> None:
     """Fit every known form of the class term to the gradient over the class outputs."""
-    got = _pulled(book, _TREE if book.box.wants_tree else None)
-    said = f"class outputs of a responsible predictor are pulled by {listed(*got[0])} at {listed(*_LOGITS[0][1])}"
-    if not np.abs(got).max() > book.box.silence:
-        book.unknown("class_term", f"{said}: nothing is paid", odd=True)
+    got = _pulled(findings, _TREE if findings.box.wants_tree else None)
+    evidence = f"class outputs of a responsible predictor are pulled by {listed(*got[0])} at {listed(*_LOGITS[0][1])}"
+    if not np.abs(got).max() > findings.box.silence:
+        findings.unknown("class_term", f"{evidence}: nothing is paid", odd=True)
         return
     base = load_profile("darknet").replace(squared_factor=0.5)
-    background = book.value("objectness") == "background"
+    background = findings.value("objectness") == "background"
     candidates: list[tuple[str, str, Profile]] = []
     for name in axis_values("class_term"):
         profile = base.replace(class_term=name)
@@ -44,29 +44,32 @@ def form(book: Notebook) -> None:
         joined = objectness == "background"
         joins = name in ("cross-entropy", "focal", "squared-error")  # the others do not look at t_o
         if joins and joined != background:
-            book.unknown("class_term", f"{said}: {name} with t_o {'among' if joined else 'not among'} the classes, "
-                         "unlike the no-object term", odd=True)  # fmt: skip
+            among = "among" if joined else "not among"
+            why = f"{name} with t_o {among} the classes, unlike the no-object term"
+            findings.unknown("class_term", f"{evidence}: {why}", odd=True)
             return
-        book.products["class_weight"] = book.number(weight)
-        book.note("class_term", name, f"{said}, likewise at {len(got) - 1} other places: {weight:.9g} times {name}")
-        book.note("class_weight", weight, f"{said}: weight {weight:.9g}")
+        findings.products["class_weight"] = findings.number(weight)
+        findings.note(
+            "class_term", name, f"{evidence}, likewise at {len(got) - 1} other places: {weight:.9g} times {name}"
+        )
+        findings.note("class_weight", weight, f"{evidence}: weight {weight:.9g}")
         return
-    book.unknown("class_term", f"{said}, of no known form", odd=True)
+    findings.unknown("class_term", f"{evidence}, of no known form", odd=True)
 
 
-def _pulled(book: Notebook, tree: tuple[int, ...] | None) -> Array:
+def _pulled(findings: Findings, tree: tuple[int, ...] | None) -> Array:
     got = []
     for t_o, z, label in _LOGITS:
         raw = {(0, 0, T_O, 0, 0): t_o} | {(0, 0, CLASSES + c, 0, 0): value for c, value in enumerate(z)}
-        batch = scene([[0.5, 0.5, 1.0, 1.0, label]], classes=5, seen=book.late, raw=raw, tree=tree)
-        got.append(book.box.gradient(batch)[0, 0, CLASSES:, 0, 0])
+        batch = scene([[0.5, 0.5, 1.0, 1.0, label]], classes=5, images_seen=findings.late, raw=raw, tree=tree)
+        got.append(findings.box.gradient(batch)[0, 0, CLASSES:, 0, 0])
     return np.array(got)
 
 
-def scalar(book: Notebook) -> None:
+def scalar(findings: Findings) -> None:
     """Whether the scalar is the potential of the gradient: its change over small steps against the gradient."""
-    if book.box.scalar_only:
-        book.note("scalar", "potential", "it answers nothing else: all slopes are differences of it", "assumed")
+    if findings.box.scalar_only:
+        findings.note("scalar", "potential", "it answers nothing else: all slopes are differences of it", "assumed")
         return
     random = np.random.default_rng(5)
     t = random.normal(size=(1, 8, 2, 2)) / 2
@@ -76,27 +79,31 @@ def scalar(book: Notebook) -> None:
             along = random.normal(size=t.shape)
             along[:, CLASSES:] = 0  # where t_o is a class, darknet's gradient leaves the others out
             # No truth: nothing is held constant, so that the scalar must change as the gradient says.
-            here = scene([], grid=(2, 2), seen=book.late)
-            step = 2.0**-12 if book.box.dtype == "float64" else 2.0**-4
+            here = scene([], grid=(2, 2), images_seen=findings.late)
+            step = 2.0**-12 if findings.box.dtype == "float64" else 2.0**-4
             ends = []
             for sign in (1, -1):
                 np.copyto(here.predictions, t + sign * step * along)
-                ends.append(book.box.scalar(here))
+                ends.append(findings.box.scalar(here))
             np.copyto(here.predictions, t)
-            slope = float((book.box.gradient(here)[...].reshape(t.shape) * along).sum())
-            pairs.append(((ends[0] - ends[1]) / (2 * step), slope))
+            grad = float((findings.box.gradient(here)[...].reshape(t.shape) * along).sum())
+            pairs.append(((ends[0] - ends[1]) / (2 * step), grad))
     except NoAnswerError as reason:
-        book.unknown("scalar", str(reason))
+        findings.unknown("scalar", str(reason))
         return
-    if not all(slope for _, slope in pairs):
+    if not all(grad for _, grad in pairs):
         changes = listed(*(change for change, _ in pairs))
-        book.unknown("scalar", f"the scalar of empty images changes by {changes} where the gradient says 0", odd=True)
+        findings.unknown(
+            "scalar", f"the scalar of empty images changes by {changes} where the gradient says 0", odd=True
+        )
         return
-    ratios = [change / slope for change, slope in pairs]
-    said = f"the scalar changes by {listed(*ratios)} times what the gradient says, along three directions"
-    tolerance = 1e-4 if book.box.dtype == "float64" else 2e-2
+    ratios = [change / grad for change, grad in pairs]
+    evidence = f"the scalar changes by {listed(*ratios)} times what the gradient says, along three directions"
+    tolerance = 1e-4 if findings.box.dtype == "float64" else 2e-2
     if np.allclose(ratios, 1, rtol=tolerance):
-        book.note("scalar", "potential", said)
+        findings.note("scalar", "potential", evidence)
     else:
         fixed = np.allclose(ratios, ratios[0], rtol=tolerance)
-        book.unknown("scalar", said + (": a multiple of the potential" if fixed else ": another quantity"), odd=True)
+        findings.unknown(
+            "scalar", evidence + (": a multiple of the potential" if fixed else ": another quantity"), odd=True
+        )

@@ -1,4 +1,4 @@
-"""The experiments in their order: each uses what the ones before it found."""
+"""The experiments in their order: each builds on the findings of those before it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from regionloss_suite.measure import (
     objectness,
 )
 from regionloss_suite.measure.black_box import BlackBox, NoAnswerError
-from regionloss_suite.measure.findings import Finding, Notebook
+from regionloss_suite.measure.findings import Finding, Findings
 from regionloss_suite.measure.profile import printed_cost, profile_of
 
 #: Name of the experiment, what it does, the axes that are unknown if it breaks.
-_EXPERIMENTS: tuple[tuple[str, Callable[[Notebook], None], tuple[str, ...]], ...] = (
+_EXPERIMENTS: tuple[tuple[str, Callable[[Findings], None], tuple[str, ...]], ...] = (
     ("the prior", background.prior, ("prior_until", "prior_weight", "prior_applies")),
     ("no object", background.no_object, ("objectness", "no_object_weight")),
     ("the reduction", background.reduction, ("reduction",)),
@@ -49,7 +49,7 @@ _EXPERIMENTS: tuple[tuple[str, Callable[[Notebook], None], tuple[str, ...]], ...
 
 @dataclass(frozen=True)
 class Identified:
-    """What was read off a loss.
+    """The formula of a loss, as it was measured.
 
     Attributes:
         name: of the loss, as its adapter says.
@@ -78,7 +78,7 @@ class Identified:
         return [finding for finding in self.findings.values() if finding.odd]
 
 
-def asked_as(adapter: Adapter, profile: str | None) -> Profile:
+def question_profile(adapter: Adapter, profile: str | None) -> Profile:
     """What the questions say: the given profile, else the first that the adapter claims, else darknet."""
     claimed = next((name for name in adapter.describe().profiles if name != "*"), "darknet")
     return load_profile(profile or claimed)
@@ -97,32 +97,32 @@ def identify(
     Raises:
         NoAnswerError: it answers not even the simplest question.
     """
-    book = Notebook(BlackBox(adapter, asked_as(adapter, profile)))
-    background.start(book)
+    findings = Findings(BlackBox(adapter, question_profile(adapter, profile)))
+    background.start(findings)
     for number, (name, experiment, axes) in enumerate(_EXPERIMENTS):
         if progress is not None:
             progress(name, number, len(_EXPERIMENTS))
         try:
-            experiment(book)
+            experiment(findings)
         except NoAnswerError as broke:
             for axis in axes:
-                if axis not in book.findings:
-                    book.unknown(axis, f"the experiment on {name}: {broke}", odd=True)
+                if axis not in findings.by_axis:
+                    findings.unknown(axis, f"the experiment on {name}: {broke}", odd=True)
         except (ArithmeticError, LookupError, ValueError) as failed:
             # Answers that no experiment was designed for, such as a 0 where it divides: an observation as well.
             for axis in axes or (name,):
-                if axis not in book.findings:
-                    said = f"the experiment on {name} makes nothing of its answers: {type(failed).__name__}: {failed}"
-                    book.unknown(axis, said, odd=True)
-    found = profile_of(book, "identified")
-    for axis in book.products:
-        kept = book.findings[axis]
-        book.note(axis, getattr(found, axis), kept.evidence, kept.confidence)
-    book.note("squared_factor", found.squared_factor,
+                if axis not in findings.by_axis:
+                    error = f"{type(failed).__name__}: {failed}"
+                    findings.unknown(axis, f"the experiment on {name} makes nothing of its answers: {error}", odd=True)
+    nearest = profile_of(findings, "identified")
+    for axis in findings.products:
+        kept = findings.by_axis[axis]
+        findings.note(axis, getattr(nearest, axis), kept.evidence, kept.confidence)
+    findings.note("squared_factor", nearest.squared_factor,
               "only products of the factor and the weights show in a gradient", "assumed")  # fmt: skip
-    book.findings.pop("background form", None)
-    ordered = [axis for axis in AXES if axis in book.findings]
-    ordered += [axis for axis in book.findings if axis not in AXES]
-    findings = {axis: book.findings[axis] for axis in ordered}
-    return Identified(book.box.description.name, findings, found, book.box.questions, book.box.wants_tree,
-                      book.box.scalar_only)  # fmt: skip
+    findings.by_axis.pop("background form", None)
+    ordered = [axis for axis in AXES if axis in findings.by_axis]
+    ordered += [axis for axis in findings.by_axis if axis not in AXES]
+    by_axis = {axis: findings.by_axis[axis] for axis in ordered}
+    box = findings.box
+    return Identified(box.description.name, by_axis, nearest, box.questions, box.wants_tree, box.scalar_only)

@@ -1,4 +1,4 @@
-"""What the experiments find out: one finding for each axis, with the observation that it rests on."""
+"""The findings of the experiments: one for each axis, with the evidence that it rests on."""
 
 from __future__ import annotations
 
@@ -29,33 +29,33 @@ class Finding:
 
 
 @dataclass
-class Notebook:
-    """The box under test and everything known about it so far.
+class Findings:
+    """The loss under test and everything known about it so far.
 
     Attributes:
         box: the loss.
         late: images seen at which no prior is paid.
-        findings: by axis, the latest.
+        by_axis: the latest finding for each axis.
         products: 2q·λ of the squared terms and λ of the others, by the axis of the weight.
     """
 
     box: BlackBox
     late: int = 10**9
-    findings: dict[str, Finding] = field(default_factory=dict)
+    by_axis: dict[str, Finding] = field(default_factory=dict)
     products: dict[str, float] = field(default_factory=dict)
 
     def note(self, axis: str, value: Any, evidence: str, confidence: str = "measured", *, odd: bool = False) -> None:
-        """Write a finding down."""
-        self.findings[axis] = Finding(axis, value, evidence, "unknown" if value is None else confidence, odd)
+        """Record a finding."""
+        self.by_axis[axis] = Finding(axis, value, evidence, "unknown" if value is None else confidence, odd)
 
     def unknown(self, axis: str, evidence: str, *, odd: bool = False) -> None:
-        """Write down that an experiment could not tell, and what it saw."""
+        """Record that an experiment could not tell, and what it observed."""
         self.note(axis, None, evidence, odd=odd)
 
     def value(self, axis: str, default: Any = None) -> Any:
         """What is known of an axis."""
-        found = self.findings.get(axis)
-        return default if found is None or found.value is None else found.value
+        finding = self.by_axis.get(axis)
+        return default if finding is None or finding.value is None else finding.value
 
     def number(self, measured: float) -> float:
         """The simplest decimal that the measurement allows."""

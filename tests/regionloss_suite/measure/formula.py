@@ -1,4 +1,4 @@
-"""What was identified in mathematical notation, as differences from darknet, and as a profile in a file."""
+"""An identified loss in mathematical notation, as differences from darknet, and as a profile in a file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from regionloss_suite.measure.experiments import Identified
 from regionloss_suite.measure.profile import canonical, squared_weights
 from regionloss_suite.measure.verify import Verified
 
-#: Edge cases that are told one by one.
+#: Edge cases that are listed one by one.
 _EDGES_SHOWN = 5
 
 
@@ -24,10 +24,10 @@ def formula(profile: Profile) -> list[str]:
         return f"{getattr(p, axis) * (p.squared_factor if axis in squared else 1):.9g}"
 
     others = " · 1{not responsible}"
-    quiet = {"above": f"1{{MaxIOU ≤ {p.thresh:g}}}", "at-or-above": f"1{{MaxIOU < {p.thresh:g}}}", "none": "1"}[
+    unsilenced = {"above": f"1{{MaxIOU ≤ {p.thresh:g}}}", "at-or-above": f"1{{MaxIOU < {p.thresh:g}}}", "none": "1"}[
         p.ignore
     ]
-    indicator = quiet + (others if p.no_object_applies == "not-responsible" else "")
+    indicator = unsilenced + (others if p.no_object_applies == "not-responsible" else "")
     background = {"cross-entropy": "-ln softmax(t_o, t_c)_o", "squared": "(1 - t_o)²"}
     nothing = "(0 - σ(t_o))²" if p.no_object_target == "zero" else "(MaxIOU - σ(t_o))²"
     something = {
@@ -95,16 +95,16 @@ def differences(profile: Profile, other: Profile) -> list[tuple[str, Any, Any, l
 
     Products of a factor and a weight count, not how they are split; what plays no part in either does not.
     """
-    mine, theirs = canonical(profile), canonical(other)
+    ours, theirs = canonical(profile), canonical(other)
     clauses = load_clauses().values()
-    found = []
-    for axis, (value, that) in mine.differences(theirs).items():
+    rows = []
+    for axis, (value, other_value) in ours.differences(theirs).items():
         ids = [
             clause.id for clause in clauses
-            if clause.axis == axis and (not clause.values or {value, that} & set(clause.values))
+            if clause.axis == axis and (not clause.values or {value, other_value} & set(clause.values))
         ]  # fmt: skip
-        found.append((axis, value, that, ids))
-    return found
+        rows.append((axis, value, other_value, ids))
+    return rows
 
 
 def nearest(profile: Profile) -> tuple[str, int]:
@@ -114,35 +114,35 @@ def nearest(profile: Profile) -> tuple[str, int]:
     return name, count
 
 
-def toml(found: Identified, verified: Verified | None) -> str:
+def toml(identified: Identified, verified: Verified | None) -> str:
     """The profile as a file that `load_profile` reads."""
     lines = [f"# {verified}" if verified is not None else "# not verified"]
-    if found.unknown:
-        lines.append(f"# not identified, left at darknet's value: {', '.join(found.unknown)}")
+    if identified.unknown:
+        lines.append(f"# not identified, left at darknet's value: {', '.join(identified.unknown)}")
     for key in ("name", "title", "source", *AXES):
-        value = getattr(found.profile, key)
+        value = getattr(identified.profile, key)
         lines.append(f"{key} = {json.dumps(value, ensure_ascii=False)}")
     return "\n".join(lines) + "\n"
 
 
-def as_json(found: Identified, verified: Verified) -> dict[str, Any]:
-    """Everything that was found, for a machine."""
+def as_json(identified: Identified, verified: Verified) -> dict[str, Any]:
+    """Everything that was identified, as JSON."""
     return {
-        "loss": found.name,
-        "questions": found.questions,
-        "formula": formula(found.profile),
-        "profile": {axis: getattr(found.profile, axis) for axis in AXES},
-        "nearest": dict(zip(("profile", "differences"), nearest(found.profile), strict=True)),
+        "loss": identified.name,
+        "questions": identified.questions,
+        "formula": formula(identified.profile),
+        "profile": {axis: getattr(identified.profile, axis) for axis in AXES},
+        "nearest": dict(zip(("profile", "differences"), nearest(identified.profile), strict=True)),
         "differences": [
             {"axis": axis, "value": value, "darknet": other, "clauses": ids}
-            for axis, value, other, ids in differences(found.profile, load_profile("darknet"))
+            for axis, value, other, ids in differences(identified.profile, load_profile("darknet"))
         ],
         "findings": [
             {"axis": f.axis, "value": f.value, "confidence": f.confidence, "odd": f.odd, "evidence": f.evidence}
-            for f in found.findings.values()
+            for f in identified.findings.values()
         ],
         "verification": {
-            "batches": verified.asked, "explained": verified.explained, "beyond": verified.beyond,
+            "batches": verified.batches, "explained": verified.explained, "beyond": verified.beyond,
             "left": dict(verified.left), "beside": dict(verified.beside),
             "first": verified.first, "edges": verified.edges, "edges left": verified.edges_left,
         },
@@ -150,32 +150,33 @@ def as_json(found: Identified, verified: Verified) -> dict[str, Any]:
 
 
 def assumed(odd: Sequence[str]) -> list[str]:
-    """What is to be said with a formula that is darknet's in some axes, because no profile expresses the loss there.
+    """The caveat for a formula that is darknet's in some axes, because no profile expresses the loss there.
 
     Args:
-        odd: what no profile expresses; only what has a part in the formula is told.
+        odd: what no profile expresses; only what has a part in the formula is named.
     """
     axes = [axis for axis in AXES if axis in odd and axis != "printed_cost"]
     return [f"no profile expresses it in {', '.join(axes)}: there, this is what darknet does"] if axes else []
 
 
-def _odd_axes(found: Identified) -> list[str]:
-    return [axis for axis in found.unknown if found.findings[axis].odd]
+def _odd_axes(identified: Identified) -> list[str]:
+    return [axis for axis in identified.unknown if identified.findings[axis].odd]
 
 
-def lines(found: Identified, verified: Verified) -> list[str]:
-    """What was found, for a terminal."""
-    name, count = nearest(found.profile)
-    out = [f"{found.name}: {found.questions} questions", "", *formula(found.profile), *assumed(_odd_axes(found)), ""]
+def lines(identified: Identified, verified: Verified) -> list[str]:
+    """What was identified, for a terminal."""
+    name, count = nearest(identified.profile)
+    shown = [*formula(identified.profile), *assumed(_odd_axes(identified))]
+    out = [f"{identified.name}: {identified.questions} questions", "", *shown, ""]
     out.append("Differences from darknet (weights of squared terms for a factor of ½):")
-    told = differences(found.profile, load_profile("darknet"))
-    out += [f"  {axis} = {value} (darknet: {other}) · {', '.join(ids)}" for axis, value, other, ids in told] or [
+    changes = differences(identified.profile, load_profile("darknet"))
+    out += [f"  {axis} = {value} (darknet: {other}) · {', '.join(ids)}" for axis, value, other, ids in changes] or [
         "  none"
     ]
     out.append(f"Nearest known implementation: {name}" + (f", {count} axes apart" if count else ", no axis apart"))
     notes = [
-        ("What no profile expresses:", [f for f in found.findings.values() if f.odd]),
-        ("Unknown:", [f for f in found.findings.values() if f.value is None and not f.odd]),
+        ("What no profile expresses:", [f for f in identified.findings.values() if f.odd]),
+        ("Unknown:", [f for f in identified.findings.values() if f.value is None and not f.odd]),
     ]
     for title, findings in notes:
         if findings:
@@ -184,42 +185,44 @@ def lines(found: Identified, verified: Verified) -> list[str]:
     out += [f"  not explained: {part} (in {count} batches)" for part, count in verified.left.most_common()]
     out += [f"  beside it, {part} departs (in {count} batches)" for part, count in verified.beside.most_common()]
     out += [f"  first: {verified.first}"] if verified.first else []
-    return out + [f"  on an edge: {said}" for said in first_of(list(verified.edges_left.values()), _EDGES_SHOWN)]
+    edges = first_of(list(verified.edges_left.values()), _EDGES_SHOWN)
+    return out + [f"  on an edge: {departure}" for departure in edges]
 
 
-def first_of(said: Sequence[str], most: int, kind: str = "") -> list[str]:
-    """The first few of many, and how many more: where a formula explains little, the others tell nothing new.
+def first_of(sentences: Sequence[str], most: int, kind: str = "") -> list[str]:
+    """The first few of many, and how many more: where a formula explains little, the others add nothing new.
 
     Args:
-        said: one line each.
-        most: how many of them are told.
-        kind: of what there are more, if that is to be told.
+        sentences: one line each.
+        most: how many of them to keep.
+        kind: of what there are more, if that is to be named.
     """
-    if len(said) <= most:
-        return list(said)
-    more = f"{len(said) - most} {kind}".rstrip()
-    return [*said[:most], f"and {more} more"]
+    if len(sentences) <= most:
+        return list(sentences)
+    more = f"{len(sentences) - most} {kind}".rstrip()
+    return [*sentences[:most], f"and {more} more"]
 
 
-def markdown(found: Identified, verified: Verified) -> str:
-    """What was found, for a page, with the evidence of every axis."""
-    name, count = nearest(found.profile)
-    out = [f"# {found.name}", "", f"{verified}.", f"Nearest known implementation: `{name}`, {count} axes apart.", ""]
+def markdown(identified: Identified, verified: Verified) -> str:
+    """What was identified, for a page, with the evidence of every axis."""
+    name, count = nearest(identified.profile)
+    known = f"Nearest known implementation: `{name}`, {count} axes apart."
+    out = [f"# {identified.name}", "", f"{verified}.", known, ""]
     out += [
         "```text",
-        *formula(found.profile),
+        *formula(identified.profile),
         "```",
         "",
-        *(f"{said}\n" for said in assumed(_odd_axes(found))),
+        *(f"{sentence}\n" for sentence in assumed(_odd_axes(identified))),
         "| axis | value | darknet | clauses |",
         "| --- | --- | --- | --- |",
     ]
     out += [
         f"| `{axis}` | {value} | {other} | {', '.join(f'`{one}`' for one in ids)} |"
-        for axis, value, other, ids in differences(found.profile, load_profile("darknet"))
+        for axis, value, other, ids in differences(identified.profile, load_profile("darknet"))
     ]
     out += ["", "| finding | value | confidence | evidence |", "| --- | --- | --- | --- |"]
-    for f in found.findings.values():
+    for f in identified.findings.values():
         value = "unknown" if f.value is None else f.value
         out.append(f"| {f.axis} | {value} | {f.confidence} | {f.evidence.replace('|', chr(92) + '|')} |")
     if verified.left:
@@ -230,5 +233,5 @@ def markdown(found: Identified, verified: Verified) -> str:
         out += [f"- {part}, in {number} batches" for part, number in verified.beside.most_common()]
     if verified.edges_left:
         out += ["", "On edge cases of the spec it departs:", ""]
-        out += [f"- {said}" for said in first_of(list(verified.edges_left.values()), _EDGES_SHOWN)]
+        out += [f"- {departure}" for departure in first_of(list(verified.edges_left.values()), _EDGES_SHOWN)]
     return "\n".join(out) + "\n"

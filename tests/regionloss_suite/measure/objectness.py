@@ -12,22 +12,22 @@ from regionloss.classes import softmax
 from regionloss_spec import Batch
 from regionloss_spec.batch import Array
 from regionloss_suite.measure.black_box import T_H, T_O, T_W, T_X, NoAnswerError, scene
-from regionloss_suite.measure.findings import Notebook, listed
+from regionloss_suite.measure.findings import Findings, listed
 
 _T_O = (-1.0, 0.5, 2.0)
 _LOGITS = (0.3, -0.7, 1.1)
 _MORE = "the truth of another predictor overlaps more"
 
 
-def _scenes(book: Notebook) -> dict[str, Batch]:
+def _scenes(findings: Findings) -> dict[str, Batch]:
     """One predictor that is responsible: its box is the truth, holds a small truth, and meets a second one more."""
-    thresh = book.value("thresh", 0.6) if book.value("ignore", "none") != "none" else 1.0
+    thresh = findings.value("thresh", 0.6) if findings.value("ignore", "none") != "none" else 1.0
     side = float(np.sqrt(min(0.25, thresh / 4)) / 2)
-    height = 2 if book.box.square else 1  # in cells; the same cells of the first row show in both
+    height = 2 if findings.box.square else 1  # in cells; the same cells of the first row show in both
 
     def on(*rows: list[float]) -> Batch:
         truths = [[x, y / height, w, h / height, c] for x, y, w, h, c in rows]
-        return scene(truths, anchors=[(1.0, 0.5)], grid=(height, 2), seen=book.late)
+        return scene(truths, anchors=[(1.0, 0.5)], grid=(height, 2), images_seen=findings.late)
 
     small = [0.25, 0.5, side, side, 1]
     return {
@@ -44,21 +44,21 @@ def _with(batch: Batch, t_o: float) -> Batch:
     return dataclasses.replace(batch, predictions=t.reshape(batch.predictions.shape))
 
 
-def responsible(book: Notebook) -> None:
+def responsible(findings: Findings) -> None:
     """Weight and target of objectness, and whether no-object is paid as well."""
-    batches = _scenes(book)
+    batches = _scenes(findings)
     got: dict[str, Array] = {
-        name: np.array([book.box.gradient(_with(batch, t_o))[0, 0, T_O, 0, 0] for t_o in _T_O])
+        name: np.array([findings.box.gradient(_with(batch, t_o))[0, 0, T_O, 0, 0] for t_o in _T_O])
         for name, batch in batches.items()
     }
-    told = "; ".join(f"{name}: {listed(*numbers)}" for name, numbers in got.items())
-    told = f"t_o of a responsible predictor at {listed(*_T_O)} is pulled by, where {told}"
-    if book.value("objectness") is None:
-        raise NoAnswerError(f"{told}; without the shape of the no-object term it says nothing")
+    evidence = "; ".join(f"{name}: {listed(*numbers)}" for name, numbers in got.items())
+    evidence = f"t_o of a responsible predictor at {listed(*_T_O)} is pulled by, where {evidence}"
+    if findings.value("objectness") is None:
+        raise NoAnswerError(f"{evidence}; without the shape of the no-object term it says nothing")
     fits = []
-    targets = ("iou", "one", "max-iou") if book.value("objectness") == "logistic" else ("iou",)
+    targets = ("iou", "one", "max-iou") if findings.value("objectness") == "logistic" else ("iou",)
     for target, every in itertools.product(targets, (False, True)):
-        forms = [_forms(book, batch, target) for batch in batches.values()]
+        forms = [_forms(findings, batch, target) for batch in batches.values()]
         rest = np.concatenate(list(got.values())) - every * np.concatenate([form[1] for form in forms])
         form = np.concatenate([form[0] for form in forms])
         weight = float(rest @ form / (form @ form))
@@ -66,44 +66,46 @@ def responsible(book: Notebook) -> None:
         fits.append((error > 1e-4 or weight <= 0, every, error, target, weight))
     wrong, every, _, target, weight = min(fits, key=lambda fit: fit[:2])
     if wrong:
-        book.unknown("object_target", f"{told}, of no known shape", odd=True)
-        book.unknown("object_weight", told)
+        findings.unknown("object_target", f"{evidence}, of no known shape", odd=True)
+        findings.unknown("object_weight", evidence)
         return
     if sum(not fit[0] and fit[3] == target for fit in fits) > 1:
         # Both are paid towards one target: only what objectness alone does tells their weights apart.
-        alone = _alone(book, batches["its box holds a small truth"], batches[_MORE])
-        every = alone > 0 and not book.same(alone, weight)
+        alone = _alone(findings, batches["its box holds a small truth"], batches[_MORE])
+        every = alone > 0 and not findings.same(alone, weight)
         weight = alone if every else weight
-    book.products["object_weight"] = book.number(weight)
-    book.note("object_weight", weight, told)
-    book.note("no_object_applies", "every-predictor" if every else "not-responsible", f"{told}; no-object is "
+    findings.products["object_weight"] = findings.number(weight)
+    findings.note("object_weight", weight, evidence)
+    findings.note("no_object_applies", "every-predictor" if every else "not-responsible", f"{evidence}; no-object is "
               + ("paid on top" if every else "not paid"))  # fmt: skip
-    if book.value("objectness") == "logistic":
+    if findings.value("objectness") == "logistic":
         means = {"iou": "the IoU with its own truth", "one": "1", "max-iou": "the largest IoU with any truth"}
-        book.note("object_target", target, f"{told}: {weight:.9g}·(σ - target)·σ', the target is {means[target]}")
+        findings.note(
+            "object_target", target, f"{evidence}: {weight:.9g}·(σ - target)·σ', the target is {means[target]}"
+        )
     else:
-        book.note("object_target", "iou", "the background form has no target to choose", "assumed")
-    _flow(book, batches[_MORE])
+        findings.note("object_target", "iou", "the background form has no target to choose", "assumed")
+    _flow(findings, batches[_MORE])
 
 
-def _forms(book: Notebook, batch: Batch, target: str) -> tuple[Array, Array]:
+def _forms(findings: Findings, batch: Batch, target: str) -> tuple[Array, Array]:
     """What objectness pays per weight, and what no-object would pay on top, at each t_o."""
     t_o = np.array(_T_O)
     boxes = _box(batch)
     overlaps = [float(iou(boxes, row[:4])) for row in batch.truths[0]]
     best, own = max(overlaps), overlaps[0]
-    ignore, thresh = book.value("ignore", "none"), book.value("thresh", 0.6)
+    ignore, thresh = findings.value("ignore", "none"), findings.value("thresh", 0.6)
     quiet = {"none": False, "above": best > thresh, "at-or-above": best >= thresh}[ignore]
-    paid = (not quiet) * book.products["no_object_weight"]
-    form = book.value("background form")
+    paid = (not quiet) * findings.products["no_object_weight"]
+    form = findings.value("background form")
     if form == "softmax":
         p = np.array([softmax(np.array([value, *_LOGITS]))[0] for value in _T_O])
         return p, paid * (p - 1)
     if form == "linear":
         return t_o, paid * (t_o - 1)
-    s, slope = sigmoid(t_o), sigmoid_grad(t_o)
-    background = best if book.value("no_object_target") == "max-iou" else 0.0
-    return (s - {"iou": own, "one": 1.0, "max-iou": best}[target]) * slope, paid * (s - background) * slope
+    s, grad = sigmoid(t_o), sigmoid_grad(t_o)
+    background = best if findings.value("no_object_target") == "max-iou" else 0.0
+    return (s - {"iou": own, "one": 1.0, "max-iou": best}[target]) * grad, paid * (s - background) * grad
 
 
 def _box(batch: Batch) -> Array:
@@ -111,58 +113,61 @@ def _box(batch: Batch) -> Array:
     return decode(batch.predictions.reshape(1, -1, *batch.predictions.shape[2:]), batch.anchors)[:, 0, 0, 0]
 
 
-def _alone(book: Notebook, one: Batch, two: Batch) -> float:
+def _alone(findings: Findings, one: Batch, two: Batch) -> float:
     """Weight of objectness by what flows from it through the largest IoU, or by paying a repeated truth; else 0."""
-    got = [book.box.gradient(_with(two, t_o))[0, 0, T_W, 0, 0] for t_o in _T_O]
+    got = [findings.box.gradient(_with(two, t_o))[0, 0, T_W, 0, 0] for t_o in _T_O]
     s = sigmoid(np.array(_T_O))
     box = _box(two)
-    slope = float(iou_grad(box, two.truths[0][1, :4])[2] * box[2])
-    flow = float(-(got[2] - got[0]) / (s[2] - s[0]) / slope)
+    grad = float(iou_grad(box, two.truths[0][1, :4])[2] * box[2])
+    flow = float(-(got[2] - got[0]) / (s[2] - s[0]) / grad)
     if abs(flow) > 1e-9:
         return flow
     twice = Batch(one.predictions, (np.repeat(one.truths[0], 2, axis=0),), one.anchors, 3, one.images_seen)
-    more = [book.box.gradient(_with(batch, 2.0))[0, 0, T_O, 0, 0] for batch in (one, twice)]
-    return float((more[1] - more[0]) / _forms(book, one, "max-iou")[0][2])
+    more = [findings.box.gradient(_with(batch, 2.0))[0, 0, T_O, 0, 0] for batch in (one, twice)]
+    return float((more[1] - more[0]) / _forms(findings, one, "max-iou")[0][2])
 
 
-def _flow(book: Notebook, batch: Batch) -> None:
+def _flow(findings: Findings, batch: Batch) -> None:
     """Whether the gradient of t_x to t_h depends on t_o."""
-    if book.box.scalar_only:
-        book.note("object_target_gradient", "constant", "a scalar does not say what its gradient holds constant",
+    if findings.box.scalar_only:
+        findings.note("object_target_gradient", "constant", "a scalar does not say what its gradient holds constant",
                   "assumed")  # fmt: skip
         return
-    got = [book.box.gradient(_with(batch, t_o))[0, 0, T_X:T_O, 0, 0] for t_o in (-2.0, 2.0)]
+    got = [findings.box.gradient(_with(batch, t_o))[0, 0, T_X:T_O, 0, 0] for t_o in (-2.0, 2.0)]
     move = float(np.abs(got[1] - got[0]).max())
-    said = f"t_x to t_h of it are pulled by {listed(*got[0])} at t_o = -2 and {listed(*got[1])} at t_o = 2"
+    evidence = f"t_x to t_h of it are pulled by {listed(*got[0])} at t_o = -2 and {listed(*got[1])} at t_o = 2"
     flows = move > 1e-6 * max(float(np.abs(got).max()), 1e-12)
     if not flows:
-        book.note("object_target_gradient", "constant", said)
+        findings.note("object_target_gradient", "constant", evidence)
     elif (
-        book.value("object_target") in ("iou", "max-iou")
+        findings.value("object_target") in ("iou", "max-iou")
         and abs(got[1][T_W] - got[0][T_W]) + abs(got[1][T_H] - got[0][T_H]) > 0
     ):
-        book.note("object_target_gradient", "flows", said)
+        findings.note("object_target_gradient", "flows", evidence)
     else:
-        book.unknown("object_target_gradient", said, odd=True)
+        findings.unknown("object_target_gradient", evidence, odd=True)
 
 
-def prior_applies(book: Notebook) -> None:
+def prior_applies(findings: Findings) -> None:
     """Whether a responsible predictor is pulled by the prior too: early against late."""
-    if "prior_applies" in book.findings or not book.value("prior_until"):
+    if "prior_applies" in findings.by_axis or not findings.value("prior_until"):
         return
     raw = {(0, 0, T_X, 0, 0): 1.0, (0, 0, T_W, 0, 0): 0.5, (0, 0, T_H, 0, 0): -0.25}
     truth = [0.625, 0.375, 1.0, 1.0, 1]
-    pulls = [book.box.gradient(scene([truth], seen=seen, raw=raw))[0, 0, :4, 0, 0] for seen in (0, book.late)]
+    pulls = [
+        findings.box.gradient(scene([truth], images_seen=images_seen, raw=raw))[0, 0, :4, 0, 0]
+        for images_seen in (0, findings.late)
+    ]
     more = pulls[0] - pulls[1]
-    said = f"t_x to t_h of a responsible predictor are pulled by {listed(*more)} more at t = 0 than late"
+    evidence = f"t_x to t_h of a responsible predictor are pulled by {listed(*more)} more at t = 0 than late"
     if (
         np.abs(more).max() < 1e-9 * max(1.0, np.abs(pulls).max())
-        if book.box.dtype == "float64"
+        if findings.box.dtype == "float64"
         else (np.abs(more).max() < 1e-5 * np.abs(pulls).max())
     ):
-        book.note("prior_applies", "not-responsible", said)
+        findings.note("prior_applies", "not-responsible", evidence)
         return
-    s, slope = float(sigmoid(np.array(1.0))), float(sigmoid_grad(np.array(1.0)))
-    want = book.products.get("prior_weight", 0.0) * np.array([(s - 0.5) * slope, 0.0, 0.5, -0.25])
+    s, grad = float(sigmoid(np.array(1.0))), float(sigmoid_grad(np.array(1.0)))
+    want = findings.products.get("prior_weight", 0.0) * np.array([(s - 0.5) * grad, 0.0, 0.5, -0.25])
     as_prior = np.allclose(more, want, rtol=1e-3, atol=1e-3 * np.abs(want).max())
-    book.note("prior_applies", "every-predictor" if as_prior else None, said, odd=not as_prior)
+    findings.note("prior_applies", "every-predictor" if as_prior else None, evidence, odd=not as_prior)

@@ -10,7 +10,7 @@ import numpy as np
 from regionloss import DomainError, evaluate
 from regionloss_spec import AXES, Profile, load_profile, profile_names
 from regionloss_suite.measure.black_box import NoAnswerError, scene
-from regionloss_suite.measure.findings import Notebook, listed, nice
+from regionloss_suite.measure.findings import Findings, listed, nice
 
 #: The weights of squared terms, which a gradient shows only as 2q·λ.
 SQUARED = ("coord_weight", "object_weight", "no_object_weight", "prior_weight")
@@ -59,12 +59,12 @@ def canonical(profile: Profile, q: float = 0.5) -> Profile:
     return profile.replace(**changes)
 
 
-def profile_of(book: Notebook, name: str) -> Profile:
+def profile_of(findings: Findings, name: str) -> Profile:
     """The profile that the findings make; axes that no experiment could tell have darknet's value."""
     darknet = load_profile("darknet")
-    values = {axis: book.value(axis, getattr(darknet, axis)) for axis in AXES}
-    values |= {**book.products, "squared_factor": 0.5}
-    values["printed_cost"] = book.value("printed_cost", "potential")
+    values = {axis: findings.value(axis, getattr(darknet, axis)) for axis in AXES}
+    values |= {**findings.products, "squared_factor": 0.5}
+    values["printed_cost"] = findings.value("printed_cost", "potential")
     if values["class_collision"] == "accumulate" and (values["class_term"] not in ("logistic", "tree") or (
         values["collision"] != "last")):  # fmt: skip
         values["class_collision"] = "replace"  # no profile may say so; the finding does
@@ -90,32 +90,36 @@ def _with_a_known_factor(at_half: Profile) -> Profile:
     return at_half
 
 
-def printed_cost(book: Notebook) -> None:
+def printed_cost(findings: Findings) -> None:
     """Which quantity is printed as the cost, where it answers that at all."""
     raw = {(0, 0, c, 0, 0): 0.3 * c - 0.5 for c in range(8)}
-    batch = scene([[0.375, 0.625, 0.5, 0.75, 1]], grid=(2, 2), seen=book.late, raw=raw)
+    batch = scene([[0.375, 0.625, 0.5, 0.75, 1]], grid=(2, 2), images_seen=findings.late, raw=raw)
     try:
-        cost = book.box.answer(batch).printed_cost
+        cost = findings.box.answer(batch).printed_cost
     except NoAnswerError as refused:
-        book.unknown("printed_cost", str(refused))
+        findings.unknown("printed_cost", str(refused))
         return
     if cost is None:
-        book.unknown("printed_cost", "it does not say what it prints")
+        findings.unknown("printed_cost", "it does not say what it prints")
         return
-    said = f"one truth: it prints {cost:.9g}"
-    profile = profile_of(book, "so far")
+    evidence = f"one truth: it prints {cost:.9g}"
+    profile = profile_of(findings, "so far")
     wanted = {}
     # The factor matters to what is printed where the gradient does not show it: try that of the products first.
     try:
         for kind in ("residuals", "gradient", "potential"):
             tree = (-1,) * batch.classes if profile.class_term == "tree" else None
-            asked = scene([[0.375, 0.625, 0.5, 0.75, 1]], grid=(2, 2), seen=book.late, raw=raw, tree=tree)
-            wanted[kind] = evaluate(asked, profile.replace(printed_cost=kind)).printed_cost
+            batch_of_kind = scene(
+                [[0.375, 0.625, 0.5, 0.75, 1]], grid=(2, 2), images_seen=findings.late, raw=raw, tree=tree
+            )
+            wanted[kind] = evaluate(batch_of_kind, profile.replace(printed_cost=kind)).printed_cost
     except DomainError as error:
-        book.unknown("printed_cost", f"{said}; {error}")
+        findings.unknown("printed_cost", f"{evidence}; {error}")
         return
     for kind, want in wanted.items():
-        if np.isclose(cost, want, rtol=1e-6 if book.box.dtype == "float64" else 1e-3):
-            book.note("printed_cost", kind, f"{said}; the {kind} give {want:.9g}")
+        if np.isclose(cost, want, rtol=1e-6 if findings.box.dtype == "float64" else 1e-3):
+            findings.note("printed_cost", kind, f"{evidence}; the {kind} give {want:.9g}")
             return
-    book.unknown("printed_cost", f"{said}; residuals, gradient, potential give {listed(*wanted.values())}", odd=True)
+    findings.unknown(
+        "printed_cost", f"{evidence}; residuals, gradient, potential give {listed(*wanted.values())}", odd=True
+    )

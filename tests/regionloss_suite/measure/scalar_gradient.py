@@ -10,7 +10,7 @@ import numpy as np
 from regionloss_spec.batch import Array
 
 
-class Slopes:
+class ScalarGradient:
     """A gradient of which an element is measured when it is looked at, and then kept.
 
     Args:

@@ -1,4 +1,4 @@
-"""The profile that was identified, held against the loss on random batches and on the edge cases of the spec."""
+"""An identified profile compared with the loss on random batches and on the edge cases of the spec."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from regionloss_spec import Batch, Case, Profile, load_cases
 from regionloss_spec.clause import TERMS, View
 from regionloss_suite.judging.exchange import drawn_case, quantised
 from regionloss_suite.measure.black_box import BlackBox, NoAnswerError
-from regionloss_suite.measure.experiments import Identified, asked_as
+from regionloss_suite.measure.experiments import Identified, question_profile
 from regionloss_suite.oracle.comparison import Comparison
 from regionloss_suite.properties.strategies import batches
 
@@ -31,7 +31,7 @@ class Verified:
     """How far a profile explains a loss.
 
     Attributes:
-        asked: number of batches.
+        batches: how many were put to the loss.
         explained: how many were answered as the profile says, within the rounding of float32.
         beyond: how many more were drawn that its adapter has no way to ask, which say nothing.
         left: what the others depart in, with the number of batches: an output and the state of its predictor, or how
@@ -44,7 +44,7 @@ class Verified:
         edges_left: what the loss departs in on each of these where it does, by the id of the case.
     """
 
-    asked: int = 0
+    batches: int = 0
     explained: int = 0
     beyond: int = 0
     left: Counter[str] = field(default_factory=Counter)
@@ -56,13 +56,13 @@ class Verified:
     @property
     def whole(self) -> bool:
         """Whether every batch is explained, out of at least one."""
-        return self.asked > 0 and self.explained == self.asked
+        return self.batches > 0 and self.explained == self.batches
 
     def __str__(self) -> str:
         # Rounded down, so that 499 of 500 are never called all of them.
-        percent = math.floor(1000 * self.explained / max(self.asked, 1)) / 10
+        percent = math.floor(1000 * self.explained / max(self.batches, 1)) / 10
         more = f"; {self.beyond} more cannot be put to it" if self.beyond else ""
-        return f"explains {percent:g} % of {self.asked} random batches within float32{more}{self._on_edges()}"
+        return f"explains {percent:g} % of {self.batches} random batches within float32{more}{self._on_edges()}"
 
     def _on_edges(self) -> str:
         if not self.edges:
@@ -72,69 +72,69 @@ class Verified:
 
 def verify(
     adapter: Adapter,
-    found: Identified,
+    identified: Identified,
     *,
     profile: str | None = None,
     number: int = 500,
     begin: int = 0,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Verified:
-    """Hold an identified profile against the loss on random batches.
+    """Compare an identified profile with the loss on random batches and edge cases.
 
     Args:
         adapter: the loss.
-        found: what was identified.
+        identified: what `identify` returned.
         profile: what the questions say, as when it was identified.
         number: how many batches are drawn.
         begin: seed of the drawing.
         progress: told how many batches are done.
     """
-    box = BlackBox(adapter, asked_as(adapter, profile))
-    box.wants_tree, box.scalar_only = found.wants_tree, found.scalar_only
+    box = BlackBox(adapter, question_profile(adapter, profile))
+    box.wants_tree, box.scalar_only = identified.wants_tree, identified.scalar_only
     verified = Verified()
 
     @seed(begin)
     @settings(max_examples=number, database=None, deadline=None, phases=[Phase.generate],
               suppress_health_check=list(HealthCheck))  # fmt: skip
-    @given(st.one_of(batches(found.profile), batches(found.profile, lattice=True)))
-    def hold(batch: Batch) -> None:
-        if progress is not None and verified.asked % 20 == 0:
-            progress("random batches", verified.asked, number)
-        held = _hold(box, found.profile, batch, f"batch {verified.asked + verified.beyond + 1}")
-        if held is None:
+    @given(st.one_of(batches(identified.profile), batches(identified.profile, lattice=True)))
+    def compare(batch: Batch) -> None:
+        if progress is not None and verified.batches % 20 == 0:
+            progress("random batches", verified.batches, number)
+        compared = _compare(box, identified.profile, batch, f"batch {verified.batches + verified.beyond + 1}")
+        if compared is None:
             verified.beyond += 1
             return
-        verified.asked += 1
-        verified.explained += not held.left
-        verified.left.update(held.left)
-        verified.beside.update(held.beside.keys())
-        verified.first = verified.first or held.first
+        verified.batches += 1
+        verified.explained += not compared.left
+        verified.left.update(compared.left)
+        verified.beside.update(compared.beside.keys())
+        verified.first = verified.first or compared.first
 
-    hold()
-    for case in _edge_cases(found):
-        held = _hold(box, found.profile, case.batch, case.id)
-        if held is not None:
+    compare()
+    for case in _edge_cases(identified):
+        compared = _compare(box, identified.profile, case.batch, case.id)
+        if compared is not None:
             verified.edges += 1
-            if held.first:
-                verified.edges_left[case.id] = held.first
+            if compared.first:
+                verified.edges_left[case.id] = compared.first
     return verified
 
 
-def _edge_cases(found: Identified) -> Iterator[Case]:
+def _edge_cases(identified: Identified) -> Iterator[Case]:
     """Hand-made cases whose batch is in the domain of the identified profile, whatever profile they were made for."""
     for case in load_cases():
-        if case.recorded or not case.batch.truths or (case.batch.tree is not None) != found.wants_tree:
+        if case.recorded or not case.batch.truths or (case.batch.tree is not None) != identified.wants_tree:
             continue
         if case.expected.error is None and np.size(case.batch.predictions) <= _EDGE_SIZE:
             try:
-                evaluate(case.batch, found.profile)
+                evaluate(case.batch, identified.profile)
             except DomainError:
                 continue
             yield case
 
 
 @dataclass
-class _Held:
+class _Compared:
     """One batch: in what the loss departs, by the names of `Verified`, and the first departure in full."""
 
     left: set[str] = field(default_factory=set)
@@ -147,16 +147,16 @@ def _beside(comparison: Comparison) -> dict[str, str]:
     views = {f"the term {name}": View("term", term=name) for name in TERMS}
     views |= {"who is responsible or ignored": View("indicator"), "the scalar": View("potential")}
     views |= {"the printed cost": View("printed cost"), "the statistics": View("statistics")}
-    found = {}
+    departures = {}
     for name, view in views.items():
         difference = comparison.difference(view)
         if difference is not None:
-            found[name] = str(difference)
-    return found
+            departures[name] = str(difference)
+    return departures
 
 
-def _hold(box: BlackBox, profile: Profile, batch: Batch, name: str) -> _Held | None:
-    """What the loss answers to a batch, held against a profile; `None` if its adapter has no way to ask it."""
+def _compare(box: BlackBox, profile: Profile, batch: Batch, name: str) -> _Compared | None:
+    """The answer to a batch compared with a profile; `None` if the adapter has no way to ask it."""
     predictions = np.array(quantised(batch.predictions, "float32")).reshape(
         len(batch.truths), len(batch.anchors), -1, *batch.predictions.shape[2:]
     )
@@ -178,15 +178,15 @@ def _hold(box: BlackBox, profile: Profile, batch: Batch, name: str) -> _Held | N
     except NoAnswerError as broke:
         if isinstance(broke.__cause__, CannotAnswerError):
             return None
-        return _Held({f"it {str(broke).split(':')[0]}"}, first=f"{name}: {broke}")
+        return _Compared({f"it {str(broke).split(':')[0]}"}, first=f"{name}: {broke}")
     comparison = Comparison(case, answer, "float32")
     beside = _beside(comparison)
     first = next(iter(beside.values()), "")
     if gradient is None:
-        return _Held(set(beside), first=first)
+        return _Compared(set(beside), first=first)
     wrong = comparison.wrong
     if not wrong.any():
-        return _Held(beside=beside, first=first)
+        return _Compared(beside=beside, first=first)
     decisions = comparison.result.decisions
     parts = set()
     for n, k, channel, j, i in np.argwhere(wrong):
@@ -203,4 +203,4 @@ def _hold(box: BlackBox, profile: Profile, batch: Batch, name: str) -> _Held | N
         f"{name}, image {n}, cell ({j}, {i}), anchor {k}, channel {channel}: {gradient[place]:.9g}, "
         f"the profile says {want:.9g}"
     )
-    return _Held(parts, beside, first)
+    return _Compared(parts, beside, first)
