@@ -47,7 +47,7 @@ def no_object_term(t: Array, decisions: Decisions, profile: Profile) -> Term:
     term = Term.zero(t)
     who = np.nonzero(decisions.no_object)
     if profile.objectness == "background":
-        _pay_background(term, t, who, profile, profile.no_object_weight, target=1.0)
+        _pay_background(term, t, who, profile.no_object_weight, target=1.0)
         return term
     t_o = t[:, :, T_O][who]
     # `noobj.target-zero`, `noobj.target-max-iou`
@@ -108,7 +108,7 @@ def object_term(t: Array, truths: list[Array], anchors: Array, decisions: Decisi
             continue
         n, k, j, i = who = match.predictor
         if profile.objectness == "background":
-            _pay_background(term, t, who, profile, profile.object_weight, target=0.0)
+            _pay_background(term, t, who, profile.object_weight, target=0.0)
             continue
         t_o = t[n, k, T_O, j, i]
         target, target_slope = _object_target(match, t[n], truths[n], anchors, decisions, profile)
@@ -195,15 +195,11 @@ def _object_target(
     return float(iou(box, truths[truth, :4])), moves * box_slope  # `object.target-flows`
 
 
-def _pay_background(term: Term, t: Array, who: tuple[Any, ...], profile: Profile, weight: float, target: float) -> None:
+def _pay_background(term: Term, t: Array, who: tuple[Any, ...], weight: float, target: float) -> None:
     """The objectness output as background class: 1 without an object, 0 with one (`object.background`).
 
     Only the derivative with respect to t_o itself is taken; darknet leaves the class outputs out of it.
     """
-    t_o = t[:, :, T_O][who]
-    if profile.class_term != "cross-entropy":  # no softmax to join: the raw output itself, as darknet leaves it
-        term.pay_squared(who, T_O, profile.squared_factor, weight, t_o - target, 1.0)
-        return
     logits = np.moveaxis(t[:, :, T_O:], 2, 0)[(slice(None), *who)]  # [1+C, ...]
     residual = softmax(logits)[0] - target
     whole = logsumexp(logits)

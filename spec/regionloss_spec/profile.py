@@ -19,6 +19,17 @@ class ProfileError(ValueError):
     """A profile that does not exist, or that names an unknown axis or value."""
 
 
+#: A value of an axis, what another axis has to be beside it, and the clause that defines no more than that.
+UNDEFINED: tuple[tuple[str, str, str, tuple[str, ...], str], ...] = (
+    ("class_collision", "accumulate", "class_term", ("logistic", "tree"), "assign.class-accumulates"),
+    ("class_collision", "accumulate", "collision", ("last",), "assign.class-accumulates"),
+    ("class_collision", "accumulate", "ignored_class", ("none",), "assign.class-accumulates"),
+    ("size_target_floor", "one-cell", "size_space", ("log",), "coord.size-target-floor"),
+    ("objectness", "background", "class_term", ("cross-entropy",), "object.background"),
+    ("objectness", "background", "no_object_target", ("zero",), "object.background"),
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Profile:
     """Every choice of one YOLOv2 loss. The defaults are darknet's, in its published configurations."""
@@ -78,30 +89,16 @@ class Profile:
         self._refuse_what_no_clause_defines()
 
     def _refuse_what_no_clause_defines(self) -> None:
-        """Values of two axes that contradict each other."""
-        if self.class_collision == "accumulate" and self.class_term not in ("logistic", "tree"):
-            raise ProfileError(
-                f"profile {self.name!r}: class_collision is 'accumulate', which needs class_term 'logistic' or 'tree', "
-                f"not {self.class_term!r}: one distribution has one true class"
-            )
-        if self.class_collision == "accumulate" and self.collision != "last":
-            raise ProfileError(
-                f"profile {self.name!r}: class_collision is 'accumulate', which needs collision 'last', "
-                f"not {self.collision!r}"
-            )
-        if self.class_collision == "accumulate" and self.ignored_class != "none":
-            raise ProfileError(
-                f"profile {self.name!r}: ignored_class is {self.ignored_class!r}, which needs class_collision "
-                "'replace', not 'accumulate'"
-            )
-        if self.size_target_floor == "one-cell" and self.size_space != "log":
-            raise ProfileError(
-                f"profile {self.name!r}: size_target_floor is 'one-cell', which needs size_space 'log', "
-                f"not {self.size_space!r}"
-            )
+        """Values of two axes that no clause defines together."""
+        for axis, value, other, needed, clause in UNDEFINED:
+            if getattr(self, axis) == value and getattr(self, other) not in needed:
+                raise ProfileError(
+                    f"profile {self.name!r}: {axis} is {value!r}, which needs {other} "
+                    f"{' or '.join(map(repr, needed))}, not {getattr(self, other)!r} ({clause})"
+                )
 
     def replace(self, **options: Any) -> Profile:
-        """This profile with some axes set otherwise. Raises `ProfileError` for an unknown axis or value."""
+        """This profile with some axes set differently. Raises `ProfileError` for an unknown axis or value."""
         for axis in options:
             if axis not in AXES:
                 raise ProfileError(f"unknown axis {axis!r}; the axes are {', '.join(AXES)}")

@@ -76,7 +76,7 @@ class TermErrors:
         result, profile = self.result, self.result.profile
         who = np.nonzero(result.decisions.no_object)
         if profile.objectness == "background":
-            self._background("no_object", who, profile.no_object_weight, target=1.0)
+            self._background("no_object", who, profile.no_object_weight)
             return
         b, slope, error = self._logistic(result.t[:, :, T_O][who])
         target: Any = 0.0
@@ -132,7 +132,7 @@ class TermErrors:
         result, profile = self.result, self.result.profile
         n, k, j, i = who = match.predictor
         if profile.objectness == "background":
-            self._background("object", who, profile.object_weight, target=0.0)
+            self._background("object", who, profile.object_weight)
             return
         b, slope, error = self._logistic(result.t[n, k, T_O, j, i])
         sizes = result.t[n, k, T_W : T_H + 1, j, i]
@@ -211,14 +211,10 @@ class TermErrors:
         # Half the second derivative is below 2.4/p.
         return modulation, slope * error + 5 * error**2 / max(p, error) + self.u * modulation
 
-    def _background(self, name: str, who: Any, weight: float, target: float) -> None:
-        """Error of an objectness that joins the softmax as background class, 1 without an object and 0 with one."""
+    def _background(self, name: str, who: Any, weight: float) -> None:
+        """Error of an objectness that joins the softmax as background class."""
         t = self.result.t
         logits = np.moveaxis(t[:, :, T_O:], 2, 0)[(slice(None), *who)]
-        if self.result.profile.class_term != "cross-entropy":  # no softmax to join: the raw output itself
-            error = self.u * (np.abs(logits[0]) + 1)
-            self._squared(name, who, T_O, weight, logits[0] - target, error, 1.0, 0.0)
-            return
         error = weight * probability_error(logits, self.precision)[0]
         self.gradient[:, :, T_O][who] += error
         self.delta[:, :, T_O][who] += error

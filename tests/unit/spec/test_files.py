@@ -133,7 +133,7 @@ def test_a_profile_file_states_what_differs(tmp_path: Path) -> None:
         ('name = "n"\ntitle = "t"\nsource = "s"\nsmall_box_exponent = true\n', "small_box_exponent is True"),
         (
             'name = "n"\ntitle = "t"\nsource = "s"\nclass_collision = "accumulate"\n',
-            "one distribution has one true class",
+            "which needs class_term 'logistic' or 'tree', not 'cross-entropy' \\(assign.class-accumulates\\)",
         ),
         ('extends = "nobody"\nname = "n"\ntitle = "t"\nsource = "s"\n', "no profile 'nobody'"),
     ],

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import regionloss_spec
-from regionloss_spec import AXES, ClauseError, load_cases, load_clauses, load_profile, profile_names
+from regionloss_spec import AXES, ClauseError, ProfileError, load_cases, load_clauses, load_profile, profile_names
 from regionloss_spec.clause import chapters, check_consequences, read_chapter
-from regionloss_spec.profile import axis_values
+from regionloss_spec.profile import UNDEFINED, axis_values
 
 CLAUSES = load_clauses()
 CASES = load_cases()
@@ -145,6 +145,18 @@ def test_a_clause_follows_from_others_and_not_from_itself() -> None:
     for circle in ({"b": "b"}, {"b": "c", "c": "b"}, {"b": "c", "c": "d", "d": "b"}):
         with pytest.raises(ClauseError, match="follows from itself"):
             following(**circle)
+
+
+@pytest.mark.parametrize(("axis", "value", "other", "needed", "clause"), UNDEFINED)
+def test_a_profile_that_no_clause_defines_is_refused(
+    axis: str, value: str, other: str, needed: tuple[str, ...], clause: str
+) -> None:
+    assert re.search(rf"`{other}` = {' and '.join(needed)}\b", CLAUSES[clause].norm)
+    beside = {row[2]: row[3][0] for row in UNDEFINED if row[:2] == (axis, value)}
+    load_profile("darknet").replace(**{axis: value} | beside)
+    for wrong in set(axis_values(other)) - set(needed):
+        with pytest.raises(ProfileError, match=f"{axis} is '{value}', which needs {other}.*{clause}"):
+            load_profile("darknet").replace(**{axis: value} | beside | {other: wrong})
 
 
 def test_profiles_are_all_different() -> None:

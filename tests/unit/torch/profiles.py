@@ -17,7 +17,6 @@ _TOGETHER: tuple[dict[str, Any], ...] = (
     {"size_space": "decoded", "object_target_gradient": "flows"},
     {"anchor_choice": "predicted-iou", "collision": "first"},
     {"collision": "sum", "reduction": "per-image"},
-    {"objectness": "background", "class_term": "logistic"},
     {"objectness": "background", "ignored_class": "full"},
     {"class_term": "focal", "ignored_class": "by-objectness", "thresh": 0.1},
     {"coord_weight": 0.3, "object_weight": 2.5, "no_object_weight": 0.7, "class_weight": 1.7, "thresh": 0.25},
