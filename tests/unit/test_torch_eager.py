@@ -188,6 +188,23 @@ def test_equality_with_the_threshold_is_decided_exactly(at_or_above: bool, expec
         assert result.assigned_truth.flatten().tolist() == [0, -1]
 
 
+def test_predicted_boxes_are_compared_with_the_threshold_in_the_type_of_the_predictions() -> None:
+    # The box of the second anchor is the whole image. Its IoU is 10^-9 above the threshold, which float32 rounds away.
+    profile = DARKNET.replace(thresh=0.25)
+    rows = [[[0.5, 0.5, 0.5 + 2e-9, 0.5, 0]]]
+    ignored = {}
+    for dtype in (torch.float64, torch.float32, torch.float16):
+        t = torch.zeros(1, 12, 1, 1, dtype=dtype)
+        result = region_loss(t, rows, [[0.5, 1.0], [1.0, 1.0]], 1, images_seen=0, profile=profile)
+        assert result.max_iou.dtype == torch.promote_types(dtype, torch.float32)
+        ignored[dtype] = result.ignored.flatten().tolist()
+    assert ignored == {
+        torch.float64: [False, True],
+        torch.float32: [False, False],
+        torch.float16: [False, False],
+    }
+
+
 def test_first_anchor_wins_a_tie_in_every_precision() -> None:
     for dtype in (torch.float64, torch.float32, torch.bfloat16):
         t = torch.randn(1, 14, 3, 3, dtype=dtype, generator=torch.Generator().manual_seed(0))
