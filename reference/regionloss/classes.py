@@ -19,7 +19,12 @@ def groups_of(tree: Tree) -> list[slice]:
 
 def group_of(node: int, tree: Tree) -> slice:
     """The sibling group of a class."""
-    return next(group for group in groups_of(tree) if group.start <= node < group.stop)
+    start, end = node, node + 1
+    while start > 0 and tree[start - 1] == tree[node]:
+        start -= 1
+    while end < len(tree) and tree[end] == tree[node]:
+        end += 1
+    return slice(start, end)
 
 
 def path_to_root(label: int, tree: Tree) -> list[int]:
@@ -29,6 +34,15 @@ def path_to_root(label: int, tree: Tree) -> list[int]:
         path.append(label)
         label = tree[label]
     return path
+
+
+def true_nodes(labels: list[int], tree: Tree) -> list[tuple[slice, int]]:
+    """The groups on the paths of some classes, each with the class in it that is true.
+
+    In a group on the paths of several classes, it is that of the last one (`tree.collision`).
+    """
+    node_of_group = {group_of(node, tree).start: node for label in labels for node in path_to_root(label, tree)}
+    return [(group_of(node, tree), node) for _, node in sorted(node_of_group.items())]
 
 
 def logsumexp(z: Array) -> Array:
@@ -109,17 +123,11 @@ def class_term(
 
 
 def _tree_term(z: Array, p: Array, labels: list[int], weight: float, tree: Tree) -> tuple[float, Array, Array]:
-    """Cross-entropy in every group on the path; a later truth takes the groups of its own path (`tree.collision`)."""
-    node_of_group: dict[int, int] = {}
-    for label in labels:
-        for node in path_to_root(label, tree):
-            node_of_group[group_of(node, tree).start] = node
+    """Cross-entropy in every group on the paths of the classes; the others stay 0 (`tree.off-path`)."""
     value = 0.0
     gradient = np.zeros(len(z))
-    for group in groups_of(tree):
-        if group.start in node_of_group:  # the others stay 0: `tree.off-path`
-            node = node_of_group[group.start]
-            value -= weight * float(log_softmax(z[group])[node - group.start])
-            gradient[group] = weight * p[group]
-            gradient[node] = weight * (p[node] - 1)
+    for group, node in true_nodes(labels, tree):
+        value -= weight * float(log_softmax(z[group])[node - group.start])
+        gradient[group] = weight * p[group]
+        gradient[node] = weight * (p[node] - 1)
     return value, gradient, -gradient

@@ -82,17 +82,20 @@ def decide(
 ) -> Decisions:
     """Take every decision for a batch.
 
+    Predicted boxes and their IoUs are computed in the type of the predictions; what follows from the truths and the
+    anchors alone is computed in theirs.
+
     Args:
-        t: raw predictions `[N, A, 5+C, H, W]`.
-        truths: the rows that are read, `[T, 5]` for each image.
-        anchors: `[A, 2]`, cells.
+        t: raw predictions `[N, A, 5+C, H, W]`, float64 or float32.
+        truths: the rows that are read, `[T, 5]` for each image, float64.
+        anchors: `[A, 2]`, cells, float64.
         images_seen: t of 1{t < 12800}.
         profile: the choices of the loss.
         tree: parents of the classes, for a class tree.
     """
     images, _, _, height, width = t.shape
     shape = (images, len(anchors), height, width)
-    max_iou = np.zeros(shape)
+    max_iou = np.zeros(shape, t.dtype)
     best_truth = np.full(shape, -1)
     class_only = np.zeros(images, dtype=bool)
     matches: list[Match] = []
@@ -102,11 +105,11 @@ def decide(
             class_only[image] = True
             matches.append(_match_by_class(image, t[image], int(rows[0, 4]), tree or ()))
             continue
-        boxes = decode(t[image], anchors)
+        boxes = decode(t[image], anchors.astype(t.dtype))
         # Over all truths of this image, and over no other prediction: `noobj.max-iou`, `noobj.every-truth`,
         # `noobj.same-image`, `noobj.not-suppression`. Without truths it stays 0: `noobj.empty-image`, `truths.empty`.
         for truth, row in enumerate(rows):
-            overlap = iou(boxes, row[:4])
+            overlap = iou(boxes, row[:4].astype(t.dtype))
             best_truth[image] = np.where(overlap > max_iou[image], truth, best_truth[image])
             max_iou[image] = np.maximum(overlap, max_iou[image])
         matches += [_match(image, truth, row, boxes, anchors, profile) for truth, row in enumerate(rows)]
@@ -159,7 +162,7 @@ def _match(image: int, truth: int, row: Array, boxes: Array, anchors: Array, pro
     fit = anchor_fit(j, i, row, boxes, anchors, profile)
     # The first on a tie (`assign.anchor-tie`), and anchor 0 where nothing overlaps (`assign.no-overlap`).
     k = int(np.argmax(fit))
-    return Match(image, truth, k, j, i, float(iou(boxes[:, k, j, i], row[:4])))
+    return Match(image, truth, k, j, i, float(iou(boxes[:, k, j, i], row[:4].astype(boxes.dtype))))
 
 
 def anchor_fit(j: int, i: int, row: Array, boxes: Array, anchors: Array, profile: Profile) -> Array:
@@ -177,20 +180,24 @@ def anchor_fit(j: int, i: int, row: Array, boxes: Array, anchors: Array, profile
         return iou(corner, row[:4])
     if profile.anchor_choice == "predicted-shape":  # `assign.predicted-shape`
         return shape_iou(boxes[2, :, j, i], boxes[3, :, j, i], w, h)
-    return iou(boxes[:, :, j, i], row[:4])  # `assign.predicted-iou`
+    return iou(boxes[:, :, j, i], row[:4].astype(boxes.dtype))  # `assign.predicted-iou`
 
 
 def _settle(matches: list[Match], profile: Profile) -> list[Match]:
     """Say which truths are paid where several chose one predictor (`truths.order`, `assign.repeated-truth`)."""
+    first: dict[tuple[int, int, int, int], int] = {}
+    last: dict[tuple[int, int, int, int], int] = {}
+    for index, match in enumerate(matches):
+        first.setdefault(match.predictor, index)
+        last[match.predictor] = index
     settled = []
-    for here, match in enumerate(matches):
+    for index, match in enumerate(matches):
         if not match.pays_box:  # a class without a box has no rival
             settled.append(match)
             continue
-        first = match.predictor not in [other.predictor for other in matches[:here]]
-        last = match.predictor not in [other.predictor for other in matches[here + 1 :]]
         # `assign.last-truth-wins`, `assign.first-truth-wins`, `assign.every-truth-pays`
-        pays_box = {"last": last, "first": first, "sum": True}[profile.collision]
+        winner = {"last": last[match.predictor], "first": first[match.predictor], "sum": index}[profile.collision]
+        pays_box = index == winner
         # `assign.class-replaced`, `assign.class-accumulates`
         pays_class = pays_box or profile.class_collision == "accumulate"
         settled.append(

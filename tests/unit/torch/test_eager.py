@@ -25,8 +25,8 @@ from regionloss_suite.properties.strategies import batches
 torch = pytest.importorskip("torch", reason="the eager loss needs PyTorch: pip install 'regionloss[torch]'")
 
 import regionloss.torch  # noqa: E402 - only where PyTorch is installed
-from regionloss.torch.eager import decisions as eager_decisions  # noqa: E402 - likewise
 from regionloss.torch.eager import region_loss  # noqa: E402 - likewise
+from regionloss.torch.eager.decisions import TruthLists, decide_on_host  # noqa: E402 - likewise
 from regionloss.torch.eager.loss import pay_terms  # noqa: E402 - likewise
 from regionloss_adapters.torch.eager import TorchEagerAdapter  # noqa: E402 - likewise
 
@@ -188,6 +188,23 @@ def test_equality_with_the_threshold_is_decided_exactly(at_or_above: bool, expec
         assert result.assigned_truth.flatten().tolist() == [0, -1]
 
 
+def test_predicted_boxes_are_compared_with_the_threshold_in_the_type_of_the_predictions() -> None:
+    # The box of the second anchor is the whole image. Its IoU is 10^-9 above the threshold, which float32 rounds away.
+    profile = DARKNET.replace(thresh=0.25)
+    rows = [[[0.5, 0.5, 0.5 + 2e-9, 0.5, 0]]]
+    ignored = {}
+    for dtype in (torch.float64, torch.float32, torch.float16):
+        t = torch.zeros(1, 12, 1, 1, dtype=dtype)
+        result = region_loss(t, rows, [[0.5, 1.0], [1.0, 1.0]], 1, images_seen=0, profile=profile)
+        assert result.max_iou.dtype == torch.promote_types(dtype, torch.float32)
+        ignored[dtype] = result.ignored.flatten().tolist()
+    assert ignored == {
+        torch.float64: [False, True],
+        torch.float32: [False, False],
+        torch.float16: [False, False],
+    }
+
+
 def test_first_anchor_wins_a_tie_in_every_precision() -> None:
     for dtype in (torch.float64, torch.float32, torch.bfloat16):
         t = torch.randn(1, 14, 3, 3, dtype=dtype, generator=torch.Generator().manual_seed(0))
@@ -258,24 +275,27 @@ def test_first_and_second_derivatives_are_those_of_the_potential(profile: Profil
     tree = (-1, -1, 0) if profile.class_term == "tree" else None
     t = torch.from_numpy(0.3 * np.random.default_rng(1).normal(size=(1, 2, 8, 1, 2)))
     rows = [np.array([[0.3, 0.45, 0.5, 0.9, 1], [0.8, 0.6, 0.4, 0.3, 2]])]
-    given = eager_decisions.Truths([torch.from_numpy(rows[0])], torch.from_numpy(ANCHORS))
-    decisions = eager_decisions.decide(t, given, 0, profile, tree)
+    lists = TruthLists([torch.from_numpy(rows[0])], torch.from_numpy(ANCHORS))
+    decisions = decide_on_host(t.numpy(), rows, ANCHORS, 0, profile, tree, t.device)
     assert all(match.iou > 0.05 for match in decisions.matches)
 
     def potential(raw: Any) -> Any:
         """Decisions and targets frozen, as the spec differentiates it."""
-        return sum(pay_terms(raw, given, decisions, profile, tree).values())
+        return sum(pay_terms(raw, lists, decisions, profile, tree).values())
 
     assert torch.autograd.gradcheck(potential, (t.requires_grad_(),))
     assert torch.autograd.gradgradcheck(potential, (t,))
 
 
-def test_nothing_is_computed_by_the_numpy_reference() -> None:
+def test_the_numpy_reference_takes_decisions_for_the_eager_path_and_computes_no_term() -> None:
     shared = {"regionloss.domain", "regionloss.c_compiler"}  # neither computes anything
+    decisions = {"Match", "decide", "class_payers", "true_nodes"}
     for path in sorted(Path(regionloss.torch.__file__).parent.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("regionloss."):
-                assert node.module in shared or (node.module or "").startswith("regionloss.torch"), path
+            module = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
+            if isinstance(node, ast.ImportFrom) and module.startswith("regionloss."):
+                taken = {name.name for name in node.names} if path.parent.name == "eager" else {"anything"}
+                assert module in shared or module.startswith("regionloss.torch") or taken <= decisions, path
 
 
 def compare(batch: Batch, profile: Profile, dtype: str) -> bool:

@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from regionloss.decisions import Match
 from regionloss.domain import read_inputs
 from regionloss.torch.eager.classes import class_term
-from regionloss.torch.eager.decisions import Decisions, Match, Truths, decide
+from regionloss.torch.eager.decisions import Decisions, TruthLists, decide_on_host
 from regionloss.torch.eager.terms import coord_term, no_object_term, object_term, prior_term
 from regionloss_spec import Profile, load_profile
 
@@ -97,9 +99,10 @@ def region_loss(
     )
     computed_in = torch.promote_types(predictions.dtype, torch.float32)
     t = predictions.to(computed_in).reshape(checked.shape)  # [N, A, 5+C, H, W]
-    given = Truths([torch.from_numpy(table) for table in rows], torch.from_numpy(sizes))
-    decisions = decide(t.detach(), given, images_seen, profile, parents)
-    terms = pay_terms(t, given, decisions, profile, parents)
+    exact = checked if computed_in == torch.float64 else checked.astype(np.float32)  # no digit of them is lost
+    decisions = decide_on_host(exact, rows, sizes, images_seen, profile, parents, t.device)
+    lists = TruthLists([torch.from_numpy(table) for table in rows], torch.from_numpy(sizes))
+    terms = pay_terms(t, lists, decisions, profile, parents)
     return EagerResult(
         potential=torch.stack(list(terms.values())).sum(),
         terms=terms,
@@ -114,7 +117,7 @@ def region_loss(
 
 
 def pay_terms(
-    t: Tensor, truths: Truths, decisions: Decisions, profile: Profile, tree: tuple[int, ...] | None
+    t: Tensor, truths: TruthLists, decisions: Decisions, profile: Profile, tree: tuple[int, ...] | None
 ) -> dict[str, Tensor]:
     """The five terms, 0-d each, of predictions `[N, A, 5+C, H, W]` with every decision given."""
     terms = {
@@ -122,7 +125,7 @@ def pay_terms(
         "prior": prior_term(t, decisions, profile),
         "coord": coord_term(t, truths, decisions, profile),
         "object": object_term(t, truths, decisions, profile),
-        "class": class_term(t, truths, decisions, profile, tree),
+        "class": class_term(t, decisions, profile, tree),
     }
     if profile.reduction == "per-image":
         return {name: term / max(len(t), 1) for name, term in terms.items()}

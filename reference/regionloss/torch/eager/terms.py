@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from regionloss.decisions import Match
 from regionloss.torch.eager.boxes import decode, iou
-from regionloss.torch.eager.decisions import Decisions, Match, Truths
+from regionloss.torch.eager.decisions import Decisions, TruthLists
 from regionloss_spec import Profile
 
 T_O, CLASSES = 4, 5
@@ -17,7 +18,7 @@ def no_object_term(t: Tensor, decisions: Decisions, profile: Profile) -> Tensor:
     """λ_noobj·(0 - b_o)² of every predictor whose indicator is 1 (`noobj.value`), 0-d."""
     outputs = t[:, :, T_O:].movedim(2, -1)[decisions.no_object]  # [P, 1+C]
     if profile.objectness == "background":
-        return _background(outputs, profile, profile.no_object_weight, background=True)
+        return _background(outputs, profile.no_object_weight, background=True)
     residual = torch.sigmoid(outputs[:, 0])
     if profile.no_object_target == "max-iou":
         residual = residual - decisions.max_iou[decisions.no_object]
@@ -31,7 +32,7 @@ def prior_term(t: Tensor, decisions: Decisions, profile: Profile) -> Tensor:
     return _squared(profile.squared_factor * profile.prior_weight, residual)
 
 
-def coord_term(t: Tensor, truths: Truths, decisions: Decisions, profile: Profile) -> Tensor:
+def coord_term(t: Tensor, truths: TruthLists, decisions: Decisions, profile: Profile) -> Tensor:
     """λ_coord·s·Σ(truth - b)² of every responsible predictor (`coord.value`), 0-d."""
     # Without weight nobody pays: a decoded size may be infinite, and 0·inf is no number.
     matches = _boxed(decisions) if profile.coord_weight * profile.squared_factor > 0 else []
@@ -49,13 +50,13 @@ def coord_term(t: Tensor, truths: Truths, decisions: Decisions, profile: Profile
     return _squared(weight, torch.cat([residual_xy, residual_wh], dim=1))
 
 
-def object_term(t: Tensor, truths: Truths, decisions: Decisions, profile: Profile) -> Tensor:
+def object_term(t: Tensor, truths: TruthLists, decisions: Decisions, profile: Profile) -> Tensor:
     """λ_obj·(IoU - b_o)² of every responsible predictor (`object.value`, `object.target-constant`), 0-d."""
     matches = _boxed(decisions)
     n, k, j, i = indices(matches, t)
     outputs = t[n, k, :, j, i]  # [M, 5+C]
     if profile.objectness == "background":
-        return _background(outputs[:, T_O:], profile, profile.object_weight, background=False)
+        return _background(outputs[:, T_O:], profile.object_weight, background=False)
     residual = torch.sigmoid(outputs[:, T_O]) - _object_target(t, matches, truths, decisions, profile)
     return _squared(profile.squared_factor * profile.object_weight, residual)
 
@@ -90,7 +91,9 @@ def _size_residual(raw: Tensor, size: Tensor, anchors: Tensor, grid: Tensor, pro
     return torch.sqrt(anchors / grid).to(raw) * torch.exp(raw / 2) - torch.sqrt(size).to(raw)
 
 
-def _object_target(t: Tensor, matches: list[Match], truths: Truths, decisions: Decisions, profile: Profile) -> Tensor:
+def _object_target(
+    t: Tensor, matches: list[Match], truths: TruthLists, decisions: Decisions, profile: Profile
+) -> Tensor:
     """The target of the objectness of each match, `[M]`; constant unless the profile lets it flow."""
     if profile.object_target == "one":
         return t.new_ones(len(matches))
@@ -111,14 +114,12 @@ def _object_target(t: Tensor, matches: list[Match], truths: Truths, decisions: D
     return constant.index_put((moves,), iou(boxes, rows[:, :4].T))
 
 
-def _background(outputs: Tensor, profile: Profile, weight: float, background: bool) -> Tensor:
+def _background(outputs: Tensor, weight: float, background: bool) -> Tensor:
     """The term of an objectness that joins the softmax as class "background" (`object.background`), 0-d.
 
     `outputs` are t_o and the class outputs, `[P, 1+C]`; only t_o gets a gradient.
     """
     t_o, z = outputs[:, 0], outputs[:, 1:].detach()
-    if profile.class_term != "cross-entropy":  # no softmax to join: the raw output itself
-        return _squared(profile.squared_factor * weight, t_o - float(background))
     # p_bg = σ(t_o - ln Σ e^z), so that -ln p_bg and -ln(1 - p_bg) are those of a logistic output.
     against = t_o - torch.logsumexp(z, dim=1)
     return -weight * F.logsigmoid(against if background else -against).sum()
