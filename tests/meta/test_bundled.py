@@ -13,6 +13,7 @@ from regionloss_suite.cli.main import main
 COMPILER = shutil.which(os.environ.get("CXX") or "c++")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batches", [pytest.param("16", id="whole", marks=pytest.mark.sweep), "2"])
 @pytest.mark.parametrize("name", ["numpy", "torch", "torch-eager", "torch-compiled"])
 def test_a_bundled_adapter_conforms_in_full(

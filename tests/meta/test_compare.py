@@ -55,6 +55,7 @@ def adapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(__import__("sys").modules, "losses", raising=False)
 
 
+@pytest.mark.slow
 @pytest.mark.sample(every=5)
 @pytest.mark.parametrize(("one", "other"), PAIRS, ids=["-".join(pair) for pair in PAIRS])
 def test_every_two_profiles_are_separated_by_one_cell(one: str, other: str, tmp_path: Path) -> None:
@@ -72,6 +73,7 @@ def test_every_two_profiles_are_separated_by_one_cell(one: str, other: str, tmp_
     assert find.clause
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("one", "other", "clause", "axis"),
     [
@@ -99,6 +101,7 @@ def test_a_loss_that_departs_is_told_by_what_it_looks_like(tmp_path: Path) -> No
     assert "losses:Unweighted@darknet looks like" in find.why
 
 
+@pytest.mark.slow
 def test_the_last_digit_is_no_disagreement(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = main(["compare", "numpy@darknet", "losses:Noisy@darknet", "--seconds", "3", "--out", "found"])
     assert code == 0
@@ -146,6 +149,7 @@ def test_an_interruption_loses_nothing(
     assert json.loads(Path("found/search.json").read_text(encoding="utf-8"))["rounds"] == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_several_processes_find_too(tmp_path: Path) -> None:
     search = Search("numpy@darknet", "numpy@darknet-2016", tmp_path / "found")
     search.run(1, jobs=2)
@@ -157,6 +161,7 @@ def test_several_processes_find_too(tmp_path: Path) -> None:
         known |= set(find.symptoms)
 
 
+@pytest.mark.slow
 def test_a_crash_has_an_exit_code_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", "numpy@darknet", "losses:Fragile@darknet", "--seconds", "12", "--out", "found"]) == 3
     said = capsys.readouterr().out

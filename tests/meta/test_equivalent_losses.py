@@ -331,6 +331,7 @@ def test_no_clause_deviates(variant: Variant, every: int) -> None:
     assert deviations(variant, every) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.sweep)])
 def test_the_eager_loss_passes_in_each_precision_alone(dtype: str) -> None:
     pytest.importorskip("torch")

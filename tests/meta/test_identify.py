@@ -77,6 +77,7 @@ def drawn(seed: int) -> Profile:
             continue
 
 
+@pytest.mark.slow
 @pytest.mark.sample(every=5)
 @pytest.mark.parametrize("seed", range(110))
 def test_random_axes_and_constants_are_recovered(seed: int) -> None:
@@ -113,6 +114,7 @@ class ScalarOnly(Hidden):
         return Answer(potential=super().answer(question).potential)
 
 
+@pytest.mark.slow
 @pytest.mark.sample(every=3)
 @pytest.mark.parametrize("name", ["darknet", "formula", "yad2k", "andy-yun", "lightnet", "yolo9000"])
 def test_a_scalar_is_enough(name: str) -> None:
@@ -126,6 +128,7 @@ def test_a_scalar_is_enough(name: str) -> None:
     assert verify(loss, found, number=5).whole
 
 
+@pytest.mark.slow
 def test_a_scalar_that_departs_is_not_verified() -> None:
     loss = ScalarOnly(load_profile("darknet"))
     found = dataclasses.replace(identify(loss), profile=load_profile("darknet").replace(coord_weight=2.0))
@@ -134,6 +137,7 @@ def test_a_scalar_that_departs_is_not_verified() -> None:
     assert "the scalar" in verified.left
 
 
+@pytest.mark.slow
 def test_terms_alone_are_enough() -> None:
     class TermsOnly(Hidden):
         def answer(self, question: Question) -> Answer:

@@ -80,12 +80,14 @@ def shown_by(mutant: Mutant, batches: int = 100) -> str:
     return ""
 
 
+@pytest.mark.slow
 @pytest.mark.sample(every=4)
 @pytest.mark.parametrize("name", ON_AN_EDGE)
 def test_a_mistake_that_random_batches_do_not_show_departs_on_an_edge(name: str) -> None:
     assert shown_by(catalogue()[name]).startswith("edge ")
 
 
+@pytest.mark.slow
 @pytest.mark.sample(every=4)
 @pytest.mark.parametrize("name", [name for name in sorted(catalogue())[::5] if name not in (*ON_AN_EDGE, *HIDDEN)])
 def test_a_mistake_does_not_pass_as_the_loss_that_it_was_made_from(name: str) -> None:
@@ -97,6 +99,7 @@ def test_what_stays_hidden_is_in_the_catalogue_and_little() -> None:
     assert len(HIDDEN) < len(catalogue()) / 100
 
 
+@pytest.mark.slow
 def test_what_is_no_mistake_is_not_given_away() -> None:
     plain = dataclasses.replace(catalogue()["first-truth-wins"], answer=NumpyAdapter().answer)
     assert shown_by(plain) == ""

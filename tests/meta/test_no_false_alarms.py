@@ -49,12 +49,14 @@ def accused(adapter: Adapter, profile: Profile, dtype: str, examples: int) -> tu
     return drawn, found
 
 
+@pytest.mark.slow
 @pytest.mark.sample(every=3)
 @pytest.mark.parametrize("profile", EVERY)
 def test_the_formulas_in_float32_are_never_accused(profile: Profile) -> None:
     assert accused(SingleAdapter(), profile, "float32", 20) == (20, [])
 
 
+@pytest.mark.slow
 @pytest.mark.sample(every=4)
 @pytest.mark.parametrize("profile", EVERY)
 def test_the_eager_loss_is_never_accused(profile: Profile) -> None:

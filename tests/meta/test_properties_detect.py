@@ -213,6 +213,7 @@ def wrong_loss(prop: Property) -> tuple[Adapter, Profile]:
     return MutantAdapter(mutant), load_profile(mutant.profile).replace(**mutant.options)
 
 
+@pytest.mark.slow
 @every_property
 def test_every_property_catches_a_wrong_loss(
     prop: Property, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -234,6 +235,7 @@ def test_every_property_catches_a_wrong_loss(
     assert prop.id in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.sample(every=len(OWN))
 @pytest.mark.parametrize("name", OWN)
 def test_the_reference_has_every_property(name: str, record_property: Callable[[str, object], None]) -> None:
@@ -250,6 +252,7 @@ def test_the_reference_has_every_property(name: str, record_property: Callable[[
     assert batches > 750
 
 
+@pytest.mark.slow
 @pytest.mark.sample(every=len(OWN))
 @pytest.mark.parametrize("name", OWN)
 def test_the_loss_in_torch_has_the_properties_of_its_derivatives(name: str) -> None:

@@ -107,6 +107,7 @@ def example(request: pytest.FixtureRequest) -> Example:
     return found
 
 
+@pytest.mark.slow
 def test_no_clause_deviates_on_the_golden_cases(example: Example) -> None:
     judge = Judge(example.adapter, load_cases())
     verdicts = [judge.verdict(clause) for clause in judge.clauses]
@@ -115,6 +116,7 @@ def test_no_clause_deviates_on_the_golden_cases(example: Example) -> None:
     assert sum(one.verdict == "conforming" for one in verdicts) >= example.clauses
 
 
+@pytest.mark.slow
 @settings(max_examples=200, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_every_answer_is_within_the_bound_of_the_reference(example: Example, data: st.DataObject) -> None:

@@ -90,6 +90,7 @@ def filled(text: str, values: dict[str, str]) -> str:
     return re.sub(r"\${{ (.+?) }}", lambda found: values.get(found[1], ""), text)
 
 
+@pytest.mark.slow
 def test_the_action_names_the_line_of_the_spec_that_a_run_breaks(folder: Path) -> None:
     step = act(folder, adapter="mine:adapter", profile="darknet")
     assert step.code == 1, step.said
@@ -108,12 +109,14 @@ def test_the_action_names_the_line_of_the_spec_that_a_run_breaks(folder: Path) -
     assert json.loads((reports / "report.json").read_text(encoding="utf-8"))["level"] == "none"
 
 
+@pytest.mark.slow
 def test_the_action_lets_an_expected_deviation_pass(folder: Path) -> None:
     step = act(folder, adapter="mine:adapter", profile="darknet", expected="expected.toml")
     assert step.code == 0, step.said
     assert step.outputs["level"] == "expected"
 
 
+@pytest.mark.slow
 def test_the_action_tells_a_regression_by_the_previous_report(folder: Path) -> None:
     good = act(folder, adapter="numpy", profile="darknet", reports="first", previous="there/is/none.json")
     assert good.code == 0, good.said
@@ -212,6 +215,7 @@ def path(tmp_path: Path) -> str:
     return f"{programs}:{os.environ['PATH']}"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("git") is None, reason="pre-commit needs git")
 def test_the_hook_lets_pass_and_stops_as_the_command_does(folder: Path, hooks: Path, path: str) -> None:
     passed = hooked(folder, {"PATH": path}, "regionloss-installed", hooks, [])
@@ -222,6 +226,7 @@ def test_the_hook_lets_pass_and_stops_as_the_command_does(folder: Path, hooks: P
     assert "✗ coord.small-box-weight deviates" in stopped.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.packaging
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="pre-commit installs from a repository")
 def test_the_hook_installs_itself_where_nothing_is(folder: Path) -> None:
@@ -234,6 +239,7 @@ def test_the_hook_installs_itself_where_nothing_is(folder: Path) -> None:
 # GitLab, and any service that runs a shell.
 
 
+@pytest.mark.slow
 def test_the_job_of_gitlab_leaves_what_it_promises(folder: Path, quick_program: Path) -> None:
     (job,) = yaml.safe_load((EXAMPLES / "gitlab-ci.yml").read_text(encoding="utf-8")).values()
     script = "\n".join(job["script"])

@@ -181,6 +181,7 @@ def commands(page: str) -> Iterator[str]:
                 yield line.strip().removeprefix("$ ")
 
 
+@pytest.mark.slow
 def test_the_commands_for_other_languages_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "adapters").symlink_to(ROOT / "adapters")
@@ -212,6 +213,7 @@ def test_the_other_commands_of_the_pages_are_understood(capsys: pytest.CaptureFi
     assert "coord.small-box-weight" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_report_of_the_page_blames_what_is_wrong(suite_options: Callable[..., None]) -> None:
     suite_options("--regionloss-examples", "2", "-n", "0")
     (said,) = re.findall(r"<!-- lines: (.+) of (regionloss .+) -->", (DOCS / "read-a-report.md").read_text("utf-8"))
@@ -222,6 +224,7 @@ def test_the_report_of_the_page_blames_what_is_wrong(suite_options: Callable[...
     assert "not conforming" in shown[-1]
 
 
+@pytest.mark.slow
 def test_the_expected_deviation_of_the_page_is_expected(suite_options: Callable[..., None]) -> None:
     suite_options("--regionloss-examples", "2", "-n", "0")
     shown = lines("regionloss check unweighted:adapter --expect expected.toml", "!|conforming ·")
@@ -236,6 +239,7 @@ def test_the_profile_of_the_page_is_one(tmp_path: Path) -> None:
     assert load_profile("darknet").differences(load_profile(tmp_path / "mine.toml")) == {"small_box_exponent": (1, 0)}
 
 
+@pytest.mark.slow
 def test_the_gate_of_the_page_writes_what_it_says(tmp_path: Path, quick_program: Path) -> None:
     for name in ("unweighted.py", "expected.toml"):
         shutil.copy(EXAMPLES / name, tmp_path)

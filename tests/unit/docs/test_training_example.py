@@ -43,6 +43,7 @@ def run(folder: Path, steps: int) -> list[dict[str, float]]:
     return [{name: float(number) for name, number in re.findall(r"(\w+) +([\d.]+)", line)} for line in lines]
 
 
+@pytest.mark.slow
 def test_it_learns_and_draws_what_it_learned(tmp_path: Path) -> None:
     first, *_, last = run(tmp_path, 60)
     assert (first["step"], last["step"]) == (0, 59)
@@ -59,6 +60,7 @@ def test_it_learns_and_draws_what_it_learned(tmp_path: Path) -> None:
             assert len(picture.convert("RGB").getcolors(1 << 24)) > 100, name
 
 
+@pytest.mark.slow
 def test_one_step_is_enough_to_draw(tmp_path: Path) -> None:
     assert len(run(tmp_path, 1)) == 1
     assert {path.name for path in tmp_path.iterdir()} == {"boxes.png", "curves.png"}

@@ -87,6 +87,7 @@ def test_what_the_case_says_of_indicators_is_what_the_reference_decides(case: Ca
     assert (ignored == decisions.ignored).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entries", [2, pytest.param(6, marks=pytest.mark.sweep)])
 def test_one_entry_changed_by_a_thousandth_is_refused(entries: int) -> None:
     rng = np.random.default_rng(7)

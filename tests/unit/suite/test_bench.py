@@ -262,6 +262,7 @@ def test_a_loss_that_conforms_is_admitted() -> None:
     assert not timed.no_grad().requires_grad
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("adapter", "reason"),
     [
@@ -283,6 +284,7 @@ def test_a_device_that_a_loss_does_not_compute_on_is_refused() -> None:
         Gate("cuda").pass_golden(Contender("mine", load_adapter("numpy")), "float64")
 
 
+@pytest.mark.slow
 def test_an_adapter_without_steps_is_timed_with_its_conversions() -> None:
     setting = dataclasses.replace(SMALL, dtype="float64")
     timed, conversions, _ = admit(load_adapter("numpy"), setting)
@@ -338,11 +340,13 @@ def test_silence_is_no_pass() -> None:
         check.check(Answer(), TorchAnalyticAdapter().describe(), DARKNET)
 
 
+@pytest.mark.slow
 def test_the_comparators_conform() -> None:
     for name in ("torch_materialised:materialised", "torch_loop:python_loop"):
         assert check_golden(load_adapter(f"regionloss_suite.bench.{name}"), "float32", "cpu") == "165 golden cases"
 
 
+@pytest.mark.slow
 def test_cases_are_read_where_no_validator_is_installed() -> None:
     """As on the machine of `make bench-gpu`, which has what the benchmarks need and nothing else."""
     code = (
@@ -374,6 +378,7 @@ def test_pages_are_counted_in_the_calls_that_are_timed(monkeypatch: pytest.Monke
     assert paged.fresh_pages() is None  # where none are counted, there might be any
 
 
+@pytest.mark.slow
 def test_the_pages_of_a_run_are_those_of_its_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     paged: list[str] = []
 
@@ -650,6 +655,7 @@ def test_no_chart_where_nothing_lies_along_an_axis() -> None:
 # What a loss takes besides time.
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="its allocator is another")
 def test_memory_that_was_freed_is_used_again() -> None:
     """In a process of its own: how glibc was told to work, it is never told to forget."""
@@ -838,6 +844,7 @@ def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(EFFORT, "cpu", Effort(turn=0.001))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_cases", "short_turns")
 def test_the_command_times_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page, times_file, folder = tmp_path / "page.md", tmp_path / "times.json", tmp_path / "charts"
@@ -861,6 +868,7 @@ def test_the_command_times_and_writes(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "ratios compared" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_cases", "short_turns")
 def test_a_wrong_loss_is_not_timed_and_the_command_fails(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

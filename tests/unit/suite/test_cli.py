@@ -124,6 +124,7 @@ def checked_in_full(*arguments: str) -> tuple[int, dict[str, Any]]:
     return code, json.loads(Path("report.json").read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_the_reference_conforms(capsys: pytest.CaptureFixture[str]) -> None:
     code, report = checked("numpy")
     assert code == 0
@@ -187,6 +188,7 @@ def printed(output: str, name: str) -> list[str]:
     return [line.split(": ", 1)[1] for line in output.splitlines() if line.strip().startswith(f"{name}: ")]
 
 
+@pytest.mark.slow
 def test_a_failing_golden_case_ends_with_commands_that_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert checked("mine:NoSmallBoxWeight")[0] == 1
     output = capsys.readouterr().out
@@ -197,6 +199,7 @@ def test_a_failing_golden_case_ends_with_commands_that_run(capsys: pytest.Captur
     assert program(explain).returncode == 0
 
 
+@pytest.mark.slow
 def test_the_whole_suite_finds_what_no_golden_case_has_and_writes_its_smallest_batch(
     capsys: pytest.CaptureFixture[str], suite_options: Callable[..., None]
 ) -> None:
@@ -219,6 +222,7 @@ def test_the_whole_suite_finds_what_no_golden_case_has_and_writes_its_smallest_b
     assert "grid 3 rows × 1 column" in program(explain).stdout
 
 
+@pytest.mark.slow
 def test_what_takes_several_calls_to_see_is_reproduced_by_its_property(
     capsys: pytest.CaptureFixture[str], suite_options: Callable[..., None]
 ) -> None:
@@ -235,6 +239,7 @@ def test_what_takes_several_calls_to_see_is_reproduced_by_its_property(
     assert "1 failed" in again.stdout
 
 
+@pytest.mark.slow
 def test_several_processes_find_the_same(
     capsys: pytest.CaptureFixture[str], suite_options: Callable[..., None]
 ) -> None:
@@ -250,6 +255,7 @@ def test_several_processes_find_the_same(
     assert not Path("regionloss-failures").exists(), "where nothing fails nothing is written"
 
 
+@pytest.mark.slow
 def test_a_loss_that_dies_in_a_process_of_its_own_has_crashed(suite_options: Callable[..., None]) -> None:
     suite_options("-k", "the-gradient-of-tx or the-gradient-of-tw")
     code, report = checked_in_full("mine:Dies", "--jobs", "2")
@@ -266,6 +272,7 @@ def test_cases_are_a_folder_a_file_or_an_id(what: str) -> None:
     assert all(not verdict["properties"] for verdict in report["verdicts"]), "cases of one's own are all that is asked"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("adapter", ["mine:Nan", "mine:WrongShape"])
 def test_what_is_no_gradient_deviates(adapter: str) -> None:
     code, report = checked(adapter)
@@ -273,6 +280,7 @@ def test_what_is_no_gradient_deviates(adapter: str) -> None:
     assert sum(verdict["verdict"] == "deviating" for verdict in report["verdicts"]) > 20
 
 
+@pytest.mark.slow
 def test_a_crash_has_an_exit_code_of_its_own_and_keeps_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     code, report = checked("mine:Crashes")
     assert code == 3
@@ -287,6 +295,7 @@ def test_a_loss_that_answers_nothing_does_not_conform() -> None:
     assert any(verdict.get("reason") == "it only knows faces" for verdict in report["verdicts"])
 
 
+@pytest.mark.slow
 def test_a_dialect_is_judged_on_darknets_inputs() -> None:
     code, report = checked("mine:Marvis")
     assert (code, report["profile"]) == (0, "marvis")
@@ -301,6 +310,7 @@ def test_a_loss_judged_as_what_it_is_not_deviates() -> None:
     assert report["profile"] == "darknet-2016"
 
 
+@pytest.mark.slow
 def test_a_profile_of_ones_own(tmp_path: Path) -> None:
     Path("mine.toml").write_text('extends = "darknet"\nname = "mine"\ntitle = "t"\nsource = "s"\nthresh = 0.5\n')
     code, report = checked("numpy", "--profile", "mine.toml")
@@ -392,6 +402,7 @@ def test_explain_takes_a_small_file_and_says_why_a_bad_one_is_refused(capsys: py
     assert "image 0, truth 0: y is 1.0" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_command_runs_as_a_program_and_paints_nothing_into_a_pipe() -> None:
     ran = program("regionloss check mine:Crashes --golden")
     assert ran.returncode == 3, ran.stderr

@@ -174,6 +174,7 @@ BROKEN = "darknet-float32-cpu-the-gradient-of-tw-and-th-agrees-with-the-referenc
 HELD = ("darknet-float32-cpu-padding-changes-nothing", "darknet-float32-cpu-the-same-question-has-the-same-answer")
 
 
+@pytest.mark.slow
 def test_the_decorator_tries_the_properties_too(tmp_path: Path) -> None:
     chosen = " or ".join([BROKEN, *HELD, "coord.small-box-weight", "body_ran", "noobj.max-iou"])
     output = ran(tmp_path, "-k", chosen, tests=WHOLE)
@@ -190,6 +191,7 @@ def test_the_decorator_tries_the_properties_too(tmp_path: Path) -> None:
     assert all("trained without it" in line for line in expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", ["0", "2"])
 def test_the_suite_as_a_package_runs_cases_and_properties(tmp_path: Path, processes: str) -> None:
     (tmp_path / "mine.py").write_text(WHOLE)
@@ -211,6 +213,7 @@ def test_the_suite_as_a_package_runs_cases_and_properties(tmp_path: Path, proces
         assert f"test_properties.py::test_property[{name}]" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_decorator_works_in_several_processes(tmp_path: Path) -> None:
     output = ran(tmp_path, "-n", "2", "-k", "test_right")
     assert len(lines(output, "test_right", "PASSED")) > 20
@@ -243,6 +246,7 @@ class Halved(NumpyAdapter):
         return Answer(gradient=gradient / 2)
 
 
+@pytest.mark.slow
 def test_check_loss_takes_an_adapter_and_prints_nothing(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

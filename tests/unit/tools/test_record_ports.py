@@ -36,6 +36,7 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "sources"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_cases")
 def test_a_record_holds_verdicts_formula_and_commit(sources: Path, tmp_path: Path) -> None:
     command = ["--sources", str(sources), "--folder", str(tmp_path / "out"), "--only", "lightnet", "--batches", "5"]
@@ -95,6 +96,7 @@ def test_the_records_are_of_this_spec_and_small() -> None:
         assert record["commit"] != "unknown"
 
 
+@pytest.mark.slow
 def test_the_page_shows_every_record() -> None:
     names = {file.stem for file in RECORDS}
     assert {record["name"] for record in page.records()} == names

@@ -228,6 +228,7 @@ def test_it_is_compiled_once_and_anew_for_whatever_it_is_made_of(
     assert all(file.is_file() for file in made)
 
 
+@pytest.mark.slow
 def test_of_processes_that_begin_together_one_compiles(compiler: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = 'from regionloss.c_compiler import build; print(build("nothing", ["-shared"], language="C++"))'
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))

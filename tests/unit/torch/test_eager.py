@@ -79,6 +79,7 @@ def test_a_half_precision_gradient_is_rounded_once(name: str, dtype: str, data: 
     assume(compare(batch, profile, dtype))
 
 
+@pytest.mark.slow
 def test_no_clause_deviates_on_the_golden_cases() -> None:
     judge = Judge(ADAPTER, load_cases())
     verdicts = [judge.verdict(clause) for clause in judge.clauses]

@@ -100,6 +100,7 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
     ["ddp", pytest.param("fsdp", marks=pytest.mark.skipif(not _has_fsdp(), reason="this PyTorch has no fully_shard"))],

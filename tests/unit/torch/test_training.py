@@ -195,6 +195,7 @@ def test_a_model_in_channels_last_trains_as_one_in_the_ordinary_format() -> None
     torch.testing.assert_close(weights[1], weights[0], rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_compiler")
 @pytest.mark.parametrize("validate", [False, True])
 def test_a_model_with_the_loss_compiles_into_one_graph(validate: bool) -> None:
@@ -216,6 +217,7 @@ def test_a_model_with_the_loss_compiles_into_one_graph(validate: bool) -> None:
         compiled(pictures(), bad, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_compiler")
 @pytest.mark.parametrize(("as_tensor", "graphs"), [(True, 1), (False, 2)])  # a number is a constant until it changes
 def test_images_seen_may_change_from_call_to_call_without_compiling_again(as_tensor: bool, graphs: int) -> None:
@@ -228,6 +230,7 @@ def test_images_seen_may_change_from_call_to_call_without_compiling_again(as_ten
     assert counter.frame_count == graphs
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_compiler")
 def test_details_compile_as_well() -> None:
     loss = RegionLoss(ANCHORS, CLASSES)
@@ -243,6 +246,7 @@ def test_details_compile_as_well() -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_compiler")
 @pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="Inductor needs a C++ compiler")
 @pytest.mark.parametrize("path", ["analytic", "compiled"])
@@ -259,6 +263,7 @@ def test_the_default_compiler_takes_it_too(path: Any) -> None:
     torch.testing.assert_close(model.head.weight.grad, reference.head.weight.grad)
 
 
+@pytest.mark.slow
 def test_a_model_with_the_loss_can_be_exported() -> None:
     model = Network()
     exported = torch.export.export(model, (pictures(), rows(), torch.tensor(0))).module()
