@@ -12,7 +12,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from regionloss_adapters import Timed
-from regionloss_suite.bench.candidates import contender
+from regionloss_suite.bench.candidates import candidate
 from regionloss_suite.bench.gate import BatchCheck
 from regionloss_suite.bench.measure import Gate
 from regionloss_suite.bench.setting import Setting
@@ -28,7 +28,7 @@ GATE = Gate("cpu")
 def admitted(name: str) -> Timed:
     """The steps of a loss, which has passed the numerics in this process."""
     batch = SETTING.draw()
-    timed, _, _ = GATE.admit(contender(name), SETTING, batch, BatchCheck(SETTING, batch))
+    timed, _, _ = GATE.admit(candidate(name), SETTING, batch, BatchCheck(SETTING, batch))
     return timed
 
 

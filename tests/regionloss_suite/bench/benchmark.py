@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from regionloss_suite.bench.export import file
+from regionloss_suite.bench.export import export
 from regionloss_suite.bench.measure import Findings, measure
 from regionloss_suite.bench.plan import Plan
 from regionloss_suite.bench.results import Results
@@ -16,14 +16,14 @@ def run(plan: Plan, *, threads: int, kind: str, say: Callable[[str], None]) -> R
     """Time what a plan asks for.
 
     Args:
-        plan: settings, contenders, device.
+        plan: settings, candidates, device.
         threads: of PyTorch on the host.
         kind: of plan, in a word.
         say: is told what is being done, one line each.
 
     Raises:
-        AdapterError: a contender that there is not.
-        NotFiledError: pytest-benchmark is not there.
+        AdapterError: a candidate that there is not.
+        NotExportedError: pytest-benchmark is not there.
     """
     with on_threads(threads):
         kept = keep_memory()
@@ -38,7 +38,7 @@ def run(plan: Plan, *, threads: int, kind: str, say: Callable[[str], None]) -> R
             **machine(plan.device),
             **_about(findings),
         }
-    return Results(file(findings, about), "this run")
+    return Results(export(findings, about), "this run")
 
 
 def _about(findings: Findings) -> dict[str, Any]:

@@ -22,7 +22,7 @@ COMPILING = ("materialised-compiled",)
 
 
 @dataclass(frozen=True)
-class Contender:
+class Candidate:
     """One loss that is timed, by the name that it was asked for by."""
 
     name: str
@@ -48,10 +48,10 @@ class Contender:
         return Timed(forward=lambda: None, backward=whole, no_grad=lambda: None, answer=whole), True
 
 
-def contender(name: str) -> Contender:
+def candidate(name: str) -> Candidate:
     """A comparator, or an adapter as `regionloss check` takes it. Raises `AdapterError` where there is none."""
     try:
-        return Contender(name, load_adapter(COMPARATORS.get(name, name)))
+        return Candidate(name, load_adapter(COMPARATORS.get(name, name)))
     except AdapterError as error:
         if name in COMPARATORS or ":" in name:
             raise

@@ -13,7 +13,7 @@ from math import ceil, floor, log10
 
 from regionloss_suite.bench.results import Results
 from regionloss_suite.bench.setting import Setting
-from regionloss_suite.bench.units import in_bytes, in_seconds
+from regionloss_suite.bench.tables import in_bytes, in_seconds
 
 #: What a panel is about: its title, and the number of a setting that it goes along.
 _AXES: tuple[tuple[str, Callable[[Setting], int]], ...] = (
@@ -47,7 +47,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Line:
-    """One contender along one axis: places and values, in order."""
+    """One candidate along one axis: places and values, in order."""
 
     name: str
     points: tuple[tuple[int, float], ...]

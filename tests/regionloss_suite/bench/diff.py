@@ -9,7 +9,7 @@ from regionloss_suite.bench.candidates import BASES
 from regionloss_suite.bench.results import Results
 from regionloss_suite.bench.rounds import Spread
 from regionloss_suite.bench.setting import Setting
-from regionloss_suite.bench.units import ratio_in_words, times
+from regionloss_suite.bench.tables import ratio_in_words, times
 
 #: The share of a ratio that may be lost before it counts as a regression.
 SLACK = 0.2
@@ -24,7 +24,7 @@ class Change:
     """
 
     setting: Setting
-    contender: str
+    candidate: str
     base: str
     old: Spread
     new: Spread | None
@@ -35,7 +35,7 @@ class Change:
 
     def __str__(self) -> str:
         now = "not timed" if self.new is None else ratio_in_words(self.new)
-        return f"{self.contender}, faster than {self.base}, {self.setting.title}: {times(self.old.middle)}, now {now}"
+        return f"{self.candidate}, faster than {self.base}, {self.setting.title}: {times(self.old.middle)}, now {now}"
 
 
 def compare(old: Results, new: Results) -> list[Change]:
@@ -46,11 +46,11 @@ def compare(old: Results, new: Results) -> list[Change]:
 def _changes(old: Results, new: Results) -> Iterator[Change]:
     refused = {(one["setting"], one["contender"]) for one in new.about["refused"]}
     for setting in old.settings:
-        for contender in (name for name in old.contenders(setting) if name not in BASES):
+        for candidate in (name for name in old.candidates(setting) if name not in BASES):
             for base in BASES:
-                then, now = old.ratio(setting, base, contender), new.ratio(setting, base, contender)
-                if then is not None and (now is not None or (setting.name, contender) in refused):
-                    yield Change(setting, contender, base, then, now)
+                then, now = old.ratio(setting, base, candidate), new.ratio(setting, base, candidate)
+                if then is not None and (now is not None or (setting.name, candidate) in refused):
+                    yield Change(setting, candidate, base, then, now)
 
 
 def lines(changes: list[Change], old: Results, new: Results) -> list[str]:

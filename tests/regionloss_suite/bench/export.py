@@ -1,4 +1,9 @@
-"""From what was measured to the JSON of pytest-benchmark, from which every report is made."""
+"""From what was measured to the JSON of pytest-benchmark, from which every report is made.
+
+pytest-benchmark times one function after the other with one clock. Here candidates take turns and a device has clocks
+of its own, so the times are taken elsewhere (`rounds.py`) and played back to it, for its statistics, its JSON, its
+machine and commit: `export` runs pytest on this very module, whose one test plays back one series.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +25,12 @@ from regionloss_suite.run import without
 
 
 @dataclass(frozen=True, eq=False)
-class Filed:
-    """One series as pytest-benchmark is to file it.
+class ExportedSeries:
+    """One series for pytest-benchmark.
 
     Attributes:
         group: the setting.
-        name: contender, step and clock.
+        name: candidate, step and clock.
         seconds: one time for each round.
         extra: what the reports want to know beside the times.
     """
@@ -36,21 +41,40 @@ class Filed:
     extra: dict[str, Any]
 
 
-class NotFiledError(RuntimeError):
+class Playback:
+    """A timer by which each call takes as long as was measured."""
+
+    def __init__(self, seconds: Sequence[float]) -> None:
+        self._readings = iter([reading for second in seconds for reading in (0.0, second)])
+
+    def __call__(self) -> float:
+        """The reading: 0 before a call, and what it took after it."""
+        return next(self._readings)
+
+
+def test_series(exported: ExportedSeries, request: pytest.FixtureRequest) -> None:
+    """Hand one series to pytest-benchmark."""
+    request.node.add_marker(pytest.mark.benchmark(timer=Playback(exported.seconds), group=exported.group))
+    benchmark: Any = request.getfixturevalue("benchmark")
+    benchmark.extra_info.update(exported.extra)
+    benchmark.pedantic(lambda: None, rounds=len(exported.seconds))
+
+
+class NotExportedError(RuntimeError):
     """pytest-benchmark is not there or did not write its file."""
 
 
-class _Filing:
-    """A plugin of the run that files: its tests, and what its JSON says besides."""
+class _Export:
+    """A plugin of the run that exports: its tests, and what its JSON holds besides."""
 
-    def __init__(self, filed: Sequence[Filed], about: dict[str, Any]) -> None:
-        self.filed = filed
+    def __init__(self, series: Sequence[ExportedSeries], about: dict[str, Any]) -> None:
+        self.series = series
         self.about = about
         self.failed = ""
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        if "filed" in metafunc.fixturenames:
-            metafunc.parametrize("filed", self.filed, ids=[f"{one.group}|{one.name}" for one in self.filed])
+        if "exported" in metafunc.fixturenames:
+            metafunc.parametrize("exported", self.series, ids=[f"{one.group}|{one.name}" for one in self.series])
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
@@ -74,22 +98,22 @@ class _Filing:
         output_json["regionloss"] = self.about
 
 
-def filed(findings: Findings) -> list[Filed]:
-    """Every series of a run, to be filed."""
-    entries = {(entry.setting, entry.contender): entry for entry in findings.entries}
-    found = []
+def exported_series(findings: Findings) -> list[ExportedSeries]:
+    """Every series of a run, as it is exported."""
+    entries = {(entry.setting, entry.candidate): entry for entry in findings.entries}
+    exported = []
     for series in findings.series:
-        entry = entries.get((series.setting, series.contender))
-        extra: dict[str, Any] = {"contender": series.contender, "step": series.step, "clock": series.clock}
+        entry = entries.get((series.setting, series.candidate))
+        extra: dict[str, Any] = {"contender": series.candidate, "step": series.step, "clock": series.clock}
         extra["rounds"] = list(series.rounds)
         if entry is not None and (series.step, series.clock) == ("both", FIRST[findings.plan.device]):
             extra |= {"conversions": entry.conversions, "gate": entry.gate, "notes": list(entry.notes)}
             extra |= entry.footprint.to_json()
-        found.append(Filed(series.setting.name, _name(series), _seconds(series), extra))
-    return found
+        exported.append(ExportedSeries(series.setting.name, _name(series), _seconds(series), extra))
+    return exported
 
 
-def file(findings: Findings, about: dict[str, Any]) -> dict[str, Any]:
+def export(findings: Findings, about: dict[str, Any]) -> dict[str, Any]:
     """The JSON of pytest-benchmark for a run.
 
     Args:
@@ -97,27 +121,29 @@ def file(findings: Findings, about: dict[str, Any]) -> dict[str, Any]:
         about: what its key `regionloss` says.
 
     Raises:
-        NotFiledError: pytest-benchmark is not installed, or failed.
+        NotExportedError: pytest-benchmark is not installed, or failed.
     """
-    filing = _Filing(filed(findings), about)
+    plugin = _Export(exported_series(findings), about)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         path = Path(folder) / "times.json"
-        command = ["--pyargs", "regionloss_suite.bench.timings", "-c", os.devnull, "--rootdir", folder]
+        command = ["--pyargs", "regionloss_suite.bench.export", "-c", os.devnull, "--rootdir", folder]
         command += ["--import-mode=importlib", "-p", "no:cacheprovider", f"--benchmark-json={path}"]
         command += [f"--benchmark-storage=file://{folder}"]
         for variable in ("PYTEST_ADDOPTS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD", "PYTEST_XDIST_WORKER"):
             stack.enter_context(without(variable))
-        said = io.StringIO()
-        stack.enter_context(contextlib.redirect_stdout(said))
-        stack.enter_context(contextlib.redirect_stderr(said))
-        pytest.main(command, plugins=[filing])
-        if filing.failed or not path.is_file():
-            raise NotFiledError(f"pytest-benchmark did not file the times: {filing.failed or said.getvalue().strip()}")
+        output = io.StringIO()
+        stack.enter_context(contextlib.redirect_stdout(output))
+        stack.enter_context(contextlib.redirect_stderr(output))
+        pytest.main(command, plugins=[plugin])
+        if plugin.failed or not path.is_file():
+            raise NotExportedError(
+                f"pytest-benchmark did not write the times: {plugin.failed or output.getvalue().strip()}"
+            )
         return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 def _name(series: Series) -> str:
-    return f"{series.contender}, {series.step}, {series.clock}"
+    return f"{series.candidate}, {series.step}, {series.clock}"
 
 
 def _seconds(series: Series) -> tuple[float, ...]:

@@ -99,7 +99,7 @@ def _most_clauses(cases: list[Case], count: int) -> list[Case]:
 
 
 class BatchCheck:
-    """The batch of a setting with what the reference answers, for every contender to be held against.
+    """The batch of a setting with what the reference answers, for every candidate to be held against.
 
     Args:
         setting: what is timed.

@@ -1,4 +1,4 @@
-"""One run: every setting of a plan, every contender that passes the gate, timed in rounds."""
+"""One run: every setting of a plan, every candidate that passes the gate, timed in rounds."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 
 from regionloss_adapters import AdapterError, CannotAnswerError, Description, Question, Timed
 from regionloss_spec import Batch
-from regionloss_suite.bench import torch_lanes
-from regionloss_suite.bench.candidates import Contender, contender
+from regionloss_suite.bench import torch_clocks
+from regionloss_suite.bench.candidates import Candidate, candidate
 from regionloss_suite.bench.gate import BatchCheck, NotTimedError, check_golden, profile_of
 from regionloss_suite.bench.plan import Item, Plan
 from regionloss_suite.bench.results import FIRST
-from regionloss_suite.bench.roofline import LINE, Floor, floor_of
+from regionloss_suite.bench.roofline import LINE, Roofline, roofline_of
 from regionloss_suite.bench.rounds import Once, interleave
 from regionloss_suite.bench.setting import Setting
 from regionloss_suite.bench.torch_footprint import Footprint, Paged, footprint
@@ -28,10 +28,10 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Series:
-    """The times of one contender in one step by one clock, seconds of a call by the round."""
+    """The times of one candidate in one step by one clock, seconds of a call by the round."""
 
     setting: Setting
-    contender: str
+    candidate: str
     step: str
     clock: str
     rounds: dict[int, float]
@@ -39,7 +39,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Entry:
-    """A contender that passed the gate in a setting.
+    """A candidate that passed the gate in a setting.
 
     Attributes:
         conversions: whether the conversion of its inputs is timed with it.
@@ -49,7 +49,7 @@ class Entry:
     """
 
     setting: Setting
-    contender: str
+    candidate: str
     conversions: bool
     gate: str
     footprint: Footprint
@@ -61,26 +61,26 @@ class Findings:
     """All that a run finds out.
 
     Attributes:
-        refused: setting, contender and the reason, of those who were not timed.
+        refused: setting, candidate and the reason, of those who were not timed.
     """
 
     plan: Plan
     bandwidth: float = 0.0
     series: list[Series] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
-    floors: dict[Setting, Floor] = field(default_factory=dict)
+    floors: dict[Setting, Roofline] = field(default_factory=dict)
     refused: list[tuple[Setting, str, str]] = field(default_factory=list)
 
 
 class Gate:
-    """The golden cases, put to each contender once in each format."""
+    """The golden cases, put to each candidate once in each format."""
 
     def __init__(self, device: str) -> None:
         self.device = device
         self._said: dict[tuple[str, str], str | NotTimedError] = {}
 
-    def pass_golden(self, one: Contender, dtype: str) -> str:
-        """Say what the contender passed. Raises `NotTimedError`."""
+    def pass_golden(self, one: Candidate, dtype: str) -> str:
+        """Say what the candidate passed. Raises `NotTimedError`."""
         key = (one.name, dtype)
         if key not in self._said:
             try:
@@ -93,8 +93,8 @@ class Gate:
             raise said
         return said
 
-    def admit(self, one: Contender, setting: Setting, batch: Batch, check: BatchCheck) -> tuple[Timed, bool, str]:
-        """The steps of a contender, whether conversions are among them, and what it passed.
+    def admit(self, one: Candidate, setting: Setting, batch: Batch, check: BatchCheck) -> tuple[Timed, bool, str]:
+        """The steps of a candidate, whether conversions are among them, and what it passed.
 
         Raises:
             NotTimedError: it does not pass, cannot be asked this or breaks on it.
@@ -129,67 +129,67 @@ def measure(plan: Plan, say: Say) -> Findings:
         say: is told what is being done, one line each.
 
     Raises:
-        AdapterError: a contender that there is not.
+        AdapterError: a candidate that there is not.
     """
     findings = Findings(plan)
-    contenders = _load(findings)
+    candidates = _load(findings)
     gate = Gate(plan.device)
-    findings.bandwidth = torch_lanes.bandwidth(plan.device)
+    findings.bandwidth = torch_clocks.bandwidth(plan.device)
     for number, item in enumerate(plan.items, start=1):
         title = f"[{number}/{len(plan.items)}] {item.setting.title}"
-        _measure_item(findings, item, contenders, gate, lambda text, title=title: say(f"{title}: {text}"))  # type: ignore[misc]
+        _measure_item(findings, item, candidates, gate, lambda text, title=title: say(f"{title}: {text}"))  # type: ignore[misc]
         forget()
         gc.collect()
     return findings
 
 
-def _load(findings: Findings) -> dict[str, Contender]:
-    """The contenders by name; one that nobody asked for and that is not there is noted as not timed."""
-    found: dict[str, Contender] = {}
-    for name in dict.fromkeys(name for item in findings.plan.items for name in item.contenders):
+def _load(findings: Findings) -> dict[str, Candidate]:
+    """The candidates by name; one that nobody asked for and that is not there is noted as not timed."""
+    found: dict[str, Candidate] = {}
+    for name in dict.fromkeys(name for item in findings.plan.items for name in item.candidates):
         try:
-            found[name] = contender(name)
+            found[name] = candidate(name)
         except AdapterError as error:
             if findings.plan.named:
                 raise
-            settings = [item.setting for item in findings.plan.items if name in item.contenders]
+            settings = [item.setting for item in findings.plan.items if name in item.candidates]
             findings.refused += [(setting, name, str(error)) for setting in settings]
     return found
 
 
-def _measure_item(findings: Findings, item: Item, contenders: dict[str, Contender], gate: Gate, say: Say) -> None:
+def _measure_item(findings: Findings, item: Item, candidates: dict[str, Candidate], gate: Gate, say: Say) -> None:
     setting, device = item.setting, findings.plan.device
     batch = setting.draw()
-    findings.floors[setting] = floor_of(setting, batch, LINE[device])
+    findings.floors[setting] = roofline_of(setting, batch, LINE[device])
     check = BatchCheck(setting, batch)
-    lanes: dict[tuple[str, str, str], Once] = dict(torch_lanes.of_yardsticks(setting, device, cold=item.steps))
-    there = [name for name in item.contenders if name in contenders]
+    timed_calls: dict[tuple[str, str, str], Once] = dict(torch_clocks.of_calibration(setting, device, cold=item.steps))
+    there = [name for name in item.candidates if name in candidates]
     for name in there:
         say(f"golden cases to {name}")
         with contextlib.suppress(NotTimedError):  # which the second time says so again
-            gate.pass_golden(contenders[name], setting.dtype)
-    torch_lanes.forget_compiled()
+            gate.pass_golden(candidates[name], setting.dtype)
+    torch_clocks.forget_compiled()
     admitted: list[tuple[Timed, bool, Entry]] = []
     pages: dict[str, Paged] = {}
     for name in there:
         say(f"the batch to {name}")
         try:
-            timed, conversions, passed = gate.admit(contenders[name], setting, batch, check)
+            timed, conversions, passed = gate.admit(candidates[name], setting, batch, check)
         except NotTimedError as refused:
             findings.refused.append((setting, name, str(refused)))
             continue
-        heavy = torch_lanes.seconds(timed.both, device) > HEAVY
+        heavy = torch_clocks.seconds(timed.both, device) > HEAVY
         steps = item.steps and not heavy and not conversions
-        own, notes = torch_lanes.of_loss(timed, device, steps=steps)
+        own, notes = torch_clocks.of_loss(timed, device, steps=steps)
         if device == "cpu":
             own["both", FIRST["cpu"]] = pages[name] = Paged(own["both", FIRST["cpu"]])
-        lanes |= {(name, step, clock): once for (step, clock), once in own.items()}
+        timed_calls |= {(name, step, clock): once for (step, clock), once in own.items()}
         admitted.append((timed, heavy, Entry(setting, name, conversions, passed, Footprint(), notes)))
     say("timing")
-    times = interleave(lanes, findings.plan.effort)
+    times = interleave(timed_calls, findings.plan.effort)
     findings.series += [Series(setting, *key, rounds) for key, rounds in times.items()]
     for timed, heavy, entry in admitted:
         found = footprint(timed.both, setting.gradient_bytes, device, heavy=heavy)
-        if entry.contender in pages:
-            found = replace(found, fresh_pages=pages[entry.contender].fresh_pages())
+        if entry.candidate in pages:
+            found = replace(found, fresh_pages=pages[entry.candidate].fresh_pages())
         findings.entries.append(replace(entry, footprint=found))

@@ -1,4 +1,4 @@
-"""What a run times: settings, each with its contenders and the steps that are timed alone."""
+"""What a run times: settings, each with its candidates and the steps that are timed alone."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Item:
 
     Attributes:
         setting: what is timed on.
-        contenders: names of those who are timed.
+        candidates: names of those who are timed.
         steps: whether `forward`, `backward` and `no_grad` are timed as well as both together.
     """
 
     setting: Setting
-    contenders: tuple[str, ...]
+    candidates: tuple[str, ...]
     steps: bool = True
 
 
@@ -46,7 +46,7 @@ class Plan:
     """What a run times, on which device and how long.
 
     Attributes:
-        named: whether its contenders were asked for by name, so that one that is not there is an error.
+        named: whether its candidates were asked for by name, so that one that is not there is an error.
     """
 
     device: str
@@ -80,7 +80,7 @@ _AXES: dict[str, dict[str, tuple[int, ...]]] = {
 def standard(device: str, names: Sequence[str]) -> Plan:
     """The settings of the goals, the other forms of a batch, and what the charts show.
 
-    Slow and compiling contenders are timed where a goal asks for them, and nowhere else.
+    Slow and compiling candidates are timed where a goal asks for them, and nowhere else.
     """
     everyone = tuple(names) or DEFAULT[device]
     quick = tuple(name for name in everyone if name not in (*COMPILING, "python-loop", "torch-eager"))
@@ -121,7 +121,7 @@ def crossed(
 
 
 def _for_goal(everyone: tuple[str, ...], setting: Setting, device: str) -> tuple[str, ...]:
-    """The contenders of a setting that some goal is about, without those that no goal names and that take minutes."""
+    """The candidates of a setting that some goal is about, without those that no goal names and that take minutes."""
     dropped: set[str] = set()
     if device == "cuda" or setting.elements > Setting(images=64).elements or setting.truths[1] > 8:
         dropped.add("python-loop")

@@ -19,7 +19,7 @@ FIRST = {"cpu": "wall", "cuda": "device, cold"}
 WALL_COLD = "wall, cold"
 
 #: What is filled and copied, which is no loss.
-YARDSTICKS = ("zero_ (fresh)", "zero_", "copy_")
+CALIBRATION = ("zero_ (fresh)", "zero_", "copy_")
 
 
 class ResultsError(ValueError):
@@ -30,7 +30,7 @@ class ResultsError(ValueError):
 class Timing:
     """One series of times: seconds of a call in each round."""
 
-    contender: str
+    candidate: str
     step: str
     clock: str
     rounds: dict[int, float]
@@ -73,11 +73,11 @@ class Results:
         """Bytes that each step moves at least, by setting."""
         return {Setting.from_json(one["setting"]): one["floor"] for one in self.about["settings"]}
 
-    def timing(self, setting: Setting, contender: str, step: str = "both", clock: str | None = None) -> Timing | None:
+    def timing(self, setting: Setting, candidate: str, step: str = "both", clock: str | None = None) -> Timing | None:
         """One series, by the first clock if none is named; none, if it was not taken."""
-        return self._timings.get((setting.name, contender, step, clock or self.clock))
+        return self._timings.get((setting.name, candidate, step, clock or self.clock))
 
-    def contenders(self, setting: Setting) -> list[str]:
+    def candidates(self, setting: Setting) -> list[str]:
         """The losses that were timed in a setting."""
         return [name for name in self.names if self.timing(setting, name) is not None]
 
@@ -85,7 +85,7 @@ class Results:
     def names(self) -> list[str]:
         """Every loss that was timed: those under test, then the comparators."""
         names = dict.fromkeys(key[1] for key in self._timings)
-        losses = [name for name in names if name not in YARDSTICKS]
+        losses = [name for name in names if name not in CALIBRATION]
         return sorted(losses, key=lambda name: BASES.index(name) if name in BASES else -1)
 
     @cached_property
@@ -108,9 +108,9 @@ class Results:
         """What a step takes at least, at that bandwidth."""
         return self.floors[setting][step] / self.bandwidth(setting)
 
-    def ratio(self, setting: Setting, contender: str, base: str, clock: str | None = None) -> Spread | None:
+    def ratio(self, setting: Setting, candidate: str, base: str, clock: str | None = None) -> Spread | None:
         """How many times as long as a base a loss takes, forward and backward; none, if one of both was not timed."""
-        one, other = self.timing(setting, contender, clock=clock), self.timing(setting, base, clock=clock)
+        one, other = self.timing(setting, candidate, clock=clock), self.timing(setting, base, clock=clock)
         return None if one is None or other is None else ratio(one.rounds, other.rounds)
 
 

@@ -20,7 +20,7 @@ LINE = {"cpu": 64, "cuda": 32}
 
 
 @dataclass(frozen=True)
-class Floor:
+class Roofline:
     """Bytes that each step moves at least."""
 
     forward: int
@@ -33,7 +33,7 @@ class Floor:
         return asdict(self)
 
 
-def floor_of(setting: Setting, batch: Batch, line: int) -> Floor:
+def roofline_of(setting: Setting, batch: Batch, line: int) -> Roofline:
     """The floor of a batch.
 
     Two truths in one cell may share a predictor or not; one is counted, so that the floor is no more than is needed.
@@ -50,7 +50,7 @@ def floor_of(setting: Setting, batch: Batch, line: int) -> Floor:
         cells = {(int(y * setting.height), int(x * setting.width)) for x, y in table[:, :2]}
         rows += sum(_lines(offsets[0, 5:, j, i], line) for j, i in cells)
     read = (setting.images * dense + rows) * line
-    return Floor(read, read + setting.gradient_bytes, 2 * read + setting.gradient_bytes, read)
+    return Roofline(read, read + setting.gradient_bytes, 2 * read + setting.gradient_bytes, read)
 
 
 def _offsets(setting: Setting) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Times that can be held against each other: every contender takes its turn in every round, so noise hits all alike."""
+"""Times that can be held against each other: every candidate takes its turn in every round, so noise hits all alike."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Key = TypeVar("Key", bound=Hashable)
 #: Makes one call and gives the seconds that it took, on whatever clock; what goes before it may take longer.
 Once = Callable[[], float]
 
-#: Most calls of one turn, most that go ahead of them, and fewest rounds that a slow contender takes part in.
+#: Most calls of one turn, most that go ahead of them, and fewest rounds that a slow candidate takes part in.
 MOST_CALLS, MOST_AHEAD, FEWEST_ROUNDS = 50, 8, 3
 
 
@@ -22,9 +22,9 @@ class Effort:
     """How long is measured.
 
     Attributes:
-        rounds: how often each contender takes its turn.
+        rounds: how often each candidate takes its turn.
         turn: seconds that a turn takes, if a call takes less.
-        most: seconds that one contender may take over all rounds; a slow one takes part in fewer of them.
+        most: seconds that one candidate may take over all rounds; a slow one takes part in fewer of them.
     """
 
     rounds: int = 15
@@ -61,16 +61,16 @@ def ratio(times: Mapping[int, float], base: Mapping[int, float]) -> Spread | Non
     return spread([times[number] / base[number] for number in both]) if both else None
 
 
-def interleave(lanes: Mapping[Key, Once], effort: Effort) -> dict[Key, dict[int, float]]:
+def interleave(timed_calls: Mapping[Key, Once], effort: Effort) -> dict[Key, dict[int, float]]:
     """Let every lane take its turn in every round, and begin each round with another one.
 
     A turn is as many calls as fill its time, and its result their median. Half as many go ahead of them uncounted: the
-    first find the caches and the memory as the contender before has left them, and it takes some eight of them until a
+    first find the caches and the memory as the candidate before has left them, and it takes some eight of them until a
     loop is what it would be alone. Where a single call fills the turn twice over, that matters too little to be worth
     its time.
 
     Args:
-        lanes: makes one call each.
+        timed_calls: makes one call each.
         effort: how long is measured.
 
     Returns:
@@ -79,7 +79,7 @@ def interleave(lanes: Mapping[Key, Once], effort: Effort) -> dict[Key, dict[int,
     calls: dict[Key, int] = {}
     ahead: dict[Key, int] = {}
     share: dict[Key, int] = {}
-    for key, once in lanes.items():
+    for key, once in timed_calls.items():
         once()
         begin = perf_counter()
         told = once()
@@ -88,15 +88,15 @@ def interleave(lanes: Mapping[Key, Once], effort: Effort) -> dict[Key, dict[int,
         ahead[key] = min(-(-calls[key] // 2), MOST_AHEAD) if seconds < 2 * effort.turn else 0
         turns = int(effort.most / (seconds * (calls[key] + ahead[key])))
         share[key] = min(effort.rounds, max(turns, FEWEST_ROUNDS))
-    found: dict[Key, dict[int, float]] = {key: {} for key in lanes}
-    order = list(lanes)
+    found: dict[Key, dict[int, float]] = {key: {} for key in timed_calls}
+    order = list(timed_calls)
     for number in range(effort.rounds):
         first = number % max(len(order), 1)
         for key in order[first:] + order[:first]:
             if _takes_part(number, share[key], effort.rounds):
                 for _ in range(ahead[key]):
-                    lanes[key]()
-                found[key][number] = median(lanes[key]() for _ in range(calls[key]))
+                    timed_calls[key]()
+                found[key][number] = median(timed_calls[key]() for _ in range(calls[key]))
     return found
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from regionloss_suite.bench.results import Results
-from regionloss_suite.bench.tables import goals_table, setting_tables
-from regionloss_suite.bench.units import digits
+from regionloss_suite.bench.tables import digits, goals_table, setting_tables
 
 _METHOD = (
-    "Every contender takes its turn in every round; a time is the median of a turn's calls, and what is shown is the "
+    "Every candidate takes its turn in every round; a time is the median of a turn's calls, and what is shown is the "
     "median over the rounds with the 20 and 80 % quantiles.",
     "A ratio is taken round by round.",
     "The floor is the memory that must be moved whoever computes the loss; its time is at the best bandwidth that "

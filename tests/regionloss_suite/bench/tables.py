@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from regionloss_suite.bench.goals import Goal, goals_of
 from regionloss_suite.bench.plan import STEPS
-from regionloss_suite.bench.results import WALL_COLD, YARDSTICKS, Results, Timing
+from regionloss_suite.bench.results import CALIBRATION, WALL_COLD, Results, Timing
 from regionloss_suite.bench.rounds import Spread
 from regionloss_suite.bench.setting import Setting
-from regionloss_suite.bench.units import digits, in_bytes, in_seconds, percent, ratio_in_words, time_in_words, times
+
+_SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
+_BYTES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
 
 NONE = "–"
 
@@ -75,7 +77,7 @@ def _goal(goal: Goal, results: Results) -> tuple[str, ...]:
 def setting_tables(results: Results) -> list[Table]:
     """A table for each setting whose steps were timed, and one for those of the charts."""
     alone = [setting for setting in results.settings if _has_steps(results, setting)]
-    others = [setting for setting in results.settings if setting not in alone and results.contenders(setting)]
+    others = [setting for setting in results.settings if setting not in alone and results.candidates(setting)]
     tables = [table for setting in alone for table in _of_setting(results, setting)]
     return [*tables, *([_joined(results, others)] if others else [])]
 
@@ -85,7 +87,7 @@ def _has_steps(results: Results, setting: Setting) -> bool:
 
 
 def _of_setting(results: Results, setting: Setting) -> list[Table]:
-    found = [results.timing(setting, name) for name in (*results.contenders(setting), *YARDSTICKS)]
+    found = [results.timing(setting, name) for name in (*results.candidates(setting), *CALIBRATION)]
     timings = [timing for timing in found if timing is not None]
     floor = results.floors[setting]
     below = [
@@ -93,7 +95,7 @@ def _of_setting(results: Results, setting: Setting) -> list[Table]:
         f"of both {in_bytes(floor['both'])}, which takes {in_seconds(results.floor_seconds(setting))} "
         f"at {results.bandwidth(setting) / 1e9:.3g} GB/s."
     ]
-    below += [f"{timing.contender}: {note}." for timing in timings for note in timing.extra.get("notes", ())]
+    below += [f"{timing.candidate}: {note}." for timing in timings for note in timing.extra.get("notes", ())]
     header = (f"time ({results.clock})", "both (20–80 %)", "forward", "backward", "no-grad", "GB/s", "of floor")
     rows = tuple((_marked(timing), *_times(results, setting, timing)) for timing in timings)
     tables = [Table(setting.title, header, rows, tuple(below)), _held_against(results, setting, timings)]
@@ -104,9 +106,9 @@ def _of_setting(results: Results, setting: Setting) -> list[Table]:
 
 def _times(results: Results, setting: Setting, timing: Timing) -> tuple[str, ...]:
     floor, middle = results.floors[setting]["both"], timing.spread.middle
-    if timing.contender in YARDSTICKS:
-        floor = setting.gradient_bytes * (2 if timing.contender == "copy_" else 1)
-    steps = [results.timing(setting, timing.contender, step) for step in STEPS]
+    if timing.candidate in CALIBRATION:
+        floor = setting.gradient_bytes * (2 if timing.candidate == "copy_" else 1)
+    steps = [results.timing(setting, timing.candidate, step) for step in STEPS]
     return (
         time_in_words(timing.spread),
         *(NONE if step is None else in_seconds(step.spread.middle) for step in steps),
@@ -116,15 +118,15 @@ def _times(results: Results, setting: Setting, timing: Timing) -> tuple[str, ...
 
 
 def _held_against(results: Results, setting: Setting, timings: Sequence[Timing]) -> Table:
-    """Each loss as a multiple of the yardsticks and of a comparator, and what it takes besides time."""
+    """Each loss as a multiple of the calibration calls and of a comparator, and what it takes besides time."""
     # On the host a gradient is written into memory that the system hands over; on CUDA that costs nothing.
     zero = "zero_" if results.device == "cuda" else "zero_ (fresh)"
     last = ("launches", "waits") if results.device == "cuda" else ("its gradient's memory",)
     clocks = [None, *(clock for clock in results.clocks if clock == WALL_COLD)]
     rows = []
     for timing in timings:
-        name, extra = timing.contender, timing.extra
-        if name in YARDSTICKS:
+        name, extra = timing.candidate, timing.extra
+        if name in CALIBRATION:
             continue
         memory = extra.get("memory")
         if results.device == "cuda":
@@ -134,7 +136,7 @@ def _held_against(results: Results, setting: Setting, timings: Sequence[Timing])
         rows.append(
             (
                 _marked(timing),
-                *(_ratio(results.ratio(setting, name, yardstick)) for yardstick in (zero, "copy_")),
+                *(_ratio(results.ratio(setting, name, reference)) for reference in (zero, "copy_")),
                 *(_faster(results, setting, name, clock) for clock in clocks),
                 NONE if memory is None else f"{in_bytes(memory)} ({percent(memory / setting.gradient_bytes)})",
                 *footprint,
@@ -160,7 +162,7 @@ def _faster(results: Results, setting: Setting, name: str, clock: str | None) ->
 def _by_clock(results: Results, setting: Setting, timings: Sequence[Timing]) -> Table:
     rows = []
     for timing in timings:
-        name = timing.contender
+        name = timing.candidate
         cells = [results.timing(setting, name, clock=clock) for clock in results.clocks]
         rows.append((name, *(NONE if cell is None else time_in_words(cell.spread) for cell in cells)))
     return Table(f"{setting.title}: by each clock", ("both (20–80 %)", *results.clocks), tuple(rows))
@@ -185,7 +187,7 @@ def _joined(results: Results, settings: Sequence[Setting]) -> Table:
 
 
 def _marked(timing: Timing) -> str:
-    return f"{timing.contender} (with conversions)" if timing.extra.get("conversions") else timing.contender
+    return f"{timing.candidate} (with conversions)" if timing.extra.get("conversions") else timing.candidate
 
 
 def _pages(fresh: int | None, setting: Setting) -> str:
@@ -206,3 +208,49 @@ def _amount(value: float, unit: str) -> str:
 
 def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
+
+
+def digits(value: float, count: int = 3) -> str:
+    """A number to so many significant digits, without an exponent."""
+    mantissa, _, exponent = f"{value:.{count - 1}e}".partition("e")
+    return f"{float(f'{mantissa}e{exponent}'):.{max(count - 1 - int(exponent), 0)}f}"
+
+
+def in_seconds(seconds: float, count: int = 3) -> str:
+    """A time in the unit that suits it."""
+    return _with_unit(seconds, _SECONDS, count)
+
+
+def in_bytes(size: float, count: int = 3) -> str:
+    """A size in decimal units."""
+    return _with_unit(size, _BYTES, count)
+
+
+def times(value: float) -> str:
+    """A ratio."""
+    return f"{digits(value)}×"
+
+
+def ratio_in_words(spread: Spread) -> str:
+    """A ratio with its spread over the rounds."""
+    return f"{times(spread.middle)} ({digits(spread.low)}–{digits(spread.high)})"
+
+
+def time_in_words(spread: Spread) -> str:
+    """A time with its spread over the rounds."""
+    size, _ = _scaled(spread.middle, _SECONDS)
+    return f"{in_seconds(spread.middle)} ({digits(spread.low / size)}–{digits(spread.high / size)})"
+
+
+def percent(share: float) -> str:
+    """A share."""
+    return f"{digits(100 * share, 2)} %"
+
+
+def _with_unit(value: float, units: tuple[tuple[float, str], ...], count: int) -> str:
+    size, unit = _scaled(value, units)
+    return f"{digits(value / size, count)} {unit}"
+
+
+def _scaled(value: float, units: tuple[tuple[float, str], ...]) -> tuple[float, str]:
+    return next(((size, unit) for size, unit in units if abs(value) >= size), units[-1])

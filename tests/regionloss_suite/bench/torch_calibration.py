@@ -11,13 +11,13 @@ from regionloss_suite.bench.setting import Setting
 
 #: `zero_` and `copy_` write a tensor that was there before; the fresh one is allocated as well.
 FRESH, ZERO, COPY = "zero_ (fresh)", "zero_", "copy_"
-YARDSTICKS = (FRESH, ZERO, COPY)
+CALIBRATION = (FRESH, ZERO, COPY)
 
 #: Numbers of the tensor whose copy tells how fast memory is, by the kind of device.
 _LARGE = {"cpu": 1 << 24, "cuda": 1 << 29}
 
 
-def yardsticks(setting: Setting, device: str) -> dict[str, Callable[[], Any]]:
+def calibration(setting: Setting, device: str) -> dict[str, Callable[[], Any]]:
     """Filling a fresh tensor, filling and copying one, each of the size, format and layout of the gradient."""
     form = torch.channels_last if setting.layout == "channels_last" else torch.contiguous_format
     channels = setting.elements // (setting.images * setting.height * setting.width)

@@ -11,15 +11,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from time import perf_counter
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from regionloss_adapters import Timed
 from regionloss_suite.bench.rounds import Once
+from regionloss_suite.bench.setting import Setting
+from regionloss_suite.bench.torch_calibration import calibration, large_copy
 
 Call = Callable[[], Any]
+_Call = Callable[[Any], Any]
 
 WALL, WALL_COLD = "wall", "wall, cold"
 COLD, WARM, GRAPH_COLD, GRAPH_WARM = "device, cold", "device, warm", "graph, cold", "graph, warm"
@@ -120,3 +125,80 @@ def flusher(device: str) -> Tensor:
     if device == "cuda":
         size = max(size, 4 * torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size)
     return torch.empty(size, dtype=torch.uint8, device=device)
+
+
+def of_loss(timed: Timed, device: str, *, steps: bool) -> tuple[dict[tuple[str, str], Once], tuple[str, ...]]:
+    """One call of each step by each clock, by step and clock, and why some are missing.
+
+    Args:
+        timed: the loss with its batch.
+        device: `cpu` or `cuda`.
+        steps: whether forward, backward and no_grad are timed alone, and on the CPU both together with cold caches.
+    """
+    calls: dict[str, tuple[_Call, Callable[[], Any] | None]] = {"both": (lambda _: timed.both(), None)}
+    if steps:
+        calls["forward"] = (lambda _: timed.forward(), None)
+        calls["backward"] = (timed.backward, timed.forward)
+        calls["no_grad"] = (lambda _: timed.no_grad(), None)
+    timed_calls: dict[tuple[str, str], Once] = {}
+    for step, (call, before) in calls.items():
+        cold = steps and step == "both"
+        timed_calls |= {(step, clock): once for clock, once in _clocks(call, before, device, cold=cold).items()}
+    notes: tuple[str, ...] = ()
+    if device == "cuda":
+        try:
+            replay = captured(timed.both)
+            timed_calls |= {("both", clock): once for clock, once in _graph_clocks(replay).items()}
+        except CaptureError as error:
+            notes = (f"no CUDA graph holds it: {error}",)
+    return timed_calls, notes
+
+
+def of_calibration(setting: Setting, device: str, *, cold: bool) -> dict[tuple[str, str, str], Once]:
+    """One call of each reference by each clock, by reference, step and clock; `cold`, whether on the CPU too."""
+    timed_calls: dict[tuple[str, str, str], Once] = {}
+    for name, call in calibration(setting, device).items():
+        clocks = _clocks(lambda _, call=call: call(), None, device, cold=cold)  # type: ignore[misc]
+        if device == "cuda":
+            clocks |= _graph_clocks(captured(call))
+        timed_calls |= {(name, "both", clock): once for clock, once in clocks.items()}
+    return timed_calls
+
+
+def bandwidth(device: str) -> float:
+    """Bytes a second that a large copy reads and writes, at its best of several."""
+    call, moved = large_copy(device)
+    once = _clocks(lambda _: call(), None, device)[WALL]
+    return moved / min(once() for _ in range(8))
+
+
+def forget_compiled() -> None:
+    """Let go of all that was compiled: beyond some shapes PyTorch would stop compiling a function."""
+    torch.compiler.reset()
+
+
+def seconds(call: Callable[[], Any], device: str) -> float:
+    """What one call takes, after one that does not count."""
+    once = _clocks(lambda _: call(), None, device)[WALL]
+    once()
+    return once()
+
+
+def _clocks(call: _Call, before: Callable[[], Any] | None, device: str, *, cold: bool = False) -> dict[str, Once]:
+    if device == "cpu":
+        flushed = {WALL_COLD: on_host(call, before, flush=_flusher("cpu"))} if cold else {}
+        return {WALL: on_host(call, before), **flushed}
+    return {
+        WALL: queued(call, before),
+        COLD: between_events(call, before, flush=_flusher("cuda")),
+        WARM: between_events(call, before),
+    }
+
+
+def _graph_clocks(replay: _Call) -> dict[str, Once]:
+    return {GRAPH_COLD: between_events(replay, flush=_flusher("cuda")), GRAPH_WARM: between_events(replay)}
+
+
+@cache
+def _flusher(device: str) -> Tensor:
+    return flusher(device)

@@ -61,7 +61,7 @@ def _bench(options: argparse.Namespace, colour: bool) -> int:
     from regionloss_adapters import AdapterError
     from regionloss_suite.bench import diff
     from regionloss_suite.bench.benchmark import run
-    from regionloss_suite.bench.export import NotFiledError
+    from regionloss_suite.bench.export import NotExportedError
     from regionloss_suite.bench.results import ResultsError, read_results
     from regionloss_suite.bench.summary import terminal
 
@@ -70,7 +70,7 @@ def _bench(options: argparse.Namespace, colour: bool) -> int:
         plan, kind = _plan(options)
         with _Progress() as progress:
             results = run(plan, threads=options.threads, kind=kind, say=progress.say)
-    except (AdapterError, NotFiledError, ResultsError) as error:
+    except (AdapterError, NotExportedError, ResultsError) as error:
         raise UsageError(str(error)) from error
     _write(options, results)
     print("\n".join(terminal(results)))

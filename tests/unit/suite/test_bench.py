@@ -34,23 +34,22 @@ from regionloss_adapters import (
 from regionloss_adapters.torch.fast import TorchAnalyticAdapter
 from regionloss_spec import load_profile
 from regionloss_suite.bench import diff
-from regionloss_suite.bench.candidates import Contender
+from regionloss_suite.bench.candidates import Candidate
 from regionloss_suite.bench.chart import charts
-from regionloss_suite.bench.export import file
+from regionloss_suite.bench.export import export
 from regionloss_suite.bench.gate import BatchCheck, NotTimedError, check_golden
 from regionloss_suite.bench.goals import goals_of
 from regionloss_suite.bench.measure import Entry, Findings, Gate, Series, measure
 from regionloss_suite.bench.plan import EFFORT, GOALS, Item, Plan, crossed, standard
 from regionloss_suite.bench.results import WALL_COLD, Results, ResultsError, read_results, to_text
-from regionloss_suite.bench.roofline import Floor, floor_of
+from regionloss_suite.bench.roofline import Roofline, roofline_of
 from regionloss_suite.bench.rounds import Effort, Spread, interleave, quantile, ratio, spread
 from regionloss_suite.bench.setting import Setting
 from regionloss_suite.bench.summary import markdown, terminal
-from regionloss_suite.bench.tables import goals_table
+from regionloss_suite.bench.tables import digits, goals_table, in_bytes, in_seconds, percent, times
 from regionloss_suite.bench.torch_clocks import between_events, on_host, queued
 from regionloss_suite.bench.torch_footprint import Footprint, Paged, footprint, launches_of, peak_of, waits_of
 from regionloss_suite.bench.torch_machine import keep_memory
-from regionloss_suite.bench.units import digits, in_bytes, in_seconds, percent, times
 from regionloss_suite.cli.main import main
 
 SMALL = Setting(height=4, width=3, images=3, classes=4, truths=(1, 3))
@@ -88,7 +87,7 @@ class Clock:
         return once
 
 
-def test_contenders_take_turns_and_each_round_begins_with_another() -> None:
+def test_candidates_take_turns_and_each_round_begins_with_another() -> None:
     clock = Clock()
     found = interleave(
         {"a": clock.lane("a", 1.0), "b": clock.lane("b", 2.0), "c": clock.lane("c", 3.0)},
@@ -120,10 +119,14 @@ def test_how_many_calls_go_ahead_of_a_turn(seconds: float, ahead: int, counted: 
     assert len(clock.called) == 2 + ahead + counted
 
 
-def test_a_slow_contender_takes_part_in_some_rounds_that_lie_evenly() -> None:
+def test_a_slow_candidate_takes_part_in_some_rounds_that_lie_evenly() -> None:
     clock = Clock()
-    lanes = {"slow": clock.lane("slow", 2.0), "fast": clock.lane("fast", 0.5), "endless": clock.lane("endless", 50.0)}
-    found = interleave(lanes, Effort(rounds=12, turn=0.1, most=12.0))
+    timed_calls = {
+        "slow": clock.lane("slow", 2.0),
+        "fast": clock.lane("fast", 0.5),
+        "endless": clock.lane("endless", 50.0),
+    }
+    found = interleave(timed_calls, Effort(rounds=12, turn=0.1, most=12.0))
     assert list(found["slow"]) == [0, 2, 4, 6, 8, 10]
     assert list(found["fast"]) == list(range(12))
     assert list(found["endless"]) == [0, 4, 8]
@@ -151,19 +154,19 @@ def test_the_floor_of_a_small_batch_by_hand() -> None:
     setting = Setting(height=4, width=4, images=1, classes=3, truths=(1, 1))
     batch = setting.draw()
     read = (5 * 5 + 3) * 64
-    assert floor_of(setting, batch, 64) == Floor(read, read + 2560, 2 * read + 2560, read)
+    assert roofline_of(setting, batch, 64) == Roofline(read, read + 2560, 2 * read + 2560, read)
     # With the channels innermost a predictor takes 32 bytes: its first five numbers 20 of them, its classes the rest.
     # Two predictors share a line of 64 bytes, so that every line is read; the classes of one are part of one line.
     last = dataclasses.replace(setting, layout="channels_last")
     read = (40 + 1) * 64
-    assert floor_of(last, batch, 64) == Floor(read, read + 2560, 2 * read + 2560, read)
+    assert roofline_of(last, batch, 64) == Roofline(read, read + 2560, 2 * read + 2560, read)
 
 
 def test_two_truths_in_one_cell_count_once_in_the_floor() -> None:
     setting = Setting(height=4, width=4, images=1, classes=3, truths=(1, 1))
     batch = setting.draw()
     twice = dataclasses.replace(batch, truths=(np.repeat(batch.truths[0], 2, axis=0),))
-    assert floor_of(setting, twice, 64) == floor_of(setting, batch, 64)
+    assert roofline_of(setting, twice, 64) == roofline_of(setting, batch, 64)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
@@ -200,7 +203,7 @@ def test_plans_name_everyone_that_their_goals_name() -> None:
         for goal in goals_of(device):
             named = {word.strip(",") for word in goal.what.replace("times", "").split()}
             wanted = named & {"torch-analytic", "torch-compiled", "torch-triton", "materialised", "python-loop"}
-            assert wanted <= set(items[goal.setting].contenders)
+            assert wanted <= set(items[goal.setting].candidates)
 
 
 def test_sizes_are_crossed() -> None:
@@ -208,7 +211,7 @@ def test_sizes_are_crossed() -> None:
     assert [item.setting.name for item in plan.items] == [
         f"{grid}-N{images}-C20-T5-float32-channels_last-t0" for grid in ("7x8", "13x13") for images in (1, 2)
     ]
-    assert {item.contenders for item in plan.items} == {("numpy",)}
+    assert {item.candidates for item in plan.items} == {("numpy",)}
 
 
 # The gate.
@@ -249,7 +252,7 @@ class CannotBeTimed(TorchAnalyticAdapter):
 
 def admit(adapter: Any, setting: Setting = SMALL) -> tuple[Timed, bool, str]:
     batch = setting.draw()
-    return Gate("cpu").admit(Contender("mine", adapter), setting, batch, BatchCheck(setting, batch))
+    return Gate("cpu").admit(Candidate("mine", adapter), setting, batch, BatchCheck(setting, batch))
 
 
 def test_a_loss_that_conforms_is_admitted() -> None:
@@ -281,7 +284,7 @@ def test_a_loss_that_does_not_conform_is_refused_with_the_verdict(adapter: Any, 
 
 def test_a_device_that_a_loss_does_not_compute_on_is_refused() -> None:
     with pytest.raises(NotTimedError, match="its devices are cpu, and cuda is timed"):
-        Gate("cuda").pass_golden(Contender("mine", load_adapter("numpy")), "float64")
+        Gate("cuda").pass_golden(Candidate("mine", load_adapter("numpy")), "float64")
 
 
 @pytest.mark.slow
@@ -358,7 +361,7 @@ def test_cases_are_read_where_no_validator_is_installed() -> None:
     assert (done.stdout.strip(), done.returncode) == ("True", 0), done.stderr
 
 
-def test_a_contender_that_nobody_named_may_be_missing() -> None:
+def test_a_candidate_that_nobody_named_may_be_missing() -> None:
     item = Item(SMALL, ("absent-loss",))
     found = measure(Plan("cpu", (item,), Effort(rounds=1, turn=0.0), named=False), lambda text: None)
     ((setting, name, reason),) = found.refused
@@ -460,7 +463,7 @@ def findings(
     plan = Plan("cpu", tuple(Item(setting, tuple(times)) for setting in settings), Effort())
     found = Findings(plan, bandwidth=2e9)
     for setting in settings:
-        found.floors[setting] = Floor(1000, 2000, 3000, 1000)
+        found.floors[setting] = Roofline(1000, 2000, 3000, 1000)
         for name, seconds in times.items():
             found.series.append(Series(setting, name, "both", "wall", dict(enumerate(seconds))))
             if name not in ("zero_ (fresh)", "zero_", "copy_"):
@@ -489,7 +492,7 @@ def results(times: dict[str, list[float]], *settings: Setting, **given: Any) -> 
         "settings": [{"setting": one.to_json(), "floor": floor.to_json()} for one, floor in found.floors.items()],
         "refused": [{"setting": one.name, "contender": name, "reason": reason} for one, name, reason in found.refused],
     }
-    return Results(file(found, about), "made up")
+    return Results(export(found, about), "made up")
 
 
 TIMES = {
@@ -534,7 +537,7 @@ def test_results_come_back_from_their_file(tmp_path: Path) -> None:
     path.write_text(to_text(made.data), encoding="utf-8")
     found = read_results(path)
     assert found.data == made.data
-    assert found.contenders(FEW) == ["torch-analytic", "materialised"]
+    assert found.candidates(FEW) == ["torch-analytic", "materialised"]
     assert found.ratio(FEW, "materialised", "torch-analytic") == spread([11.0, 11.0, 12.0])
     assert found.bandwidth(FEW) == 2 * FEW.gradient_bytes / 2e-4  # its own copy is better than the large one
     assert found.ratio(FEW, "materialised", "python-loop") is None
@@ -579,7 +582,7 @@ def test_a_ratio_that_is_lost_is_a_regression_and_a_slower_machine_is_none() -> 
     assert [change.regressed() for change in diff.compare(old, slower)] == [False]
     worse = results({**TIMES, "torch-analytic": [1.5e-3, 3e-3, 1.5e-3]})
     (change,) = diff.compare(old, worse)
-    assert (change.contender, change.base) == ("torch-analytic", "materialised")
+    assert (change.candidate, change.base) == ("torch-analytic", "materialised")
     assert change.regressed()
     assert not change.regressed(slack=0.3)
     said = diff.lines([change], old, worse)
@@ -732,7 +735,7 @@ def test_times_with_cold_caches_stand_beside_the_goals_and_decide_none() -> None
         Series(FEW, name, "both", WALL_COLD, {0: seconds})
         for name, seconds in (("torch-analytic", 2e-3), ("materialised", 14e-3))
     ]
-    made = Results(file(found, results(TIMES).about), "made up")
+    made = Results(export(found, results(TIMES).about), "made up")
     table = goals_table(made)
     assert table is not None
     assert table.header[-1] == "with cold caches"
@@ -840,7 +843,7 @@ class Wrong(TorchAnalyticAdapter):
 
 @pytest.fixture
 def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the command call each contender for a millisecond a round, since no time that it measures is looked at."""
+    """Let the command call each candidate for a millisecond a round, since no time that it measures is looked at."""
     monkeypatch.setitem(EFFORT, "cpu", Effort(turn=0.001))
 
 
@@ -857,7 +860,7 @@ def test_the_command_times_and_writes(tmp_path: Path, capsys: pytest.CaptureFixt
     found = read_results(times_file)
     assert [setting.images for setting in found.settings] == [1, 2]
     for setting in found.settings:
-        assert found.contenders(setting) == ["torch-analytic", "materialised"]
+        assert found.candidates(setting) == ["torch-analytic", "materialised"]
         for step in ("both", "forward", "backward", "no_grad"):
             timing = found.timing(setting, "torch-analytic", step)
             assert timing is not None
