@@ -1,4 +1,4 @@
-"""Checks a built site: every link inside it leads somewhere, and no page loads anything from elsewhere.
+"""Check a built site: all links inside it resolve, and no page loads anything from elsewhere.
 
 `python docs/hooks/links.py site` prints what is wrong, one line each, and exits with 1 if there is anything.
 """
@@ -113,11 +113,11 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1 or not (Path(arguments[0]) / "index.html").is_file():
         print("usage: links.py SITE, a folder that `make docs` has built", file=sys.stderr)
         return 2
-    found = list(wrong(Path(arguments[0])))
-    for said in found:
-        print(said, file=sys.stderr)
-    print(f"{len(found)} wrong links" if found else "every link leads somewhere, and nothing is loaded from elsewhere")
-    return int(bool(found))
+    errors = list(wrong(Path(arguments[0])))
+    for error in errors:
+        print(error, file=sys.stderr)
+    print(f"{len(errors)} wrong links" if errors else "all links resolve, and no page loads anything from elsewhere")
+    return int(bool(errors))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """What a loss is asked. Nothing is judged here: a batch may lie outside the domain on purpose.
+    """The input of a loss. Nothing is checked here: a batch may lie outside the domain on purpose.
 
     Attributes:
         predictions: raw network outputs, float, `[N, A*(5+C), H, W]`; per anchor the channels
@@ -23,7 +23,7 @@ class Batch:
             image, centre and size) and the class (`notation.truth-units`).
         anchors: widths and heights in cells, float, `[A, 2]` (`notation.anchor-units`).
         classes: C, the number of classes.
-        images_seen: t, images seen by the training run when this batch is judged (`prior.images-seen`).
+        images_seen: t, images that training has seen, this batch included (`prior.images-seen`).
         tree: the parent of each class, -1 at a root, where classes form a tree (`tree.groups`).
     """
 

@@ -1,4 +1,4 @@
-"""Golden cases: what is asked, and what a conforming loss answers. JSON under `case.schema.json`."""
+"""Golden cases: an input and the answer of a conforming loss. JSON under `case.schema.json`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class CaseError(ValueError):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Expected:
-    """What a conforming loss answers; `None` for what the case does not say.
+    """The answer of a conforming loss; `None` for a part that the case does not state.
 
     Attributes:
         gradient: of the potential with respect to the raw predictions, `[N, A*(5+C), H, W]`.
@@ -36,7 +36,7 @@ class Expected:
         printed_cost: what darknet prints as the loss.
         statistics: darknet's statistics line.
         error: the clause by which the input is refused, with `image` and `truth` where the fault has a place.
-        from_reference: answers that were neither recorded nor derived by hand.
+        from_reference: parts that were neither recorded nor derived by hand.
     """
 
     gradient: NDArray[np.float64] | None = None
@@ -61,8 +61,8 @@ class Case:
         provenance: where the expected numbers come from; `kind` is `recording` or `derivation`.
         base: name of the profile it belongs to.
         profile: that profile with the case's own options on top.
-        batch: what is asked.
-        expected: what a conforming loss answers.
+        batch: the input.
+        expected: the answer of a conforming loss.
     """
 
     id: str
@@ -170,7 +170,7 @@ def _tensor(value: Any, shape: tuple[int, ...], path: Path, name: str) -> NDArra
     if "values" in value:
         numbers = np.array([float(number) for number in value["values"]])
         if numbers.size != np.prod(value["shape"], dtype=int):
-            raise CaseError(f"{path}: {name}: {numbers.size} numbers came for the shape {list(value['shape'])}")
+            raise CaseError(f"{path}: {name}: got {numbers.size} numbers for the shape {list(value['shape'])}")
         return numbers.reshape(value["shape"])
     images, channels, height, width = shape
     tensor = np.full(shape, float(value["default"]))
@@ -201,7 +201,7 @@ def load_array(path: Path, file: str, name: str) -> NDArray[Any]:
 def _table(rows: list[list[Any]]) -> NDArray[np.float64]:
     try:
         return np.array([[float(number) for number in row] for row in rows])
-    except ValueError:  # rows of unequal length: kept as they came, for the loss to refuse
+    except ValueError:  # rows of unequal length: kept as they are, for the loss to refuse
         return np.array([np.array([float(number) for number in row]) for row in rows], dtype=object)
 
 

@@ -42,7 +42,7 @@ class ClauseError(ValueError):
 
 @dataclass(frozen=True)
 class View:
-    """One answer in which a clause is visible.
+    """One part of an answer in which a clause shows.
 
     `answer` is `gradient`, `structural zeros`, `term`, `indicator`, `potential`, `printed cost`, `statistics`, `error`
     or `everything`; a gradient view names channel blocks and predictor states, a term view the term.
@@ -55,7 +55,7 @@ class View:
 
     @property
     def broad(self) -> bool:
-        """Whether any departure at all shows in it, so that it cannot tell one clause from another."""
+        """Whether every deviation shows in it, so that it cannot tell one clause from another."""
         return self.answer == "everything" or (self.blocks == BLOCKS and self.states == STATES)
 
     def __str__(self) -> str:
@@ -80,7 +80,7 @@ class Clause:
         axis: the profile axis it belongs to, or `None` for what every profile shares.
         values: the values of that axis for which it speaks; empty for a numeric axis, which it defines as a whole.
         source: where darknet, the paper or a port decides it.
-        seen: the answers of an implementation in which it is visible.
+        seen: the parts of an answer that show whether an implementation follows it.
         text: norm, formulas and note as they stand in the chapter, Markdown.
         norm: the normative sentences, Markdown; its level stands in them exactly once.
         formulas: its displayed formulas, LaTeX; they are normative too.
@@ -121,7 +121,7 @@ def load_clauses() -> dict[str, Clause]:
     for path in chapters():
         for clause in read_chapter(path.name, path.read_text(encoding="utf-8")):
             if clause.id in clauses:
-                raise ClauseError(f"{path.name}: {clause.id} already stands in {clauses[clause.id].chapter}")
+                raise ClauseError(f"{path.name}: {clause.id} is already in {clauses[clause.id].chapter}")
             clauses[clause.id] = clause
     check_consequences(clauses)
     return clauses
@@ -150,18 +150,18 @@ def chapters() -> list[Path]:
 
 def read_chapter(name: str, text: str) -> list[Clause]:
     """The clauses of one chapter, given its file name and its Markdown text."""
-    found: list[tuple[str, list[str]]] = []
+    sections: list[tuple[str, list[str]]] = []
     body: list[str] | None = None
     for line in text.splitlines():
         heading = _HEADING.match(line)
         if heading:
             body = []
-            found.append((heading[1], body))
+            sections.append((heading[1], body))
         elif re.match(r"^#{1,3} ", line):
             body = None
         elif body is not None:
             body.append(line)
-    return [_clause(name, slug, lines) for slug, lines in found]
+    return [_clause(name, slug, lines) for slug, lines in sections]
 
 
 def _clause(chapter: str, slug: str, lines: list[str]) -> Clause:

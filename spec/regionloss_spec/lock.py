@@ -1,6 +1,6 @@
-"""What every clause required when its cases were last looked at, so that no clause changes behind their back.
+"""What every clause required when somebody last looked at its cases, so that none changes without a look at them.
 
-`python -m regionloss_spec.lock` writes the file anew and says which cases belong to what has changed.
+`python -m regionloss_spec.lock` rewrites the file and lists the cases of every clause that has changed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def digest(clause: Clause) -> str:
 
 
 def unlocked(clauses: dict[str, Clause], lock: str) -> list[str]:
-    """The clauses that say something else than the lock holds, are not in it, or are only in it, by id."""
+    """The ids of the clauses that differ from the lock, are missing from it, or exist only in it."""
     locked = dict(line.split() for line in lock.splitlines())
     now = {clause.id: digest(clause) for clause in clauses.values()}
     return [clause for clause in {**now, **locked} if now.get(clause) != locked.get(clause)]

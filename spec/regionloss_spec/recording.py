@@ -79,7 +79,7 @@ def _recording(data: dict[str, Any], path: Path) -> Case:
     shape = (config["batch"], config["num"] * (5 + config["classes"]), config["height"], config["width"])
     if predictions.shape != shape or len(batch.truths) != config["batch"]:
         raise CaseError(
-            f"{path}: shape is {list(predictions.shape)} with {len(batch.truths)} lists of truths, "
+            f"{path}: shape is {list(predictions.shape)} with {len(batch.truths)} truth lists, "
             f"but config says {list(shape)}"
         )
     return Case(
@@ -94,11 +94,10 @@ def _recording(data: dict[str, Any], path: Path) -> Case:
 
 
 def options(config: dict[str, Any], base: str, path: Path) -> dict[str, Any]:
-    """The axes that darknet's options set otherwise than the profile `base` does."""
+    """The axes that darknet's options set differently from the profile `base`."""
     for key in config:
         if key not in _DESCRIBE | set(_WEIGHTS) | _SWITCHES:
             raise CaseError(f"{path}: unknown option {key!r} in config")
-    first_repository = base == "darknet"
     axes: dict[str, Any] = {axis: float(config[key]) for key, axis in _WEIGHTS.items()}
     if not config["rescore"]:
         axes["object_target"] = "one"
@@ -116,7 +115,7 @@ def options(config: dict[str, Any], base: str, path: Path) -> dict[str, Any]:
         pass  # a tree decides the class term, whatever softmax and focal say
     elif config.get("focal"):
         axes["class_term"] = "focal"
-    elif not config["softmax"] and first_repository:
+    elif not config["softmax"] and base == "darknet":
         axes |= {"class_term": "logistic", "class_collision": "accumulate"}
     elif not config["softmax"]:
         axes["class_term"] = "squared-linear"
@@ -133,14 +132,14 @@ def _gradient(data: dict[str, Any], batch: Batch, base: str, path: Path) -> NDAr
 def gradient_from_delta(
     delta: NDArray[Any], batch: Batch, base: str, *, activated: NDArray[Any], background: bool
 ) -> NDArray[np.float64]:
-    """The gradient that darknet propagates: `delta` is its negative, in the first repository before the logistic.
+    """The gradient that darknet propagates: minus `delta`, times the logistic derivative where `delta` lacks it.
 
     Args:
         delta: darknet's `l.delta`, `[N, A*(5+C), H, W]`.
-        batch: what was asked.
-        base: `darknet` for the first repository, which leaves the logistic derivative to the backward pass.
-        activated: darknet's `l.output` in the first repository, `[N, A*(5+C), H, W]`; read only there.
-        background: whether objectness joined the softmax, so that no logistic derivative belongs to it.
+        batch: the input.
+        base: `darknet` for pjreddie/darknet, whose backward pass multiplies in the logistic derivative.
+        activated: `l.output` of pjreddie/darknet, `[N, A*(5+C), H, W]`; not read for AlexeyAB/darknet.
+        background: whether objectness is a class of the softmax, without a logistic derivative.
     """
     if base != "darknet":
         return np.asarray(-delta, dtype=np.float64)

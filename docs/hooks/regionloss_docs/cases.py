@@ -74,10 +74,10 @@ def _section(title: str, cases: list[Case]) -> list[str]:
 
 
 def _origin(case: Case) -> str:
-    told = case.provenance
+    origin = case.provenance
     if not case.recorded:
-        return f"Its expected numbers were derived by hand. {told['derivation']}"
+        return f"Its expected numbers were derived by hand. {origin['derivation']}"
     return (
-        f"Its expected numbers were recorded from `{told['function']}` of {told['repository']} "
-        f"at {told['commit'][:10]} ({told['build']})."
+        f"Its expected numbers were recorded from `{origin['function']}` of {origin['repository']} "
+        f"at {origin['commit'][:10]} ({origin['build']})."
     )

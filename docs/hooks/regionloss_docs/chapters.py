@@ -88,7 +88,7 @@ def _binds(clause: Clause, here: str) -> str:
 def _foot(clause: Clause, here: str) -> list[str]:
     entry = _pinned_by()[clause.id]
     excerpts = implementations()[clause.id]
-    lines = [link(_spoken(one), source_url(one.module, one.first), here, code=False) for one in excerpts]
+    lines = [link(_place(one), source_url(one.module, one.first), here, code=False) for one in excerpts]
     rows = [
         ("Level", _level(clause)),
         ("Binds", _binds(clause, here)),
@@ -101,7 +101,7 @@ def _foot(clause: Clause, here: str) -> list[str]:
         ("Reference", ", ".join(lines)),
         ("Not tested", _set(clause.untestable)),
     ]
-    shown = "".join(f"<dt>{name}</dt><dd>{said}</dd>" for name, said in rows if said)
+    shown = "".join(f"<dt>{name}</dt><dd>{html}</dd>" for name, html in rows if html)
     return [
         "",
         f'<dl class="clause-foot" data-search-exclude>{shown}</dl>',
@@ -114,7 +114,7 @@ def _code(excerpts: list[Excerpt]) -> list[str]:
     lines = ['<details class="abstract" data-search-exclude markdown="1">', "<summary>Show these lines</summary>", ""]
     for excerpt in excerpts:
         lines += [
-            f'```python title="{_spoken(excerpt)}" linenums="{excerpt.first}"',
+            f'```python title="{_place(excerpt)}" linenums="{excerpt.first}"',
             textwrap.dedent("\n".join(excerpt.lines)),
             "```",
             "",
@@ -122,7 +122,7 @@ def _code(excerpts: list[Excerpt]) -> list[str]:
     return [*lines, "</details>", ""]
 
 
-def _spoken(excerpt: Excerpt) -> str:
+def _place(excerpt: Excerpt) -> str:
     which = f"line {excerpt.first}" if excerpt.first == excerpt.last else f"lines {excerpt.first}–{excerpt.last}"
     return f"{excerpt.module}, {which}"
 

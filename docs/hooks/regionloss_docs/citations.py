@@ -51,12 +51,12 @@ def source(module: str) -> str:
 @cache
 def implementations() -> dict[str, list[Excerpt]]:
     """For each clause the excerpts that cite it; an excerpt inside another one is left out."""
-    found: dict[str, list[Excerpt]] = {clause: [] for clause in load_clauses()}
+    excerpts: dict[str, list[Excerpt]] = {clause: [] for clause in load_clauses()}
     for module in modules():
         for clause, first, last in cited(source(module)):
-            if clause in found:
-                found[clause].append(Excerpt(module, first, last))
-    return {clause: _outermost(excerpts) for clause, excerpts in found.items()}
+            if clause in excerpts:
+                excerpts[clause].append(Excerpt(module, first, last))
+    return {clause: _outermost(listed) for clause, listed in excerpts.items()}
 
 
 def cited(text: str) -> Iterator[tuple[str, int, int]]:

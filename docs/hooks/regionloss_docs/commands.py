@@ -22,16 +22,16 @@ def output(command: str) -> str:
     program, *arguments = shlex.split(command)
     if program != "regionloss":
         raise ValueError(f"{command!r}: only regionloss is run for the site")
-    printed, said = io.StringIO(), io.StringIO()
+    printed, errors = io.StringIO(), io.StringIO()
     with (
         tempfile.TemporaryDirectory() as folder,
         contextlib.redirect_stdout(printed),
-        contextlib.redirect_stderr(said),
+        contextlib.redirect_stderr(errors),
         contextlib.chdir(shutil.copytree(EXAMPLES, folder, dirs_exist_ok=True)),
     ):
         code = main(arguments)
     if code == 2:
-        raise ValueError(f"{command!r}: {said.getvalue().strip()}")
+        raise ValueError(f"{command!r}: {errors.getvalue().strip()}")
     return printed.getvalue().rstrip()
 
 

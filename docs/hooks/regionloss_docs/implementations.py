@@ -16,7 +16,7 @@ from regionloss_suite.measure.profile import canonical
 
 FOLDER = Path(__file__).parents[2] / "implementations"
 HERE = "implementations.html"
-#: Most items of a kind that are told of one implementation.
+#: How many items of a kind to list for one implementation.
 SHOWN = 8
 #: What no experiment on a gradient shows, or what stands for no term of the formula.
 _UNTOLD = ("printed_cost", "squared_factor")
@@ -25,8 +25,8 @@ _UNTOLD = ("printed_cost", "squared_factor")
 @cache
 def records() -> list[dict[str, Any]]:
     """Every record, both families of darknet first."""
-    found = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(FOLDER.glob("*.json"))]
-    return sorted(found, key=lambda record: (not record["name"].startswith("darknet"), record["name"].lower()))
+    read = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(FOLDER.glob("*.json"))]
+    return sorted(read, key=lambda record: (not record["name"].startswith("darknet"), record["name"].lower()))
 
 
 def summary() -> str:
@@ -37,12 +37,12 @@ def summary() -> str:
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for record in records():
-        found = record["identified"]
-        nearest, axes = found["nearest"]["profile"], found["nearest"]["differences"]
+        identified = record["identified"]
+        nearest, axes = identified["nearest"]["profile"], identified["nearest"]["differences"]
         apart = f", {axes} axes apart" if axes > 1 else ", 1 axis apart" if axes else ""
         profile, own = list(record["judged"].items())[-1]
         agreeing = f"{own['cases'] - len(own['departing'])} of {own['cases']}"
-        held = found["verification"]
+        held = identified["verification"]
         timed = record.get("times as long as torch-eager", {}).get("ratio")
         commit = record["commit"]
         lines.append(
@@ -88,9 +88,9 @@ def _profile(record: dict[str, Any]) -> Profile:
 def clauses() -> str:
     """For each clause and implementation on how many cases it departs from darknet, HTML."""
     rows, chapter = [], ""
-    asked = [record for record in records() if record["judged"]["darknet"]["cases"]]
+    answering = [record for record in records() if record["judged"]["darknet"]["cases"]]
     for clause in load_clauses().values():
-        counts = [record["judged"]["darknet"]["clauses"].get(clause.id) for record in asked]
+        counts = [record["judged"]["darknet"]["clauses"].get(clause.id) for record in answering]
         if not any(counts):
             continue
         if clause.chapter != chapter:
@@ -99,7 +99,7 @@ def clauses() -> str:
             rows.append(f'<tr class="chapter"><th colspan="{len(counts) + 1}" scope="rowgroup">{title}</th></tr>')
         cells = "".join(_cell(count) for count in counts)
         rows.append(f'<tr><th scope="row">{link(clause.id, clause_url(clause.id), HERE)}</th>{cells}</tr>')
-    return _table("clause", rows, asked)
+    return _table("clause", rows, answering)
 
 
 def _cell(count: list[Any] | None) -> str:
@@ -115,13 +115,13 @@ def formulas() -> str:
     """The formula of each implementation with its differences and what is odd about it, Markdown."""
     lines = []
     for record in records():
-        found = record["identified"]
-        held = found["verification"]
+        identified = record["identified"]
+        held = identified["verification"]
         lines += [f'??? abstract "{record["name"]}"', ""]
-        lines += ["    ```text", *(f"    {line}" for line in found["formula"]), "    ```", ""]
-        odd = [axis for axis in found["not identified"] if axis in found["odd"]]
-        lines += [f"    {said[0].upper()}{said[1:]}.\n" for said in assumed(odd)]
-        lines += [f"    - {axis}: {evidence}" for axis, evidence in found["odd"].items()]
+        lines += ["    ```text", *(f"    {line}" for line in identified["formula"]), "    ```", ""]
+        odd = [axis for axis in identified["not identified"] if axis in identified["odd"]]
+        lines += [f"    {sentence[0].upper()}{sentence[1:]}.\n" for sentence in assumed(odd)]
+        lines += [f"    - {axis}: {evidence}" for axis, evidence in identified["odd"].items()]
         often = sorted(held["left"].items(), key=lambda item: -item[1])
         unexplained = [f"not explained: {what} (in {number} batches)" for what, number in often]
         edges = [_on_an_edge(case, what) for case, what in held["edges left"].items()]
@@ -132,9 +132,9 @@ def formulas() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _on_an_edge(case: str, said: str) -> str:
+def _on_an_edge(case: str, deviation: str) -> str:
     """What departs on an edge case, which is linked instead of named, Markdown."""
-    what = said.removeprefix(f"{case}: ").removeprefix(f"{case}, ")
+    what = deviation.removeprefix(f"{case}: ").removeprefix(f"{case}, ")
     return f"on an edge: [`{case}`]({case_url(case).replace('.html', '.md')}): {what}"
 
 

@@ -38,7 +38,7 @@ def mutant_url(mutant: str) -> str:
 
 
 def profile_url(profile: str) -> str:
-    """What is said about a profile."""
+    """The row of a profile."""
     return f"profiles.html#{profile}"
 
 
@@ -66,7 +66,7 @@ def names() -> dict[str, str]:
 
     Profiles are left out: `formula` and `darknet` are words of the spec too.
     """
-    found: dict[str, str] = {}
+    addresses: dict[str, str] = {}
     known: tuple[tuple[list[str], Callable[[str], str]], ...] = (
         (list(load_clauses()), clause_url),
         ([case.id for case in load_cases()], case_url),
@@ -74,8 +74,8 @@ def names() -> dict[str, str]:
     )
     for ids, url in known:
         for name in ids:
-            found.setdefault(name, url(name))
-    return found
+            addresses.setdefault(name, url(name))
+    return addresses
 
 
 def folded(links: list[str], shown: int, separator: str = ", ") -> str:

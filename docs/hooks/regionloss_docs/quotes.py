@@ -52,14 +52,14 @@ def modules() -> str:
     """The list of the modules of the reference, Markdown."""
     lines = ["| module | what it holds |", "| --- | --- |"]
     for name in reference_modules():
-        told = (ast.get_docstring(ast.parse(source(name))) or "").partition("\n\n")[0].replace("\n", " ")
-        lines.append(f"| [`{name}`]({name.removesuffix('.py')}.md) | {told} |")
+        summary = (ast.get_docstring(ast.parse(source(name))) or "").partition("\n\n")[0].replace("\n", " ")
+        lines.append(f"| [`{name}`]({name.removesuffix('.py')}.md) | {summary} |")
     return "\n".join(lines) + "\n"
 
 
 def _found(chapter: str, pattern: str) -> str:
     (path,) = [path for path in chapters() if path.name == chapter]
-    found = re.search(pattern, path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    if found is None:
+    match = re.search(pattern, path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    if match is None:
         raise ValueError(f"{chapter}: nothing looks like {pattern}")
-    return found[0] + "\n"
+    return match[0] + "\n"

@@ -91,9 +91,9 @@ def properties(here: str = "properties.html") -> str:
             subject = module.__name__
             lines += ["", f"## {subject.rpartition('.')[2].capitalize()}", "", _first(module.__doc__), ""]
             lines += ["| property | clauses |", "| --- | --- |"]
-        told = _first(known.function.__doc__)
+        summary = _first(known.function.__doc__)
         clauses = folded([link(clause, clause_url(clause), here) for clause in known.clauses], 6, " ")
-        what = f'<b id="{known.id}">{_cell(known.name)}</b>' + (f"<br>{_cell(told)}" if told else "")
+        what = f'<b id="{known.id}">{_cell(known.name)}</b>' + (f"<br>{_cell(summary)}" if summary else "")
         lines.append(f"| {what} | {clauses} |")
     return "\n".join(lines) + "\n"
 

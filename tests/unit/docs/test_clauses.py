@@ -6,7 +6,10 @@ import dataclasses
 
 import pytest
 
+from regionloss_docs import moved
+from regionloss_docs.chapters import titles
 from regionloss_docs.citations import Excerpt, cited, implementations, source
+from regionloss_docs.places import clause_url
 from regionloss_spec import load_clauses
 from regionloss_spec.lock import LOCK, digest, unlocked
 
@@ -105,3 +108,16 @@ def test_line_breaks_the_note_and_the_source_of_a_clause_are_free() -> None:
 def test_a_clause_that_came_or_went_is_unlocked() -> None:
     assert unlocked({CLAUSE.id: CLAUSE}, "") == [CLAUSE.id]
     assert unlocked({}, f"{CLAUSE.id} {digest(CLAUSE)}\n") == [CLAUSE.id]
+
+
+#: The families of clauses whose chapters kept their addresses.
+UNMOVED = {"assign", "noobj", "prior", "coord", "object", "class"}
+
+
+def test_the_former_address_of_a_clause_leads_to_it() -> None:
+    pages = "\n".join(moved.pages(titles()).values())
+    clauses = [clause for clause in CLAUSES if clause.partition(".")[0] not in UNMOVED]
+    assert len(clauses) > 60
+    for clause in clauses:
+        here = f'<li id="{clause}"><a href="{clause_url(clause).removeprefix("spec/")}">'
+        assert here in pages

@@ -50,7 +50,7 @@ def test_a_small_file_is_enough(tmp_path: Path) -> None:
         ({"profile": "nobody"}, "no profile 'nobody'"),
         ({"options": {"thresh": "high"}}, "thresh is 'high'; it takes a number"),
         ({"options": {"treshold": 0.5}}, "unknown axis 'treshold'"),
-        ({"predictions": [0, 1, 2]}, "predictions: 3 numbers came for the shape"),
+        ({"predictions": [0, 1, 2]}, "predictions: got 3 numbers for the shape"),
         ({"predictions": {"file": "absent.npz", "array": "x"}}, "absent.npz cannot be read"),
         (
             {
