@@ -55,7 +55,7 @@ class _Explanation:
         profile, t = self.case.profile, self.case.batch.images_seen
         prior = "the prior is on" if t < profile.prior_until else "the prior is off"
         relation = "<" if t < profile.prior_until else "≥"
-        changed = ", ".join(f"{axis} = {here}" for axis, (_, here) in _own_options(self.case).items())
+        changed = ", ".join(f"{axis} = {value}" for axis, (_, value) in _own_options(self.case).items())
         return [
             painted(f"{self.case.id} · {self.case.title}", "1", colour=self.colour),
             f"profile {self.case.base}{f' with {changed}' if changed else ''} · "
@@ -73,7 +73,7 @@ class _Explanation:
             x, y, w, h, label = rows[match.truth]
             if result.decisions.class_only[image]:
                 lines.append(
-                    f"  a class and no box: class {label:.0f} is paid by the predictor surest of it, "
+                    f"  a class without a box: class {label:.0f} is paid by the predictor with its highest score, "
                     f"cell ({match.row}, {match.column}) anchor {match.anchor}"
                 )
                 continue
@@ -88,7 +88,7 @@ class _Explanation:
             ]
             if not match.pays_box:
                 winner = result.decisions.assigned_truth[match.predictor]
-                lines.append(f"    but truth {winner} chose the same predictor and is paid instead")
+                lines.append(f"    but truth {winner} is assigned to the same predictor and replaces it")
         return lines
 
     def _cells(self, image: int) -> list[str]:
@@ -98,20 +98,20 @@ class _Explanation:
         for match in decisions.matches:
             if match.image == image:
                 eventful[match.row, match.column] = True
-        lines, quiet = [], []
+        lines, uneventful = [], []
         for row in range(height):
             for column in range(width):
                 if not (self.every or eventful[row, column]):
-                    quiet.append((row, column))
+                    uneventful.append((row, column))
                     continue
                 lines.append(painted(f"  cell (row {row}, column {column})", "1", colour=self.colour))
                 for anchor in range(anchors):
                     lines += self._predictor(image, anchor, row, column)
-        if quiet:
-            lines.append(self._quiet(image, quiet))
+        if uneventful:
+            lines.append(self._uneventful(image, uneventful))
         return [*lines, ""]
 
-    def _quiet(self, image: int, cells: list[tuple[int, int]]) -> str:
+    def _uneventful(self, image: int, cells: list[tuple[int, int]]) -> str:
         """The cells in which nothing but no-object and prior is paid, in one line."""
         anchors = range(self.result.t.shape[1])
         states = Counter(self._state(image, k, j, i) for j, i in cells for k in anchors)
@@ -119,47 +119,49 @@ class _Explanation:
             name: sum(term.value[image, k, j, i] for j, i in cells for k in anchors)
             for name, term in self.result.terms.items()
         }
-        said = ", ".join(f"{count} {state}" for state, count in states.items())
+        counts = ", ".join(f"{count} {state}" for state, count in states.items())
         shown = ", ".join(f"{WORDS[name]} {_number(value)}" for name, value in paid.items() if value)
         which = "the other" if len(cells) < self.result.t[0, 0, 0].size else "all"
-        return f"  {which} {_count(len(cells), 'cell')}: {said}; together {shown or 'nothing'} (--all shows each)"
+        return f"  {which} {_count(len(cells), 'cell')}: {counts}; together {shown or 'nothing'} (--all lists them)"
 
-    def _state(self, *who: int) -> str:
+    def _state(self, *index: int) -> str:
         decisions = self.result.decisions
-        if decisions.class_only[who[0]]:
+        if decisions.class_only[index[0]]:
             return "silent"
-        if decisions.responsible[who]:
+        if decisions.responsible[index]:
             return "responsible"
-        return "no-object" if decisions.no_object[who] else "ignored"
+        return "no-object" if decisions.no_object[index] else "ignored"
 
     def _predictor(self, image: int, anchor: int, row: int, column: int) -> list[str]:
-        who = (image, anchor, row, column)
-        state = self._state(*who)
+        index = (image, anchor, row, column)
+        state = self._state(*index)
         a_w, a_h = self.result.anchors[anchor]
-        paid = {name: float(term.value[who]) for name, term in self.result.terms.items()}
+        paid = {name: float(term.value[index]) for name, term in self.result.terms.items()}
         gradient = self.result.gradient.reshape(self.result.t.shape)[image, anchor, :, row, column]
         pays = ", ".join(f"{WORDS[name]} {_number(self.result.scale * paid[name])}" for name in TERMS if paid[name])
         shown = painted(state, _PAINT[state], colour=self.colour)
         return [
-            f"    anchor {anchor} ({a_w:.4g} × {a_h:.4g}) {shown}: {self._why(state, who)}",
+            f"    anchor {anchor} ({a_w:.4g} × {a_h:.4g}) {shown}: {self._why(state, index)}",
             f"      pays {pays or 'nothing'}",
             f"      gradient {_gradient(gradient)}",
         ]
 
-    def _why(self, state: str, who: tuple[int, int, int, int]) -> str:
+    def _why(self, state: str, index: tuple[int, int, int, int]) -> str:
         decisions, profile = self.result.decisions, self.case.profile
-        value, nearest = decisions.max_iou[who], decisions.best_truth[who]
-        of = f" (truth {nearest})" if nearest >= 0 else ""
+        value, best = decisions.max_iou[index], decisions.best_truth[index]
+        of = f" (truth {best})" if best >= 0 else ""
         against = f"MaxIOU {_number(value)}{of} {_relation(value, profile.thresh)} {profile.thresh:g}"
         if state == "silent":
-            return "its image gives a class and no box"
+            return "its image has a class but no box"
         if state == "responsible":
-            pays_too = decisions.no_object[who]
-            then = "and it pays no-object as well" if pays_too else "which is not asked of a responsible predictor"
-            return f"truth {decisions.assigned_truth[who]} is its own; {against}, {then}"
+            pays_too = decisions.no_object[index]
+            truth = f"truth {decisions.assigned_truth[index]} is assigned to it"
+            if pays_too:
+                return f"{truth}; {against}, so it pays no-object as well"
+            return f"{truth}, so {against} is irrelevant"
         if profile.ignore == "none" or profile.no_object_target == "max-iou":
             return f"MaxIOU {_number(value)}{of}; this profile ignores no predictor"
-        return f"{against}, so its indicator 1{{MaxIOU < Thresh}} is {int(decisions.no_object[who])}"
+        return f"{against}, so its indicator 1{{MaxIOU < Thresh}} is {int(decisions.no_object[index])}"
 
     def _totals(self) -> list[str]:
         result = self.result
@@ -167,7 +169,7 @@ class _Explanation:
         line = result.statistics
         return [
             f"terms: {terms}",
-            f"potential {_number(result.potential)}, whose derivative the gradient is",
+            f"potential {_number(result.potential)}: the loss, whose derivative is the gradient",
             f"printed cost {_number(result.printed_cost)}: {_COST[self.case.profile.printed_cost]}",
             f"statistics: Avg IOU {line.avg_iou:.6f}, Class {line.avg_class:.6f}, Obj {line.avg_obj:.6f}, "
             f"No Obj {line.avg_no_obj:.6f}, Avg Recall {line.avg_recall:.6f}, count {line.count}",
@@ -183,16 +185,19 @@ class _Explanation:
     def _about_max_iou(self) -> list[str]:
         decisions, profile = self.result.decisions, self.case.profile
         free = ~decisions.responsible & ~decisions.class_only[:, None, None, None]
-        quiet, paying = int(decisions.ignored.sum()), int((decisions.no_object & free).sum())
+        ignored, paying, all_free = (
+            int(states.sum()) for states in (decisions.ignored, decisions.no_object & free, free)
+        )
         limit = f"{'at most' if profile.ignore == 'above' else 'less than'} {profile.thresh:g}"
         other = f"{'more than' if profile.ignore == 'above' else 'at least'} {profile.thresh:g}"
         return [
             painted("What does 1{MaxIOU < Thresh} mean?", "1", colour=self.colour),
             "  MaxIOU is the largest IoU of a predictor's own box with any truth of its image.",
-            f"  Here {_count(int(free.sum()), 'predictor')} answer for no truth:",
-            f"  {paying} with MaxIOU {limit} pay no-object,",
-            f"  {quiet} with {other} found an object that is another's and pay none.",
-            "  Predictions are compared with truths, never with each other: it is not non-max suppression.",
+            f"  Here {_count(all_free, 'predictor')} {'is' if all_free == 1 else 'are'} not responsible for a truth:",
+            f"  {paying} with MaxIOU {limit} {'pays' if paying == 1 else 'pay'} no-object,",
+            f"  {ignored} with {other} {'overlaps' if ignored == 1 else 'overlap'} a truth of another predictor well "
+            f"and {'is' if ignored == 1 else 'are'} ignored.",
+            "  Predictions are compared with truths, never with each other: this is not non-max suppression.",
         ]
 
     def _about_other_anchors(self) -> list[str]:
@@ -207,12 +212,12 @@ class _Explanation:
             lines.append(f"  image {image}, cell (row {row}, column {column}):")
             for k in range(anchors):
                 paid = {name: term.value[image, k, row, column] for name, term in self.result.terms.items()}
-                said = " + ".join(f"{WORDS[name]} {_number(value)}" for name, value in paid.items() if value)
-                lines.append(f"    anchor {k}, {self._state(image, k, row, column)}, pays {said or 'nothing'}")
+                terms = " + ".join(f"{WORDS[name]} {_number(value)}" for name, value in paid.items() if value)
+                lines.append(f"    anchor {k}, {self._state(image, k, row, column)}, pays {terms or 'nothing'}")
         if len(matched) > 3:
-            lines.append(f"  and so in {_count(len(matched) - 3, 'more cell')}.")
+            lines.append(f"  and likewise in {_count(len(matched) - 3, 'more cell')}.")
         alone = f"  Each anchor is judged alone, by its own MaxIOU. Before t = {profile.prior_until}"
-        return [*lines, f"{alone} all but the responsible pay the prior too."] if _darknet_like(profile) else lines
+        return [*lines, f"{alone} all but the responsible one also pay the prior."] if _darknet_like(profile) else lines
 
 
 def _darknet_like(profile: Profile) -> bool:
