@@ -55,7 +55,7 @@ def load_adapter(name: str) -> Adapter:
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
-        found = getattr(importlib.import_module(module_name), attribute)
+        loaded = getattr(importlib.import_module(module_name), attribute)
     except ModuleNotFoundError as error:
         if name in BUNDLED:
             raise AdapterError(f"adapter {name!r} needs {error.name}: pip install 'regionloss[torch]'") from error
@@ -64,7 +64,7 @@ def load_adapter(name: str) -> Adapter:
         raise AdapterError(f"adapter {name!r}: {error}") from error
     except Exception as error:  # whatever the module of a user may raise
         raise AdapterError(f"adapter {name!r}: {_where(error)}: {type(error).__name__}: {error}") from error
-    adapter = found if hasattr(found, "answer") and not isinstance(found, type) else found()
+    adapter = loaded if hasattr(loaded, "answer") and not isinstance(loaded, type) else loaded()
     if not isinstance(adapter, Adapter):
         raise AdapterError(
             f"adapter {name!r}: {type(adapter).__name__} lacks describe() or answer(); see regionloss_adapters.Adapter"

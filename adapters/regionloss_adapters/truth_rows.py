@@ -133,8 +133,8 @@ class Rows:
         unit = 2 * PRECISIONS[question.dtype].unit
         grid = np.shape(question.batch.predictions)[3:1:-1]
         for index, (axis, scale, cells) in enumerate(zip(_AXES, self._scale(question), grid, strict=True)):
-            said = {name: columns[name][: len(table)].astype(np.float64) / scale for name in axis if name in columns}
-            centre, size = _interval(*(said.get(name) for name in axis))
+            known = {name: columns[name][: len(table)].astype(np.float64) / scale for name in axis if name in columns}
+            centre, size = _interval(*(known.get(name) for name in axis))
             true_centre, true_size = table[:, index], table[:, index + 2]
             moved = np.floor(centre * cells) != np.floor(true_centre * cells)
             moved |= np.abs(centre - true_centre) * cells > unit * (np.abs(true_centre) * cells + 1)

@@ -59,8 +59,8 @@ def main() -> None:
             curves.setdefault(name, []).append(value.item() / PICTURES)
         if step % 50 == 0 or step == options.steps - 1:
             overlap, recall = judge(detect(network, pictures, anchors), lists)
-            said = "  ".join(f"{name} {values[-1]:8.4f}" for name, values in curves.items())
-            print(f"step {step:4d}  {said}  IoU {overlap:.3f}  recall {recall:.2f}", flush=True)
+            values_text = "  ".join(f"{name} {values[-1]:8.4f}" for name, values in curves.items())
+            print(f"step {step:4d}  {values_text}  IoU {overlap:.3f}  recall {recall:.2f}", flush=True)
 
     draw_boxes(arrays, lists, detect(network, pictures, anchors), options.out / "boxes.png")
     draw_curves(curves, prior_steps, "the prior ends", options.out / "curves.png")

@@ -63,16 +63,16 @@ def class_targets(
 
     darknet counts a truth that adds its class to another's, but not its probability.
     """
-    found: list[tuple[tuple[int, ...], int, bool]] = []
+    rows: list[tuple[tuple[int, ...], int, bool]] = []
     met: set[tuple[int, ...]] = set()
     for match in decisions.matches:
         again = match.predictor in met and profile.class_term == "logistic" and profile.class_collision == "accumulate"
-        found.append((match.predictor, int(truths[match.image][match.truth, 4]), again))
+        rows.append((match.predictor, int(truths[match.image][match.truth, 4]), again))
         met.add(match.predictor)
     if profile.ignored_class != "none":  # counted wherever MaxIOU is above the threshold, responsible or not
         for place in map(tuple, np.argwhere((decisions.max_iou > profile.thresh) & (decisions.best_truth >= 0))):
-            found.append((place, int(truths[place[0]][decisions.best_truth[place], 4]), False))
-    return found
+            rows.append((place, int(truths[place[0]][decisions.best_truth[place], 4]), False))
+    return rows
 
 
 def printed_cost(delta: Array) -> float:

@@ -17,8 +17,8 @@ def caught(mutant: Mutant, cases: list[Case]) -> list[Verdict]:
     verdicts = merged(judge.verdict(clause) for clause in judge.clauses)
     deviating = [verdict for verdict in verdicts if verdict.verdict == "deviating"]
     folded = fold(verdicts, diagnose(judge, deviating))
-    found = [verdict for verdict in folded if verdict.verdict == "deviating"]
-    return sorted(found, key=lambda verdict: bool(verdict.follows))
+    deviating = [verdict for verdict in folded if verdict.verdict == "deviating"]
+    return sorted(deviating, key=lambda verdict: bool(verdict.follows))
 
 
 def main() -> int:

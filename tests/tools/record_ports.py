@@ -54,15 +54,15 @@ class Implementation:
 
 def known() -> list[Implementation]:
     """Every implementation that there is an adapter for; both families of darknet first."""
-    found = [
+    known_ports = [
         Implementation("darknet-pjreddie", "darknet", "https://github.com/pjreddie/darknet", ""),
         Implementation("darknet-AlexeyAB", "darknet", "https://github.com/AlexeyAB/darknet", ""),
     ]
     for name in VARIABLES:
         if name != "darknet":
             port: Port = importlib.import_module(BUNDLED[name][0]).PORT
-            found.append(Implementation(name, name, port.upstream, port.framework, port))
-    return found
+            known_ports.append(Implementation(name, name, port.upstream, port.framework, port))
+    return known_ports
 
 
 def recorded(one: Implementation, source: Path, batches: int, *, speed: bool) -> dict[str, Any]:
@@ -99,7 +99,9 @@ def judged(adapter: Adapter, profile: str) -> dict[str, Any]:
     observations = judge.observations
     return {
         "cases": len({observation.case.id for observation in observations}),
-        "departing": {seen.case.id: _departure(seen.exchange) for seen in observations if seen.departs},
+        "departing": {
+            observation.case.id: _departure(observation.exchange) for observation in observations if observation.departs
+        },
         "clauses": clauses,
     }
 
@@ -112,8 +114,8 @@ def _departure(exchange: Exchange) -> str:
 
 def identified(adapter: Adapter, batches: int) -> dict[str, Any]:
     """The formula as `regionloss identify` reads it, without the evidence."""
-    found = identify(adapter)
-    whole = formula.as_json(found, verify(adapter, found, number=batches))
+    identified = identify(adapter)
+    whole = formula.as_json(identified, verify(adapter, identified, number=batches))
     findings = whole.pop("findings")
     whole["odd"] = {one["axis"]: one["evidence"] for one in findings if one["odd"]}
     whole["not identified"] = [one["axis"] for one in findings if one["value"] is None]
@@ -123,9 +125,9 @@ def identified(adapter: Adapter, batches: int) -> dict[str, Any]:
 
 
 def _commit(source: Path) -> str:
-    asked = ["git", "-C", str(source), "rev-parse", "HEAD"]
-    said = subprocess.run(asked, capture_output=True, text=True, check=False)
-    return said.stdout.strip() if said.returncode == 0 else "unknown"
+    command = ["git", "-C", str(source), "rev-parse", "HEAD"]
+    completed = subprocess.run(command, capture_output=True, text=True, check=False)
+    return completed.stdout.strip() if completed.returncode == 0 else "unknown"
 
 
 def main(arguments: list[str] | None = None) -> int:

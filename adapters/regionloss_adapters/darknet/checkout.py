@@ -76,17 +76,17 @@ def find_checkout(path: Path, family: Family | None = None) -> Checkout:
     headers = tuple(place for place in places if any(place.glob("*.h")))
     if not any((place / "darknet.h").is_file() for place in headers):
         raise AdapterError(f"{path} has no darknet.h in {', '.join(map(str, places))}; {HOW_TO_GET}")
-    found = family or detect_family(headers)
+    chosen_family = family or detect_family(headers)
     if path.is_file():
         if b"forward_region_layer_gpu" in path.read_bytes():
             raise AdapterError(f"{path} was built with GPU=1, where the CPU path is not compiled: build it with GPU=0")
-        return Checkout(headers, (), path, found)
-    names = _SOURCES + _MORE_SOURCES[found]
+        return Checkout(headers, (), path, chosen_family)
+    names = _SOURCES + _MORE_SOURCES[chosen_family]
     sources = tuple(path / "src" / f"{name}.c" for name in names)
     missing = [source.name for source in sources if not source.is_file()]
     if missing:
         raise AdapterError(f"{path}/src lacks {', '.join(missing)}; {HOW_TO_GET}")
-    return Checkout(headers, sources, None, found)
+    return Checkout(headers, sources, None, chosen_family)
 
 
 def detect_family(headers: tuple[Path, ...]) -> Family:

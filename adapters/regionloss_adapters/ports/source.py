@@ -93,8 +93,8 @@ class Port:
         """The folder that the environment names, else the one in which the package is installed."""
         if named := os.environ.get(VARIABLES[self.name]):
             return Path(named).expanduser().resolve()
-        found = importlib.util.find_spec(self.package) if self.package else None
-        return Path(found.origin).parents[1] if found is not None and found.origin else None
+        module_spec = importlib.util.find_spec(self.package) if self.package else None
+        return Path(module_spec.origin).parents[1] if module_spec is not None and module_spec.origin else None
 
 
 def digest_of(file: Path) -> str:

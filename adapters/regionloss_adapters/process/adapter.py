@@ -10,7 +10,15 @@ import numpy as np
 from regionloss_adapters.options import missing_option
 from regionloss_adapters.process.child import LINE_LIMIT, Child, ChildGoneError, printable
 from regionloss_adapters.process.folder import Folder
-from regionloss_adapters.process.messages import answer, decode, description, encode, hello, options_of, question
+from regionloss_adapters.process.messages import (
+    answer,
+    decode,
+    description,
+    encode,
+    hello,
+    options_of,
+    question_message,
+)
 from regionloss_adapters.protocol import AdapterError, Answer, CannotAnswerError, Description, Question, RefusedError
 from regionloss_spec import Batch, ProfileError, load_profile
 
@@ -76,7 +84,7 @@ class ProcessAdapter:
                 raise
         return self._description
 
-    def answer(self, asked: Question) -> Answer:
+    def answer(self, question: Question) -> Answer:
         """Put one batch to the child.
 
         Raises:
@@ -90,10 +98,10 @@ class ProcessAdapter:
             self._stop(at_once=True)
             raise AdapterError("the adapter itself described itself otherwise when it was started again")
         if options is not None:
-            missing = missing_option(asked.profile, known.profiles, options)
+            missing = missing_option(question.profile, known.profiles, options)
             if missing is not None:
                 raise CannotAnswerError(f"it has no option {missing}")
-        return self._ask(asked, known)
+        return self._ask(question, known)
 
     def close(self) -> None:
         """End the child; it is started again when it is needed."""
@@ -146,12 +154,14 @@ class ProcessAdapter:
         except LossError as error:
             raise AdapterError(f"the adapter itself fails at a trivial batch of one cell: {error}") from error
 
-    def _ask(self, asked: Question, known: Description) -> Answer:
+    def _ask(self, question: Question, known: Description) -> Answer:
         assert self._child is not None
         assert self._folder is not None
         self._number += 1
         try:
-            line = self._child.exchange(encode(question(self._number, asked, self._folder)), self._answer_timeout)
+            line = self._child.exchange(
+                encode(question_message(self._number, question, self._folder)), self._answer_timeout
+            )
             message = decode(line, self._number, "answer", "refused", "skipped", "error")
         except ChildGoneError as gone:
             raise LossError(f"the loss {self._failed(gone)}") from gone
@@ -166,7 +176,7 @@ class ProcessAdapter:
                 case "error":
                     raise LossError(f"the loss reported an error: {printable(message['message'])}")
                 case _:
-                    return answer(message, np.shape(asked.batch.predictions), known.answers, self._folder)
+                    return answer(message, np.shape(question.batch.predictions), known.answers, self._folder)
         finally:
             self._folder.clear()
 

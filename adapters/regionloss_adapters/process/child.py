@@ -79,8 +79,8 @@ class Child:
         with selectors.DefaultSelector() as selector:
             selector.register(self._stdout, selectors.EVENT_READ)
             if selector.select(0):
-                said = self._read() or self._buffer
-                raise AdapterError(f"the adapter itself wrote without being asked: {excerpt(said)}")
+                output = self._read() or self._buffer
+                raise AdapterError(f"the adapter itself wrote without being asked: {excerpt(output)}")
             selector.register(self._stdin, selectors.EVENT_WRITE)
             while True:
                 remaining = deadline - time.monotonic()
@@ -98,8 +98,8 @@ class Child:
 
     def last_words(self) -> str:
         """The end of what it wrote to standard error, as a sentence to append; empty where it wrote nothing."""
-        said = self._stderr.text().strip()
-        return f"\nits standard error ended with:\n{said}" if said else ""
+        stderr = self._stderr.text().strip()
+        return f"\nits standard error ended with:\n{stderr}" if stderr else ""
 
     def stop(self) -> None:
         """Close its streams, wait a moment, and kill its whole process group."""
@@ -173,8 +173,8 @@ class _Tail:
         """What was kept, with a note of how much was not."""
         with self._lock:
             kept, cut = bytes(self._kept), self._total - len(self._kept)
-        said = "\n".join(printable(line) for line in kept.decode("utf-8", "replace").splitlines())
-        return f"[{cut} bytes cut] {said}" if cut else said
+        text = "\n".join(printable(line) for line in kept.decode("utf-8", "replace").splitlines())
+        return f"[{cut} bytes cut] {text}" if cut else text
 
 
 def printable(text: str) -> str:

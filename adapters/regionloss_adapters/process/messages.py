@@ -93,19 +93,19 @@ def options_of(message: dict[str, Any]) -> tuple[str, ...] | None:
     Raises:
         AdapterError: there is no such axis.
     """
-    said: list[str] | None = message.get("options")
-    for axis in said or ():
+    options: list[str] | None = message.get("options")
+    for axis in options or ():
         if axis not in AXES:
             raise AdapterError(
                 f"the adapter itself wrote a wrong hello: $.options: there is no axis {printable(axis)!r}; "
                 f"the axes are {', '.join(AXES)}"
             )
-    return None if said is None else tuple(said)
+    return None if options is None else tuple(options)
 
 
-def question(number: int, asked: Question, folder: Folder) -> dict[str, Any]:
+def question_message(number: int, question: Question, folder: Folder) -> dict[str, Any]:
     """The message that asks for one batch; a large tensor is written into the folder."""
-    batch = asked.batch
+    batch = question.batch
     predictions = np.asarray(batch.predictions, dtype=np.float64)
     tensor: dict[str, Any] = {"shape": list(predictions.shape)}
     if predictions.size > INLINE_LIMIT:
@@ -124,10 +124,10 @@ def question(number: int, asked: Question, folder: Folder) -> dict[str, Any]:
             "images_seen": batch.images_seen,
             "tree": batch.tree,
         },
-        "profile": {"name": asked.profile.name, **{axis: getattr(asked.profile, axis) for axis in AXES}},
-        "dtype": asked.dtype,
-        "device": asked.device,
-        "upstream": asked.upstream,
+        "profile": {"name": question.profile.name, **{axis: getattr(question.profile, axis) for axis in AXES}},
+        "dtype": question.dtype,
+        "device": question.device,
+        "upstream": question.upstream,
     }
 
 
@@ -204,10 +204,10 @@ def _not_a_number_of_json(name: str) -> float:
 
 
 def _with_each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
         raise ValueError("an object names a key twice")
-    return found
+    return fields
 
 
 def _short(value: Any) -> str:

@@ -51,18 +51,18 @@ class TorchAdapter:
             if loss.path_for(predictions) == "eager":  # whose answers say more than `Details` can, where truths share
                 return TorchEagerAdapter().answer(question)
             rows = pad_truths(batch.truths, device=device)
-            found = loss.details(predictions, rows, images_seen=batch.images_seen)
+            details = loss.details(predictions, rows, images_seen=batch.images_seen)
         except DomainError as error:
             raise RefusedError(str(error), error.image, error.truth) from error
         except PathError as error:
             raise CannotAnswerError(str(error)) from error
-        gradient, _ = derivatives(found.loss, predictions, question)
+        gradient, _ = derivatives(details.loss, predictions, question)
         return Answer(
             gradient=gradient.cpu().double().numpy(),
-            potential=found.loss.item(),
-            terms={name: term.item() for name, term in found.terms.items()},
-            responsible=_responsible(found),
-            ignored=tuple((n, k, j, i) for n, k, j, i in found.ignored.nonzero().tolist()),
+            potential=details.loss.item(),
+            terms={name: term.item() for name, term in details.terms.items()},
+            responsible=_responsible(details),
+            ignored=tuple((n, k, j, i) for n, k, j, i in details.ignored.nonzero().tolist()),
         )
 
     def prepare(self, question: Question, *, slots: int | None = None, channels_last: bool = False) -> Timed:
@@ -97,8 +97,8 @@ class TorchCompiledAdapter(TorchAdapter):
     devices = ("cpu",)
 
 
-def _responsible(found: Details) -> tuple[tuple[int, ...], ...]:
+def _responsible(details: Details) -> tuple[tuple[int, ...], ...]:
     """(image, truth, anchor, row, column) of every truth whose box is paid."""
-    places = found.responsible.nonzero().tolist()
-    truths = found.assigned_truth[found.responsible].tolist()
+    places = details.responsible.nonzero().tolist()
+    truths = details.assigned_truth[details.responsible].tolist()
     return tuple((n, truth, k, j, i) for (n, k, j, i), truth in zip(places, truths, strict=True))

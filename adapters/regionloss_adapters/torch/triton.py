@@ -21,10 +21,12 @@ class TorchTritonAdapter(TorchAdapter):
 
     def describe(self) -> Description:
         """As the other paths, without float64, and without bfloat16 where the interpreter would truncate to it."""
-        said = super().describe()
+        description = super().describe()
         dtypes = ("float32", "float16") if INTERPRETED else ("float32", "float16", "bfloat16")
         where = "Triton's interpreter" if INTERPRETED else "CUDA"
-        return dataclasses.replace(said, dtypes=dtypes, devices=(_DEVICE,), notes=(*said.notes, f"run on {where}"))
+        return dataclasses.replace(
+            description, dtypes=dtypes, devices=(_DEVICE,), notes=(*description.notes, f"run on {where}")
+        )
 
     def answer(self, question: Question) -> Answer:
         """Evaluate the loss on the one device that the kernels run on, whichever was asked for."""

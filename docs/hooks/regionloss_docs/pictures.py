@@ -29,7 +29,7 @@ def _figure(result: Result, anchor: int, row: int, column: int) -> str:
     who = (0, anchor, row, column)
     state = _state(result, who)
     max_iou = result.decisions.max_iou[who]
-    paid = [said for name, said in _NAMES.items() if result.terms[name].value[who]]
+    paid = [words for name, words in _NAMES.items() if result.terms[name].value[who]]
     pays = f"pays {', '.join(paid)}" if paid else "pays nothing"
     label = f"Anchor {anchor}: its box and the object overlap with an IoU of {max_iou:.2f}; it is {state} and {pays}."
     return (

@@ -32,14 +32,14 @@ def statistics_bounds(result: Result, precision: Precision) -> dict[str, float]:
 
 def iou_errors(result: Result, precision: Precision) -> Array:
     """Error of the IoU of each truth that has a box with that of its predictor, `[M]`."""
-    found = []
+    bounds = []
     for match in result.decisions.matches:
         if result.decisions.class_only[match.image]:
             continue
         n, k, j, i = match.predictor
         box, sizes = result.boxes[n][:, k, j, i], result.t[n, k, T_W : T_H + 1, j, i]
-        found.append(float(decoded_overlap(box, sizes, result.truths[n][match.truth, :4], precision).iou_error))
-    return np.array(found)
+        bounds.append(float(decoded_overlap(box, sizes, result.truths[n][match.truth, :4], precision).iou_error))
+    return np.array(bounds)
 
 
 def _mean(values: Array, errors: Array, precision: Precision, count: int | None = None) -> float:

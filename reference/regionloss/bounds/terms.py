@@ -68,8 +68,8 @@ class TermErrors:
                 continue
             sizes = np.moveaxis(result.t[image][:, T_W : T_H + 1], 1, 0)
             for row in rows:
-                found = decoded_overlap(result.boxes[image], sizes, row[:4], self.precision)
-                worst[image] = np.maximum(worst[image], found.iou_error)
+                overlap = decoded_overlap(result.boxes[image], sizes, row[:4], self.precision)
+                worst[image] = np.maximum(worst[image], overlap.iou_error)
         return worst
 
     def _no_object(self) -> None:

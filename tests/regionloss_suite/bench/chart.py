@@ -70,8 +70,8 @@ def charts(results: Results) -> list[Chart]:
 
     def memory(setting: Setting, name: str) -> float | None:
         timing = results.timing(setting, name)
-        found = None if timing is None else timing.extra.get("memory")
-        return None if found is None else float(max(found, 1))
+        memory = None if timing is None else timing.extra.get("memory")
+        return None if memory is None else float(max(memory, 1))
 
     what = f"forward and backward ({results.clock})"
     return [
@@ -91,7 +91,9 @@ def _panels(results: Results, value: Callable[[Setting, str], float | None], *, 
         settings = _along(results.settings, number)
         lines = []
         for name in names:
-            points = [(number(setting), found) for setting in settings if (found := value(setting, name)) is not None]
+            points = [
+                (number(setting), measured) for setting in settings if (measured := value(setting, name)) is not None
+            ]
             if len(points) > 1:
                 lines.append(Line(name, tuple(sorted(points))))
         if lines:
@@ -142,11 +144,11 @@ def _chart(name: str, title: str, panels: Sequence[Panel], say: Callable[..., st
 
 
 def _in_words(panel: Panel, say: Callable[..., str]) -> str:
-    said = []
+    lines = []
     for line in panel.lines:
         (first, one), (last, other) = line.points[0], line.points[-1]
-        said.append(f"{line.name} from {say(one)} at {first} to {say(other)} at {last}")
-    return f"Against {panel.title}: {'; '.join(said)}."
+        lines.append(f"{line.name} from {say(one)} at {first} to {say(other)} at {last}")
+    return f"Against {panel.title}: {'; '.join(lines)}."
 
 
 def _style(count: int) -> str:
@@ -212,8 +214,8 @@ def _panel(
     return parts
 
 
-def _text(x: float, y: float, said: str, anchor: str = "middle") -> str:
-    return f'<text class="ink" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(said)}</text>'
+def _text(x: float, y: float, text: str, anchor: str = "middle") -> str:
+    return f'<text class="ink" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
 def _mark(index: int, x: float, y: float) -> str:

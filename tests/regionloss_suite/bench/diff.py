@@ -58,12 +58,12 @@ def lines(changes: list[Change], old: Results, new: Results) -> list[str]:
     if not changes:
         return ["Nothing to compare: the two runs have no ratio in common."]
     broken = [change for change in changes if change.regressed()]
-    said = [f"✗ {change}" for change in broken]
+    lines = [f"✗ {change}" for change in broken]
     counted = f"{len(changes)} ratio{'s' * (len(changes) != 1)} compared, {len(broken)} regressed"
-    said.append(f"{counted}; one may lose {SLACK:.0%} before it counts.")
+    lines.append(f"{counted}; one may lose {SLACK:.0%} before it counts.")
     if _processor(old) != _processor(new):
-        said.append(f"The former run was on another processor: {_processor(old)}; this one is {_processor(new)}.")
-    return said
+        lines.append(f"The former run was on another processor: {_processor(old)}; this one is {_processor(new)}.")
+    return lines
 
 
 def _processor(results: Results) -> str:

@@ -44,10 +44,10 @@ class Goal:
 
     def met(self, results: Results) -> bool | None:
         """Whether the middle of the rounds meets it; none, if it was not measured."""
-        found = self.measured(results)
-        if found is None:
+        spread = self.measured(results)
+        if spread is None:
             return None
-        return found.middle >= self.limit if self.at_least else found.middle <= self.limit
+        return spread.middle >= self.limit if self.at_least else spread.middle <= self.limit
 
 
 def goals_of(device: str) -> tuple[Goal, ...]:
@@ -108,8 +108,8 @@ def _over_floor(setting: Setting, loss: str, limit: float) -> Goal:
         timing = results.timing(setting, loss)
         if timing is None:
             return None
-        found, floor = timing.spread, results.floor_seconds(setting)
-        return Spread(found.low / floor, found.middle / floor, found.high / floor)
+        spread, floor = timing.spread, results.floor_seconds(setting)
+        return Spread(spread.low / floor, spread.middle / floor, spread.high / floor)
 
     return Goal(setting, f"{loss}, times as long as the byte floor{_by(FIRST['cuda'])}", limit, False, measured)
 
@@ -120,8 +120,8 @@ def _takes(setting: Setting, loss: str, what: str, limit: float) -> Goal:
 
     def measured(results: Results) -> Spread | None:
         timing = results.timing(setting, loss)
-        found = None if timing is None else timing.extra.get(what)
-        return None if found is None else Spread(found / share, found / share, found / share)
+        measured = None if timing is None else timing.extra.get(what)
+        return None if measured is None else Spread(measured / share, measured / share, measured / share)
 
     said_of = {"memory": "peak memory above the gradient", "waits": "waits for the device"}.get(what, what)
     return Goal(setting, f"{loss}, {said_of}", limit, False, measured, "%" if what == "memory" else "")

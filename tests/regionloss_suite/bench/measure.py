@@ -116,9 +116,9 @@ class Gate:
 
 
 def _check_claims(description: Description, dtype: str, device: str) -> None:
-    for what, asked, claimed in (("formats", dtype, description.dtypes), ("devices", device, description.devices)):
-        if asked not in claimed:
-            raise NotTimedError(f"its {what} are {', '.join(claimed)}, and {asked} is timed")
+    for what, wanted, claimed in (("formats", dtype, description.dtypes), ("devices", device, description.devices)):
+        if wanted not in claimed:
+            raise NotTimedError(f"its {what} are {', '.join(claimed)}, and {wanted} is timed")
 
 
 def measure(plan: Plan, say: Say) -> Findings:
@@ -145,16 +145,16 @@ def measure(plan: Plan, say: Say) -> Findings:
 
 def _load(findings: Findings) -> dict[str, Candidate]:
     """The candidates by name; one that nobody asked for and that is not there is noted as not timed."""
-    found: dict[str, Candidate] = {}
+    candidates: dict[str, Candidate] = {}
     for name in dict.fromkeys(name for item in findings.plan.items for name in item.candidates):
         try:
-            found[name] = candidate(name)
+            candidates[name] = candidate(name)
         except AdapterError as error:
             if findings.plan.named:
                 raise
             settings = [item.setting for item in findings.plan.items if name in item.candidates]
             findings.refused += [(setting, name, str(error)) for setting in settings]
-    return found
+    return candidates
 
 
 def _measure_item(findings: Findings, item: Item, candidates: dict[str, Candidate], gate: Gate, say: Say) -> None:
@@ -189,7 +189,7 @@ def _measure_item(findings: Findings, item: Item, candidates: dict[str, Candidat
     times = interleave(timed_calls, findings.plan.effort)
     findings.series += [Series(setting, *key, rounds) for key, rounds in times.items()]
     for timed, heavy, entry in admitted:
-        found = footprint(timed.both, setting.gradient_bytes, device, heavy=heavy)
+        usage = footprint(timed.both, setting.gradient_bytes, device, heavy=heavy)
         if entry.candidate in pages:
-            found = replace(found, fresh_pages=pages[entry.candidate].fresh_pages())
-        findings.entries.append(replace(entry, footprint=found))
+            usage = replace(usage, fresh_pages=pages[entry.candidate].fresh_pages())
+        findings.entries.append(replace(entry, footprint=usage))

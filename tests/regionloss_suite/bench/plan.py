@@ -112,8 +112,8 @@ def crossed(
     """Every combination of the sizes and forms asked for."""
     everyone = tuple(names) or DEFAULT[device]
     settings = [
-        Setting(height, width, images, count, bounds, kind, lying, seen)
-        for (height, width), images, count, bounds, kind, lying, seen in product(
+        Setting(height, width, images, count, bounds, kind, lying, t)
+        for (height, width), images, count, bounds, kind, lying, t in product(
             grid, batch, classes, truths, dtype, layout, images_seen
         )
     ]

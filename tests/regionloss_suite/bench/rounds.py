@@ -82,13 +82,13 @@ def interleave(timed_calls: Mapping[Key, Once], effort: Effort) -> dict[Key, dic
     for key, once in timed_calls.items():
         once()
         begin = perf_counter()
-        told = once()
-        seconds = max(told, perf_counter() - begin)
+        seconds = once()
+        seconds = max(seconds, perf_counter() - begin)
         calls[key] = min(max(int(effort.turn / seconds), 1), MOST_CALLS)
         ahead[key] = min(-(-calls[key] // 2), MOST_AHEAD) if seconds < 2 * effort.turn else 0
         turns = int(effort.most / (seconds * (calls[key] + ahead[key])))
         share[key] = min(effort.rounds, max(turns, FEWEST_ROUNDS))
-    found: dict[Key, dict[int, float]] = {key: {} for key in timed_calls}
+    times: dict[Key, dict[int, float]] = {key: {} for key in timed_calls}
     order = list(timed_calls)
     for number in range(effort.rounds):
         first = number % max(len(order), 1)
@@ -96,8 +96,8 @@ def interleave(timed_calls: Mapping[Key, Once], effort: Effort) -> dict[Key, dic
             if _takes_part(number, share[key], effort.rounds):
                 for _ in range(ahead[key]):
                     timed_calls[key]()
-                found[key][number] = median(timed_calls[key]() for _ in range(calls[key]))
-    return found
+                times[key][number] = median(timed_calls[key]() for _ in range(calls[key]))
+    return times
 
 
 def _takes_part(number: int, share: int, rounds: int) -> bool:

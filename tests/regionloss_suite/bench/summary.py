@@ -28,8 +28,8 @@ def about_lines(results: Results) -> list[str]:
         f"{about['threads']} thread{'s' * (about['threads'] != 1)}."
     )
     lines.append(f"Versions: Python {data['machine_info']['python_version']}, {versions}.")
-    said = ", ".join(f"{name} {value}" for name, value in about["clocks"].items())
-    lines.append(f"Clocks right after the work: {said or 'not known'}.")
+    clocks = ", ".join(f"{name} {value}" for name, value in about["clocks"].items())
+    lines.append(f"Clocks right after the work: {clocks or 'not known'}.")
     lines.append(f"A large copy moves {digits(about['bandwidth'] / 1e9)} GB/s, read and written.")
     if results.device == "cpu" and "memory kept" in about:
         how = (

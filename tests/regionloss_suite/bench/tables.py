@@ -55,9 +55,9 @@ def goals_table(results: Results) -> Table | None:
     header: tuple[str, ...] = "where", "what", "goal", "measured", "20–80 %", ""
     rows = tuple(_goal(goal, results) for goal in goals)
     if WALL_COLD in results.clocks:
-        found = [goal.cold(results) for goal in goals]
+        cold = [goal.cold(results) for goal in goals]
         header = (*header, "with cold caches")
-        rows = tuple((*row, _ratio(one)) for row, one in zip(rows, found, strict=True))
+        rows = tuple((*row, _ratio(one)) for row, one in zip(rows, cold, strict=True))
     return Table("The goals, as ratios within this run", header, rows, words=2)
 
 
@@ -66,12 +66,14 @@ def _is_shown(goal: Goal, results: Results) -> bool:
 
 
 def _goal(goal: Goal, results: Results) -> tuple[str, ...]:
-    found, met = goal.measured(results), goal.met(results)
+    spread, met = goal.measured(results), goal.met(results)
     limit = f"{'≥' if goal.at_least else '≤'} {_amount(goal.limit, goal.unit)}"
-    if found is None:
+    if spread is None:
         return goal.where, goal.what, limit, NONE, NONE, "not measured"
-    between = NONE if found.low == found.high else f"{_amount(found.low, goal.unit)}–{_amount(found.high, goal.unit)}"
-    return goal.where, goal.what, limit, _amount(found.middle, goal.unit), between, "✓ met" if met else "✗ not met"
+    between = (
+        NONE if spread.low == spread.high else f"{_amount(spread.low, goal.unit)}–{_amount(spread.high, goal.unit)}"
+    )
+    return goal.where, goal.what, limit, _amount(spread.middle, goal.unit), between, "✓ met" if met else "✗ not met"
 
 
 def setting_tables(results: Results) -> list[Table]:
@@ -87,8 +89,8 @@ def _has_steps(results: Results, setting: Setting) -> bool:
 
 
 def _of_setting(results: Results, setting: Setting) -> list[Table]:
-    found = [results.timing(setting, name) for name in (*results.candidates(setting), *CALIBRATION)]
-    timings = [timing for timing in found if timing is not None]
+    candidates = [results.timing(setting, name) for name in (*results.candidates(setting), *CALIBRATION)]
+    timings = [timing for timing in candidates if timing is not None]
     floor = results.floors[setting]
     below = [
         f"Gradient {in_bytes(setting.gradient_bytes)}; floor of forward {in_bytes(floor['forward'])}, "
@@ -198,8 +200,8 @@ def _pages(fresh: int | None, setting: Setting) -> str:
     return "fresh" if share >= 0.5 else "reused" if share < 0.05 else f"reused, {percent(share)} fresh"
 
 
-def _ratio(found: Spread | None) -> str:
-    return NONE if found is None else ratio_in_words(found)
+def _ratio(spread: Spread | None) -> str:
+    return NONE if spread is None else ratio_in_words(spread)
 
 
 def _amount(value: float, unit: str) -> str:

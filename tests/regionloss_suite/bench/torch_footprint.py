@@ -138,7 +138,7 @@ def waits_of(both: Call) -> int:
     """The times that the host waited for the device, which PyTorch can be made to warn of."""
     torch.cuda.synchronize()
     mode, always = torch.cuda.get_sync_debug_mode(), torch.is_warn_always_enabled()
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             torch.set_warn_always(True)
@@ -147,4 +147,4 @@ def waits_of(both: Call) -> int:
         finally:
             torch.cuda.set_sync_debug_mode(mode)
             torch.set_warn_always(always)
-    return sum("synchronizing CUDA operation" in str(warning.message) for warning in said)
+    return sum("synchronizing CUDA operation" in str(warning.message) for warning in caught)

@@ -24,7 +24,7 @@ _CLOCKS = ("clocks.sm", "clocks.mem", "clocks.max.sm", "clocks.max.mem")
 def machine(device: str) -> dict[str, Any]:
     """Versions, threads and the processor; what pytest-benchmark says itself is left out."""
     about: dict[str, Any] = {
-        "versions": {name: found for name in ("torch", "triton", "numpy") if (found := _version(name))},
+        "versions": {name: version for name in ("torch", "triton", "numpy") if (version := _version(name))},
         "threads": torch.get_num_threads(),
         "vector instructions": torch.backends.cpu.get_cpu_capability(),
     }
@@ -73,11 +73,11 @@ def clocks(device: str) -> dict[str, str]:
     if device == "cuda":
         return _of_gpu()
     try:
-        said = re.findall(r"cpu MHz\s*:\s*([\d.]+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+        readings = re.findall(r"cpu MHz\s*:\s*([\d.]+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     except OSError:
         return {}
-    found = sorted({f"{float(one):.0f}" for one in said})
-    return {"cpu": f"{'–'.join([found[0], *found[1:][-1:]])} MHz"} if found else {}
+    clocks = sorted({f"{float(one):.0f}" for one in readings})
+    return {"cpu": f"{'–'.join([clocks[0], *clocks[1:][-1:]])} MHz"} if clocks else {}
 
 
 def load() -> float | None:

@@ -169,10 +169,10 @@ def _grid(text: str) -> tuple[int, int]:
 def _range(text: str) -> tuple[int, int]:
     """Fewest and most truths: `50`, or `1-8`."""
     low, dash, high = text.partition("-")
-    found = (_count(low), _count(high)) if dash else (_count(low), _count(low))
-    if found[0] > found[1]:
-        raise argparse.ArgumentTypeError(f"{text!r} goes from {found[0]} down to {found[1]}")
-    return found
+    bounds = (_count(low), _count(high)) if dash else (_count(low), _count(low))
+    if bounds[0] > bounds[1]:
+        raise argparse.ArgumentTypeError(f"{text!r} goes from {bounds[0]} down to {bounds[1]}")
+    return bounds
 
 
 def _count(text: str) -> int:
@@ -182,7 +182,7 @@ def _count(text: str) -> int:
 
 
 def _positive(text: str) -> int:
-    found = _count(text)
-    if not found:
+    count = _count(text)
+    if not count:
         raise argparse.ArgumentTypeError("0 is too small")
-    return found
+    return count

@@ -79,6 +79,6 @@ def _lines(progress: Progress, folder: Path, *, colour: bool) -> list[str]:
         lines.append(f"  {find.size}")
         lines += [f"  explain: regionloss explain {folder / find.case}.json", ""]
     count = len(progress.finds)
-    said = f"disagree in {count} way{'s' * (count != 1)}" if count else "agree as far as was searched"
+    outcome = f"disagree in {count} way{'s' * (count != 1)}" if count else "agree as far as was searched"
     rounds = f"{len(progress.rounds)} round{'s' * (len(progress.rounds) != 1)} in {progress.dtype}"
-    return [*lines, painted(f"{progress.one} and {progress.other} {said} · {rounds}", "1", colour=colour)]
+    return [*lines, painted(f"{progress.one} and {progress.other} {outcome} · {rounds}", "1", colour=colour)]

@@ -56,24 +56,24 @@ def _identify(options: argparse.Namespace, colour: bool) -> int:
     use_source(options)
     try:
         adapter = load_adapter(options.adapter)
-        found = identify(adapter, options.profile, _progress)
-        verified = verify(adapter, found, profile=options.profile, number=options.batches, begin=options.seed,
+        identified = identify(adapter, options.profile, _progress)
+        verified = verify(adapter, identified, profile=options.profile, number=options.batches, begin=options.seed,
                           progress=_progress)  # fmt: skip
     except AdapterError as error:
         raise UsageError(str(error)) from error
-    except NoAnswerError as broke:
-        print(f"regionloss: {options.adapter} answers nothing: it {broke}", file=sys.stderr)
+    except NoAnswerError as error:
+        print(f"regionloss: {options.adapter} answers nothing: it {error}", file=sys.stderr)
         return _CRASHED
     finally:
         _progress("", 0, 0)
     if options.json is not None:
-        _write(options.json, json.dumps(formula.as_json(found, verified), indent=1, ensure_ascii=False) + "\n")
+        _write(options.json, json.dumps(formula.as_json(identified, verified), indent=1, ensure_ascii=False) + "\n")
     if options.markdown is not None:
-        _write(options.markdown, formula.markdown(found, verified))
+        _write(options.markdown, formula.markdown(identified, verified))
     if options.toml is not None:
-        _write(options.toml, formula.toml(found, verified))
-    print("\n".join(formula.lines(found, verified)))
-    departs = found.odd or verified.beside or verified.edges_left
+        _write(options.toml, formula.toml(identified, verified))
+    print("\n".join(formula.lines(identified, verified)))
+    departs = identified.odd or verified.beside or verified.edges_left
     return _PARTLY if departs or not verified.whole else _EXPLAINED
 
 

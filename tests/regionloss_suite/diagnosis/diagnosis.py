@@ -66,14 +66,14 @@ def diagnose(
     if not deviating:
         return None
     ids = [verdict.clause for verdict in deviating]
-    alone = {name: [seen for seen in some if seen.departs] for name, some in (drawn or {}).items()}
-    if any(seen.departs for seen in judge.observations):
+    alone = {name: [observation for observation in some if observation.departs] for name, some in (drawn or {}).items()}
+    if any(observation.departs for observation in judge.observations):
         diagnosis, explained = _blamed(judge.observations, ids, without)
         left = {name: some for name, some in alone.items() if not all(map(explained, some))}
         return _with(diagnosis, judge, ids, left) if left else diagnosis
-    found = [seen for some in alone.values() for seen in some]
-    if found:
-        return _blamed([*judge.observations, *found], ids, without)[0]
+    departing = [observation for some in alone.values() for observation in some]
+    if departing:
+        return _blamed([*judge.observations, *departing], ids, without)[0]
     return Diagnosis(max(ids, key=lambda clause: (tally or {}).get(clause, 0.0)))
 
 
@@ -91,13 +91,13 @@ def _blamed(
     if _sums_only(observations):
         ranked = [clause for clause in ranked if clause.clause in ids]
     if not ranked:
-        return Diagnosis(ids[0]), lambda seen: False
+        return Diagnosis(ids[0]), lambda observation: False
     blamed = [ranked[0], *(one for one in further_clauses(observations, ranked[0]) if one.clause in ids)]
     symptoms = frozenset[str]().union(*(clause.symptoms for clause in blamed))
     clauses = [clause.clause for clause in blamed]
     others = [clause.clause for clause in ranked if clause.clause not in clauses and not _crashed(observations)]
     diagnosis = Diagnosis(clauses[0], further=tuple(clauses[1:]), others=tuple(others[:2]))
-    return diagnosis, lambda seen: has_only(seen, symptoms)
+    return diagnosis, lambda observation: has_only(observation, symptoms)
 
 
 def _of_several(together: JointCauses, observations: list[Observation], ids: list[str]) -> Diagnosis:
@@ -105,18 +105,18 @@ def _of_several(together: JointCauses, observations: list[Observation], ids: lis
     first, *others = together.causes
     clauses = [one.clause for one in together.causes]
     if together.left:
-        agreeing = [seen for seen in observations if not seen.departs]
+        agreeing = [observation for observation in observations if not observation.departs]
         ranked = [clause.clause for clause in rank_clauses([*agreeing, *together.left]) if clause.clause in ids]
         clauses += [clause for clause in ranked[:1] if clause not in clauses]
-    apart = dict(together.explained) | {seen.case.id: clauses[-1] for seen in together.left}
+    apart = dict(together.explained) | {observation.case.id: clauses[-1] for observation in together.left}
     alike = {one.clause: one.words for one in others}
     return Diagnosis(first.clause, first.words, further=tuple(clauses[1:]), apart=apart, alike=alike)
 
 
 def _with(diagnosis: Diagnosis, judge: Judge, ids: list[str], left: Drawn) -> Diagnosis:
     """The diagnosis with another clause for the drawn batches that it leaves unexplained."""
-    agreeing = [seen for seen in judge.observations if not seen.departs]
-    ranked = rank_clauses([*agreeing, *(seen for some in left.values() for seen in some)])
+    agreeing = [observation for observation in judge.observations if not observation.departs]
+    ranked = rank_clauses([*agreeing, *(observation for some in left.values() for observation in some)])
     clause = next((clause.clause for clause in ranked if clause.clause in ids), diagnosis.clause)
     more = (clause,) if clause not in (diagnosis.clause, *diagnosis.further) else ()
     apart = {**diagnosis.apart, **dict.fromkeys(left, clause)}
@@ -125,14 +125,16 @@ def _with(diagnosis: Diagnosis, judge: Judge, ids: list[str], left: Drawn) -> Di
 
 def _sums_only(observations: list[Observation]) -> bool:
     """Whether nothing but sums was answered: such a loss is not accused of what nobody can see in it."""
-    comparisons = [seen.exchange.comparison for seen in observations if seen.exchange.comparison is not None]
+    comparisons = [
+        observation.exchange.comparison for observation in observations if observation.exchange.comparison is not None
+    ]
     answers = [comparison.answer for comparison in comparisons]
     return bool(answers) and all(answer.gradient is None and answer.terms is None for answer in answers)
 
 
 def _crashed(observations: list[Observation]) -> bool:
     """Whether the loss broke wherever it departs, which says little about clauses."""
-    return all(seen.exchange.outcome == "crashed" for seen in observations if seen.departs)
+    return all(observation.exchange.outcome == "crashed" for observation in observations if observation.departs)
 
 
 def fold(verdicts: list[Verdict], diagnosis: Diagnosis | None) -> list[Verdict]:
@@ -147,7 +149,7 @@ def fold(verdicts: list[Verdict], diagnosis: Diagnosis | None) -> list[Verdict]:
     for verdict in verdicts:
         if verdict.clause == diagnosis.clause:
             instead = f"it might be {' or '.join(diagnosis.others)} instead" if diagnosis.others else ""
-            reason = "; ".join(said for said in (origin.reason, instead) if said)
+            reason = "; ".join(sentence for sentence in (origin.reason, instead) if sentence)
             changes = {"verdict": "deviating", "first": origin.first, "looks_like": diagnosis.looks_like}
             folded.append(dataclasses.replace(verdict, reason=reason, **changes))  # type: ignore[arg-type]
         elif verdict.verdict == "deviating" and verdict.clause not in diagnosis.further:

@@ -84,7 +84,11 @@ def further_clauses(observations: list[Observation], first: RankedClause) -> lis
 
 def _values_returned(departing: list[Observation]) -> str:
     """What shows whether a value is right: `terms`, the `potential` alone, or `nothing`."""
-    answers = [seen.exchange.comparison.answer for seen in departing if seen.exchange.comparison is not None]
+    answers = [
+        observation.exchange.comparison.answer
+        for observation in departing
+        if observation.exchange.comparison is not None
+    ]
     if any(answer.terms is not None for answer in answers):
         return "terms"
     return "potential" if any(answer.potential is not None for answer in answers) else "nothing"
@@ -92,9 +96,13 @@ def _values_returned(departing: list[Observation]) -> str:
 
 def _by_cases(clause: Clause, observations: list[Observation], departing: list[Observation]) -> float | None:
     """How well the cases that depart are those of a clause; `None` where it is seen to be met."""
-    explained = sum(clause.id in _reached(seen.case) for seen in departing if _binds(clause, seen))
-    pinned = [seen for seen in observations if clause.id in seen.case.clauses and _binds(clause, seen)]
-    own = sum(_shows(clause, seen) for seen in pinned if seen.departs)
+    explained = sum(clause.id in _reached(observation.case) for observation in departing if _binds(clause, observation))
+    pinned = [
+        observation
+        for observation in observations
+        if clause.id in observation.case.clauses and _binds(clause, observation)
+    ]
+    own = sum(_shows(clause, observation) for observation in pinned if observation.departs)
     return math.sqrt(explained / len(departing) * own / len(pinned)) if own else None
 
 

@@ -49,7 +49,7 @@ def symptoms_of(departing: list[Observation]) -> list[CaseSymptoms]:
         else stage
         for stage in stages
     ]
-    return [CaseSymptoms(seen, frozenset(known)) for seen, known in zip(departing, symptoms, strict=True)]
+    return [CaseSymptoms(observation, frozenset(known)) for observation, known in zip(departing, symptoms, strict=True)]
 
 
 def has_only(observation: Observation, symptoms: frozenset[str]) -> bool:

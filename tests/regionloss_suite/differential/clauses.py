@@ -104,7 +104,7 @@ def _agreeing(subject: Subject) -> list[Observation]:
         return []
     for clause in judge.clauses:
         judge.verdict(clause)
-    return [seen for seen in judge.observations if not seen.departs]
+    return [observation for observation in judge.observations if not observation.departs]
 
 
 def _of_profile(profile: Profile) -> list[Case]:

@@ -100,9 +100,9 @@ def apply(report: Report, expectations: Mapping[str, Expectation], today: dateti
     """
     by_clause = {verdict.clause: verdict for verdict in report.verdicts}
     stale = {
-        clause: said
+        clause: sentence
         for clause, expectation in expectations.items()
-        if (said := _stale(expectation, by_clause.get(clause), today))
+        if (sentence := _stale(expectation, by_clause.get(clause), today))
     }
     valid = {clause: expectation for clause, expectation in expectations.items() if clause not in stale}
     verdicts = [_expected(verdict, by_clause, valid) for verdict in report.verdicts]

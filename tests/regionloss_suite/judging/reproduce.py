@@ -76,8 +76,8 @@ class Commands:
             return ""
         if case not in self.drawn or case in self.alone:
             source = [] if self.source is None else ["--source", str(self.source)]
-            asked = [self.adapter, *source, *self._option("--profile")]
-            return shlex.join(["regionloss", "check", *asked, "--cases", str(file)])
+            arguments = [self.adapter, *source, *self._option("--profile")]
+            return shlex.join(["regionloss", "check", *arguments, "--cases", str(file)])
         # It takes several batches to see it, so the whole property is tried again.
         suite = ["python", "-m", "pytest", "--pyargs", "regionloss_suite.test_properties", "-k", case]
         command = shlex.join([*suite, "--regionloss-adapter", self.adapter, *self._option("--regionloss-profile")])

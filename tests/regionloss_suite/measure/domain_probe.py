@@ -33,10 +33,10 @@ def refusals(findings: Findings) -> None:
         try:
             findings.box.put(case.batch)
             answered.append(case.id)
-        except NoAnswerError as broke:
-            if isinstance(broke.__cause__, CannotAnswerError):
+        except NoAnswerError as error:
+            if isinstance(error.__cause__, CannotAnswerError):
                 continue
-            if not isinstance(broke.__cause__, RefusedError):
+            if not isinstance(error.__cause__, RefusedError):
                 crashed.append(case.id)
         questions += 1
     evidence = (
@@ -50,7 +50,7 @@ def no_images(findings: Findings) -> None:
     """A batch without images: a crash is reported, and a number other than 0 is odd."""
     try:
         total = findings.box.scalar(scene(images_seen=findings.late))
-    except NoAnswerError as broke:
-        findings.note("no images", "no answer", f"a batch without images: {broke}", odd="finite" in str(broke))
+    except NoAnswerError as error:
+        findings.note("no images", "no answer", f"a batch without images: {error}", odd="finite" in str(error))
         return
     findings.note("no images", total, f"a batch without images: the scalar is {total:.6g}", odd=total != 0)

@@ -104,16 +104,16 @@ def identify(
             progress(name, number, len(_EXPERIMENTS))
         try:
             experiment(findings)
-        except NoAnswerError as broke:
+        except NoAnswerError as error:
             for axis in axes:
                 if axis not in findings.by_axis:
-                    findings.unknown(axis, f"the experiment on {name}: {broke}", odd=True)
+                    findings.unknown(axis, f"the experiment on {name}: {error}", odd=True)
         except (ArithmeticError, LookupError, ValueError) as failed:
             # Answers that no experiment was designed for, such as a 0 where it divides: an observation as well.
             for axis in axes or (name,):
                 if axis not in findings.by_axis:
-                    error = f"{type(failed).__name__}: {failed}"
-                    findings.unknown(axis, f"the experiment on {name} makes nothing of its answers: {error}", odd=True)
+                    why = f"{type(failed).__name__}: {failed}"
+                    findings.unknown(axis, f"the experiment on {name} makes nothing of its answers: {why}", odd=True)
     nearest = profile_of(findings, "identified")
     for axis in findings.products:
         kept = findings.by_axis[axis]

@@ -175,10 +175,10 @@ def _compare(box: BlackBox, profile: Profile, batch: Batch, name: str) -> _Compa
         else:
             gradient = box.gradient_of(answer, batch)
             answer = dataclasses.replace(answer, gradient=gradient.reshape(batch.predictions.shape))
-    except NoAnswerError as broke:
-        if isinstance(broke.__cause__, CannotAnswerError):
+    except NoAnswerError as error:
+        if isinstance(error.__cause__, CannotAnswerError):
             return None
-        return _Compared({f"it {str(broke).split(':')[0]}"}, first=f"{name}: {broke}")
+        return _Compared({f"it {str(error).split(':')[0]}"}, first=f"{name}: {error}")
     comparison = Comparison(case, answer, "float32")
     beside = _beside(comparison)
     first = next(iter(beside.values()), "")

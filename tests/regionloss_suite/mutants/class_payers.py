@@ -48,13 +48,13 @@ def _also(choose: Callable[[Decisions, Given], list[tuple[Predictor, int]]]) -> 
 
 
 def _whole_cell(decisions: Decisions, given: Given) -> list[tuple[Predictor, int]]:
-    found: list[tuple[Predictor, int]] = []
+    payers: list[tuple[Predictor, int]] = []
     for match in paying(decisions):
         for k in range(len(given.anchors)):
             who = (match.image, k, match.row, match.column)
             if not decisions.responsible[who]:
-                found.append((who, int(given.row(match)[4])))
-    return found
+                payers.append((who, int(given.row(match)[4])))
+    return payers
 
 
 def _background_is_a_class(terms: Terms, given: Given, decisions: Decisions) -> None:

@@ -27,9 +27,9 @@ def _other_max_iou(overlap: Overlap) -> Answering:
             if decisions.class_only[image]:
                 continue
             for truth, row in enumerate(rows):
-                found = overlap(given, image, row)
-                nearest[image] = np.where(found > max_iou[image], truth, nearest[image])
-                max_iou[image] = np.maximum(found, max_iou[image])
+                overlaps = overlap(given, image, row)
+                nearest[image] = np.where(overlaps > max_iou[image], truth, nearest[image])
+                max_iou[image] = np.maximum(overlaps, max_iou[image])
         return redecided(decisions, given, max_iou=max_iou, best_truth=nearest)
 
     return decided(change)
@@ -55,16 +55,16 @@ def _without_offsets(given: Given, image: int, row: Array) -> Array:
 
 
 def _in_its_cell(given: Given, image: int, row: Array) -> Array:
-    found = iou(decode(given.t[image], given.anchors), row[:4])
-    _, height, width = found.shape
+    ious = iou(decode(given.t[image], given.anchors), row[:4])
+    _, height, width = ious.shape
     here = np.zeros((height, width), dtype=bool)
     here[int(row[1] * height), int(row[0] * width)] = True
-    return np.where(here, found, 0.0)
+    return np.where(here, ious, 0.0)
 
 
 def _of_its_class(given: Given, image: int, row: Array) -> Array:
-    found = iou(decode(given.t[image], given.anchors), row[:4])
-    return np.where(given.t[image, :, CLASSES:].argmax(axis=1) == int(row[4]), found, 0.0)
+    ious = iou(decode(given.t[image], given.anchors), row[:4])
+    return np.where(given.t[image, :, CLASSES:].argmax(axis=1) == int(row[4]), ious, 0.0)
 
 
 def _leaking(decisions: Decisions, given: Given) -> Decisions:

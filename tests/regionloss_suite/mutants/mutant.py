@@ -84,13 +84,13 @@ def patched(**pieces: Any) -> Callable[[Question], Answer]:
 @cache
 def catalogue() -> dict[str, Mutant]:
     """Every mutant by id, in the order of the modules that hold them (each has a list `MUTANTS`)."""
-    found: dict[str, Mutant] = {}
+    mutants: dict[str, Mutant] = {}
     folder = Path(__file__).parent
     for module in sorted(pkgutil.iter_modules([str(folder)]), key=lambda module: module.name):
         if module.name == "mutant":
             continue
         for one in importlib.import_module(f"regionloss_suite.mutants.{module.name}").MUTANTS:
-            if one.id in found:
+            if one.id in mutants:
                 raise ValueError(f"mutant {one.id} is in the catalogue twice")
-            found[one.id] = one
-    return found
+            mutants[one.id] = one
+    return mutants

@@ -20,8 +20,8 @@ def _erased(decisions: Decisions, given: Given) -> Decisions:
     kept: list[Match] = []
     for match in decisions.matches:
         if not decisions.class_only[match.image]:
-            found = iou(decode(given.t[match.image], given.anchors), given.row(match)[:4])
-            for place in map(tuple, np.argwhere(found > given.profile.thresh)):
+            ious = iou(decode(given.t[match.image], given.anchors), given.row(match)[:4])
+            for place in map(tuple, np.argwhere(ious > given.profile.thresh)):
                 if place != match.predictor[1:]:
                     ignored[(match.image, *place)] = True
                     kept = [other for other in kept if other.predictor != (match.image, *place)]

@@ -39,11 +39,13 @@ def _channels_read_as(places: Callable[[int, int], Array]) -> Callable[[Question
         _, anchors, channels, _, _ = read(question).t.shape
         order = places(anchors, channels).ravel()
         predictions = np.asarray(question.batch.predictions)[:, order]
-        told = right(dataclasses.replace(question, batch=dataclasses.replace(question.batch, predictions=predictions)))
-        assert told.gradient is not None
-        gradient = np.empty_like(told.gradient)
-        gradient[:, order] = told.gradient
-        return dataclasses.replace(told, gradient=gradient)
+        answer = right(
+            dataclasses.replace(question, batch=dataclasses.replace(question.batch, predictions=predictions))
+        )
+        assert answer.gradient is not None
+        gradient = np.empty_like(answer.gradient)
+        gradient[:, order] = answer.gradient
+        return dataclasses.replace(answer, gradient=gradient)
 
     return answer
 

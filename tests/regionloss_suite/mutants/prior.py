@@ -20,13 +20,15 @@ def _counted_by_calls() -> Answering:
     calls = itertools.count(1)
 
     def answer(question: Question) -> Answer:
-        told = right(question)
+        answer = right(question)
         until = question.profile.prior_until
-        seen = next(calls) if question.batch.images_seen >= until else question.batch.images_seen
+        images_seen = next(calls) if question.batch.images_seen >= until else question.batch.images_seen
         return (
-            told
-            if seen >= until
-            else right(dataclasses.replace(question, batch=dataclasses.replace(question.batch, images_seen=seen)))
+            answer
+            if images_seen >= until
+            else right(
+                dataclasses.replace(question, batch=dataclasses.replace(question.batch, images_seen=images_seen))
+            )
         )
 
     return answer

@@ -22,8 +22,8 @@ def _told(change: Callable[[Array, Decisions, Profile], dict[str, Any]]) -> Answ
     """Some of the numbers told otherwise."""
 
     def misled(t: Array, truths: list[Array], decisions: Decisions, profile: Profile, tree: Any) -> Any:
-        told = statistics(t, truths, decisions, profile, tree)
-        return dataclasses.replace(told, **change(t, decisions, profile))
+        line = statistics(t, truths, decisions, profile, tree)
+        return dataclasses.replace(line, **change(t, decisions, profile))
 
     return patched(loss__statistics=misled)
 

@@ -41,13 +41,13 @@ def _told_of_other_anchors(answer: Answer, question: Question) -> Answer:
     """The whole cell of a truth is told to be responsible."""
     anchors = range(len(question.batch.anchors))
     taken = {(n, k, j, i) for n, _, k, j, i in answer.responsible or ()}
-    told = list(answer.responsible or ())
+    responsible = list(answer.responsible or ())
     for n, truth, _, j, i in answer.responsible or ():
         for k in anchors:
             if (n, k, j, i) not in taken:
                 taken.add((n, k, j, i))
-                told.append((n, truth, k, j, i))
-    return dataclasses.replace(answer, responsible=tuple(told))
+                responsible.append((n, truth, k, j, i))
+    return dataclasses.replace(answer, responsible=tuple(responsible))
 
 
 def _cell_silenced(decisions: Decisions, given: Given) -> Decisions:

@@ -105,8 +105,8 @@ def _by_area(question: Question) -> Answer:
 
 def _renamed(question: Question, truths: tuple[Array, ...], orders: list[Array]) -> Answer:
     answer = right(dataclasses.replace(question, batch=dataclasses.replace(question.batch, truths=truths)))
-    told = tuple((image, int(orders[image][truth]), *place) for image, truth, *place in answer.responsible or ())
-    return dataclasses.replace(answer, responsible=told)
+    responsible = tuple((image, int(orders[image][truth]), *place) for image, truth, *place in answer.responsible or ())
+    return dataclasses.replace(answer, responsible=responsible)
 
 
 def _padding_silences(question: Question) -> Answer:

@@ -26,8 +26,8 @@ OUTCOMES = 64
 
 def other_answers(batch: Batch, result: Result, bounds: Bounds, precision: Precision) -> list[Result]:
     """The reference with every open decision of a batch taken otherwise, alone and together; empty if it has none."""
-    found = open_decisions(result, bounds, precision)
-    return [_decided(batch, result, changes) for changes in islice(_combinations(found), OUTCOMES)]
+    decisions = open_decisions(result, bounds, precision)
+    return [_decided(batch, result, changes) for changes in islice(_combinations(decisions), OUTCOMES)]
 
 
 def unsettled(result: Result, bounds: Bounds, precision: Precision) -> tuple[str, ...]:
@@ -47,15 +47,15 @@ def other_slopes(result: Result, precision: Precision) -> list[Result]:
 
     There the IoU has a kink, and where it is differentiated any slope between those on both sides is right.
     """
-    found = []
+    results = []
     for match in result.decisions.matches:
         n, truth = match.image, _target(result, match)
         for row in _moved_truths(result, match, precision):
             truths = [rows.copy() for rows in result.truths]
             truths[n][truth, :4] = row
             paid = object_term(result.t, truths, result.anchors, result.decisions, result.profile)
-            found.append(dataclasses.replace(result, truths=truths, terms={**result.terms, "object": paid}))
-    return found
+            results.append(dataclasses.replace(result, truths=truths, terms={**result.terms, "object": paid}))
+    return results
 
 
 def other_recalls(result: Result, precision: Precision) -> list[float]:
@@ -70,13 +70,13 @@ def other_recalls(result: Result, precision: Precision) -> list[float]:
     return [(sure + more) / len(boxed) for more in range(int(np.count_nonzero(close)) + 1)]
 
 
-def _combinations(found: list[Open]) -> Iterator[tuple[Change, ...]]:
+def _combinations(decisions: list[Open]) -> Iterator[tuple[Change, ...]]:
     """What may come out otherwise: first one decision, then all of them, then any two, three and so on."""
-    yield from ((other,) for decision in found for other in decision.others)
-    if len(found) > 1:
-        yield tuple(decision.others[0] for decision in found)
-    for count in range(2, len(found) + 1):
-        for chosen in combinations(found, count):
+    yield from ((other,) for decision in decisions for other in decision.others)
+    if len(decisions) > 1:
+        yield tuple(decision.others[0] for decision in decisions)
+    for count in range(2, len(decisions) + 1):
+        for chosen in combinations(decisions, count):
             yield from product(*(decision.others for decision in chosen))
 
 
@@ -117,7 +117,7 @@ def _moved_truths(result: Result, match: Match, precision: Precision) -> list[Ar
     box, row = result.boxes[n][:, k, j, i], result.truths[n][truth, :4]
     met = decoded_overlap(box, result.t[n, k, 2:4, j, i], row, precision)
     places = [_sides(met, axis) for axis in (0, 1)]
-    if max(len(found) for found in places) == 1:
+    if max(len(places_found) for places_found in places) == 1:
         return []
     return [
         np.array([(left + right) / 2, (top + bottom) / 2, right - left, bottom - top])
@@ -129,9 +129,9 @@ def _sides(met: Overlap, axis: int) -> list[tuple[float, float]]:
     """Left and right of the truth, each on both sides of an edge of the box that it is as close to as rounding."""
     mine, theirs = (side[axis] + np.array([-0.5, 0.5]) * side[axis + 2] for side in (met.box, met.truth))
     beside = 2.0**-50 * max(np.abs(mine).max(), np.abs(theirs).max())
-    found = []
+    sides = []
     for edge in theirs:
         gaps = np.abs(mine - edge)
         nearest = mine[np.argmin(gaps)]
-        found.append([nearest - beside, nearest + beside] if gaps.min() <= met.side_errors[axis] else [edge])
-    return [(float(left), float(right)) for left, right in product(*found)]
+        sides.append([nearest - beside, nearest + beside] if gaps.min() <= met.side_errors[axis] else [edge])
+    return [(float(left), float(right)) for left, right in product(*sides)]

@@ -43,15 +43,15 @@ class Open:
 
 def open_decisions(result: Result, bounds: Bounds, precision: Precision) -> list[Open]:
     """Every decision of a batch whose margin is smaller than the rounding of what decides it."""
-    found = []
+    ambiguous = []
     for at, match in enumerate(result.decisions.matches):
         if result.decisions.class_only[match.image]:
             kind, choices = "class-only image", _surest(result, match, precision)
         else:
             kind, choices = _choices(result, match, precision)
         if choices:
-            found.append(Open(kind, tuple(Change("match", at, choice) for choice in choices)))
-    return [*found, *_thresholds(result, bounds, precision), *_nearest(result, bounds, precision)]
+            ambiguous.append(Open(kind, tuple(Change("match", at, choice) for choice in choices)))
+    return [*ambiguous, *_thresholds(result, bounds, precision), *_nearest(result, bounds, precision)]
 
 
 def _thresholds(result: Result, bounds: Bounds, precision: Precision) -> list[Open]:
@@ -61,7 +61,7 @@ def _thresholds(result: Result, bounds: Bounds, precision: Precision) -> list[Op
         return []
     margin = np.abs(decisions.max_iou - profile.thresh)
     close = (margin <= bounds.max_iou + precision.unit * profile.thresh) & (bounds.max_iou > 0)
-    found = []
+    ambiguous = []
     for place in _places(close):
         if margin[place] == 0 and exact(result, place):
             continue
@@ -70,8 +70,8 @@ def _thresholds(result: Result, bounds: Bounds, precision: Precision) -> list[Op
             nearest = int(np.argmax([_met(result, place, truth, precision)[1] for truth in result.truths[place[0]]]))
         others = [np.nextafter(profile.thresh, -1.0)] if decisions.max_iou[place] >= profile.thresh else []
         others += [np.nextafter(profile.thresh, 2.0)] if decisions.max_iou[place] <= profile.thresh else []
-        found.append(Open("threshold", tuple(Change("max_iou", place, (side, nearest)) for side in others)))
-    return found
+        ambiguous.append(Open("threshold", tuple(Change("max_iou", place, (side, nearest)) for side in others)))
+    return ambiguous
 
 
 def _nearest(result: Result, bounds: Bounds, precision: Precision) -> list[Open]:
@@ -82,7 +82,7 @@ def _nearest(result: Result, bounds: Bounds, precision: Precision) -> list[Open]
         matters |= decisions.max_iou + bounds.max_iou >= profile.thresh
     if profile.object_target == "max-iou" and profile.object_target_gradient == "flows":
         matters |= decisions.responsible
-    found = []
+    ambiguous = []
     for place in _places(matters & (bounds.max_iou > 0)):
         rows, best = result.truths[place[0]], int(decisions.best_truth[place])
         met = [_met(result, place, row, precision) for row in rows]
@@ -99,8 +99,8 @@ def _nearest(result: Result, bounds: Bounds, precision: Precision) -> list[Open]
         if others:
             value = decisions.max_iou[place]
             changes = tuple(Change("max_iou", place, (value, truth)) for truth in others)
-            found.append(Open("nearest truth", changes))
-    return found
+            ambiguous.append(Open("nearest truth", changes))
+    return ambiguous
 
 
 def _met(result: Result, place: Place, row: Array, precision: Precision) -> tuple[float, float]:
@@ -120,13 +120,13 @@ def _choices(result: Result, match: Match, precision: Precision) -> tuple[str, l
         for j in _cells(float(row[1]), match.row, height, precision)
         for i in _cells(float(row[0]), match.column, width, precision)
     ]
-    found = []
+    alternatives = []
     for j, i in cells:
         for k in _anchors(result, match, (j, i), precision):
             if (k, j, i) != (match.anchor, match.row, match.column):
                 target = float(iou(result.boxes[match.image][:, k, j, i], row[:4]))
-                found.append(dataclasses.replace(match, anchor=k, row=j, column=i, iou=target, pays_box=True))
-    return "cell border" if len(cells) > 1 else "anchor", found
+                alternatives.append(dataclasses.replace(match, anchor=k, row=j, column=i, iou=target, pays_box=True))
+    return "cell border" if len(cells) > 1 else "anchor", alternatives
 
 
 def _cells(centre: float, cell: int, cells: int, precision: Precision) -> list[int]:
@@ -204,13 +204,13 @@ def _surest(result: Result, match: Match, precision: Precision) -> list[Match]:
     # A product that underflows ties with all others that do.
     least = -np.inf if least <= np.log(precision.scalar_tiny) else least
     met = {t[match.anchor, 4:, match.row, match.column].tobytes()}
-    found = []
+    alternatives = []
     for j, i, k in np.argwhere(np.moveaxis(sure + spread >= least, 0, -1)):
         outputs = np.ascontiguousarray(t[k, 4:, j, i]).tobytes()
         if outputs not in met:  # equal outputs are equally sure in every arithmetic, and the first is chosen
-            found.append(dataclasses.replace(match, anchor=int(k), row=int(j), column=int(i)))
+            alternatives.append(dataclasses.replace(match, anchor=int(k), row=int(j), column=int(i)))
         met.add(outputs)
-    return found
+    return alternatives
 
 
 def exact(result: Result, place: Place) -> bool:

@@ -97,10 +97,10 @@ def _hold_on_a_line(harness: PropertyHarness, none: Response, once: Response, mo
 def _numbers(response: Response) -> list[tuple[str, float, float]]:
     """Name, value and bound of the potential and of each term, of those that are answered."""
     answer, bounds = response.answer, response.bounds
-    found = [] if answer.potential is None else [("potential", answer.potential, bounds.potential)]
+    numbers = [] if answer.potential is None else [("potential", answer.potential, bounds.potential)]
     if answer.terms is not None:
-        found += [(f"term {name}", answer.terms.get(name, float("nan")), bounds.terms[name]) for name in TERMS]
-    return found
+        numbers += [(f"term {name}", answer.terms.get(name, float("nan")), bounds.terms[name]) for name in TERMS]
+    return numbers
 
 
 for _term, (_weight, _clauses) in _TERMS.items():

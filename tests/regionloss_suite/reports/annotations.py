@@ -13,13 +13,13 @@ def render(report: Report) -> list[str]:
     for verdict, followers in report.folded():
         if verdict.verdict != "deviating":
             continue
-        said = [verdict.sentence, verdict.reason]
-        said += [f"first seen: case {verdict.first.case}"] if verdict.first is not None else []
-        said += [f"reproduce: {verdict.reproduce}"] if verdict.reproduce else []
-        said += [f"followed by {', '.join(follower.clause for follower in followers)}"] if followers else []
+        sentence = [verdict.sentence, verdict.reason]
+        sentence += [f"first seen: case {verdict.first.case}"] if verdict.first is not None else []
+        sentence += [f"reproduce: {verdict.reproduce}"] if verdict.reproduce else []
+        sentence += [f"followed by {', '.join(follower.clause for follower in followers)}"] if followers else []
         title = f"{report.adapter}: {verdict.clause} ({verdict.level})"
-        lines.append(_command(_COMMANDS[verdict.level], title, "\n".join(line for line in said if line)))
-    lines += [_command("error", f"{report.adapter}: expected deviations", said) for said in report.stale]
+        lines.append(_command(_COMMANDS[verdict.level], title, "\n".join(line for line in sentence if line)))
+    lines += [_command("error", f"{report.adapter}: expected deviations", sentence) for sentence in report.stale]
     for case, trace in report.crashes.items():
         last = (trace.strip().splitlines() or ["crashed"])[-1]
         lines.append(_command("error", f"{report.adapter}: crashed on case {case}", last))

@@ -76,20 +76,20 @@ def exit_code(changes: list[Change]) -> int:
 def lines(old: Report, new: Report, *, colour: bool) -> list[str]:
     """What changed, for a terminal; the last line sums up."""
     changes = compare(old, new)
-    said = [f"{printable(_who(old))} → {printable(_who(new))}"]
+    lines = [f"{printable(_who(old))} → {printable(_who(new))}"]
     if old.profile != new.profile:
-        said.append("The profiles differ, so the losses were asked different things.")
+        lines.append("The profiles differ, so the losses were asked different things.")
     width = max((len(change.clause) for change in changes), default=0)
     for change in changes:
         mark = "✗" if change.regression else "·"
         text = f"{mark} {printable(change.clause):<{width}}  {change.level:<6}  {change.kind}"
-        said.append(painted(text, _PAINT.get(change.kind, ""), colour=colour))
+        lines.append(painted(text, _PAINT.get(change.kind, ""), colour=colour))
         if change.now:
-            said.append(f"    {printable(change.now)}")
+            lines.append(f"    {printable(change.now)}")
     worse = sum(change.regression for change in changes)
     verdict = f"{worse} regression{'s' * (worse != 1)}" if worse else "no regression"
     summed = f"{verdict}, {len(changes)} change{'s' * (len(changes) != 1)}"
-    return [*said, painted(summed, "1;31" if worse else "1;32", colour=colour)]
+    return [*lines, painted(summed, "1;31" if worse else "1;32", colour=colour)]
 
 
 def _who(report: Report) -> str:

@@ -66,7 +66,7 @@ def _head(report: Report) -> list[str]:
 def _found(report: Report, places: dict[str, str]) -> list[str]:
     blocks = [_block(v, followers, places) for v, followers in report.folded() if v.verdict == "deviating"]
     expected = [_block(v, followers, places) for v, followers in report.folded() if v.verdict == "expected"]
-    stale = [f'<div class="found"><p>{safe(said)}</p></div>' for said in report.stale]
+    stale = [f'<div class="found"><p>{safe(sentence)}</p></div>' for sentence in report.stale]
     return [
         *(["<h2>What deviates</h2>", *_folded(blocks)] if blocks else []),
         *(["<h2>Expected deviations to settle</h2>", *stale] if stale else []),

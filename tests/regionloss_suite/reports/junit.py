@@ -26,11 +26,11 @@ def render(report: Report) -> str:
     folded = {follower.clause: root for root, followers in failures.items() for follower in followers}
     for verdict in report.verdicts:
         _verdict(suite, verdict, folded.get(verdict.clause, ""))
-    for said in report.stale:
+    for stale in report.stale:
         case = ElementTree.SubElement(
-            suite, "testcase", classname="expected deviations", name=_text(said.split(" ")[0])
+            suite, "testcase", classname="expected deviations", name=_text(stale.split(" ")[0])
         )
-        ElementTree.SubElement(case, "failure", type="stale", message=_text(said))
+        ElementTree.SubElement(case, "failure", type="stale", message=_text(stale))
     for name, trace in report.crashes.items():
         case = ElementTree.SubElement(suite, "testcase", classname="crashes", name=_text(name))
         last = (trace.strip().splitlines() or ["crashed"])[-1]
@@ -52,9 +52,14 @@ def _verdict(suite: ElementTree.Element, verdict: Verdict, root: str) -> None:
     case = ElementTree.SubElement(
         suite, "testcase", classname=_text(chapter(verdict.clause)), name=_text(verdict.clause)
     )
-    told = {"clause": verdict.clause, "level": verdict.level, "verdict": verdict.verdict, "cases": str(verdict.cases)}
-    told |= {"follows": verdict.follows} if verdict.follows else {}
-    _properties(case, told)
+    properties = {
+        "clause": verdict.clause,
+        "level": verdict.level,
+        "verdict": verdict.verdict,
+        "cases": str(verdict.cases),
+    }
+    properties |= {"follows": verdict.follows} if verdict.follows else {}
+    _properties(case, properties)
     if root:
         ElementTree.SubElement(case, "skipped", message=_text(f"follows from {root} · {verdict.sentence}"))
     elif _fails(verdict):
@@ -70,10 +75,10 @@ def _verdict(suite: ElementTree.Element, verdict: Verdict, root: str) -> None:
         ElementTree.SubElement(case, "skipped", message=_text(f"{verdict.verdict}: {verdict.reason}"))
 
 
-def _properties(parent: ElementTree.Element, told: dict[str, str]) -> None:
-    properties = ElementTree.SubElement(parent, "properties")
-    for name, value in told.items():
-        ElementTree.SubElement(properties, "property", name=name, value=_text(value))
+def _properties(parent: ElementTree.Element, properties: dict[str, str]) -> None:
+    element = ElementTree.SubElement(parent, "properties")
+    for name, value in properties.items():
+        ElementTree.SubElement(element, "property", name=name, value=_text(value))
 
 
 def _text(text: str) -> str:

@@ -29,13 +29,13 @@ def render(report: Report) -> str:
         lines += ["", "| clause | what it requires | what was found |", "| --- | --- | --- |"]
         lines += [_row(verdict, followers) for verdict, followers in leading[:_ROWS]]
         lines += _more(len(leading) - _ROWS, "clause deviates", "clauses deviate")
-    for title, said in (
+    for title, sentences in (
         ("The loss crashed on", [code(case) for case in report.crashes]),
         ("Expected deviations to settle", [code(text) for text in report.stale]),
     ):
-        if said:
-            lines += ["", f"{title}:", "", *(f"- {text}" for text in said[:_ROWS])]
-            lines += _more(len(said) - _ROWS, "more", "more")
+        if sentences:
+            lines += ["", f"{title}:", "", *(f"- {text}" for text in sentences[:_ROWS])]
+            lines += _more(len(sentences) - _ROWS, "more", "more")
     return "\n".join(lines) + "\n"
 
 
@@ -48,16 +48,16 @@ def code(text: str) -> str:
 
 
 def _row(verdict: Verdict, followers: list[Verdict]) -> str:
-    found = code(str(verdict.first or verdict.reason))
+    cell = code(str(verdict.first or verdict.reason))
     if verdict.looks_like:
-        found += f"<br>looks like {code(verdict.looks_like)}"
+        cell += f"<br>looks like {code(verdict.looks_like)}"
     if verdict.reproduce:
-        found += f"<br>{code(verdict.reproduce)}"
+        cell += f"<br>{code(verdict.reproduce)}"
     if followers:
-        found += f"<br>{len(followers)} more follow{'s' * (len(followers) == 1)} from it"
+        cell += f"<br>{len(followers)} more follow{'s' * (len(followers) == 1)} from it"
     required = sentence(verdict.clause).replace("|", r"\|")
     mark = MARKS[verdict.verdict][0]
-    return f"| {mark} {code(verdict.clause)} {verdict.level} | {required} | {found} |"
+    return f"| {mark} {code(verdict.clause)} {verdict.level} | {required} | {cell} |"
 
 
 def _more(count: int, one: str, several: str) -> list[str]:

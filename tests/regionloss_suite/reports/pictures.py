@@ -115,14 +115,14 @@ def indicator_pictures(result: Result, place: Place) -> list[str]:
 
 
 def value_pictures(
-    result: Result, values: Array, said: str, place: Place, *, limits: Sequence[float], counts: Array | None = None
+    result: Result, values: Array, title: str, place: Place, *, limits: Sequence[float], counts: Array | None = None
 ) -> list[str]:
     """For each anchor, a number for each predictor, on a logarithmic scale.
 
     Args:
         result: what a conforming loss answers.
         values: not negative, infinite for what is no number, `[A, H, W]`.
-        said: what they are, in words, of which the largest is told to those who cannot see the map.
+        title: what they are, in words, of which the largest is told to those who cannot see the map.
         place: the predictor that is framed.
         limits: of the shades.
         counts: where the power of ten is shown and not a dot, bool `[A, H, W]`; everywhere, if not given.
@@ -134,7 +134,7 @@ def value_pictures(
             symbol = exponent(value) if counts is None or counts[k, j, i] else "·" if value else ""
             cells.append(drawn.cell(j, i, f"d-{shade(value, limits)}", symbol, f"cell ({j}, {i}): {value:.2g}"))
         worst = np.unravel_index(int(np.argmax(anchor)), anchor.shape)
-        label = f"{said} of anchor {k}: largest {anchor.max():.2g}"
+        label = f"{title} of anchor {k}: largest {anchor.max():.2g}"
         label += f" in cell ({worst[0]}, {worst[1]})" if anchor.max() > 0 else ""
         pictures.append(_figure(result, k, cells, label, place))
     return pictures
