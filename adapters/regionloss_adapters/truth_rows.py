@@ -103,9 +103,9 @@ class Rows:
             return len(x)
         ends = question.profile.truth_end == "x-zero"
         if ends and not self.ends:
-            raise cannot(image, zeros[0], "x is 0 to end the list, which this format does otherwise")
+            raise cannot(image, zeros[0], "x = 0 ends the list under this profile, but this format ends it differently")
         if self.ends and not ends:
-            raise cannot(image, zeros[0], "x is 0, where this loss would end the list")
+            raise cannot(image, zeros[0], "x is 0, which ends the list for this loss")
         return int(zeros[0]) if ends else len(x)
 
     def _columns(self, question: Question, image: int, table: Array) -> dict[str, Array]:
@@ -154,7 +154,7 @@ def _table(image: int, given: Array) -> Array:
     try:
         table = np.array(given, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise CannotAnswerError(f"image {image}: its truths are no table of numbers: {error}") from error
+        raise CannotAnswerError(f"image {image}: its truths are not a table of numbers: {error}") from error
     if table.size == 0:
         return table.reshape(0, 5)
     if table.ndim != 2 or table.shape[1] != 5:

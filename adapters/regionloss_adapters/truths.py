@@ -111,7 +111,8 @@ class Dense(Rows):
         """The truths in this format. Raises `CannotAnswerError` for a truth that it cannot express."""
         profile, batch = question.profile, question.batch
         if profile.anchor_choice not in ("anchor-shape", "anchor-corner"):
-            raise CannotAnswerError(f"its truths come with their anchors, and the profile has {profile.anchor_choice}")
+            choice = f"anchor_choice = {profile.anchor_choice}"
+            raise CannotAnswerError(f"its truths are given with their anchors, but the profile has {choice}")
         rows = self.rows(question)
         anchors = np.asarray(batch.anchors, dtype=np.float64)
         images, _, height, width = np.shape(batch.predictions)

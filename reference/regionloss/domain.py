@@ -50,7 +50,7 @@ def read_inputs(
     check_images_seen(images_seen)
     t = _read_predictions(predictions, len(sizes), int(classes))
     if len(truths) != len(t):
-        raise DomainError("domain.ranks", f"{len(truths)} lists of truths came for {len(t)} images")
+        raise DomainError("domain.ranks", f"got {len(truths)} truth lists for {len(t)} images")
     _check_tree(tree, int(classes), profile)
     return t, [_read_truths(image, rows, int(classes), profile) for image, rows in enumerate(truths)], sizes
 

@@ -172,7 +172,7 @@ def _checked(where: str, axis: str, value: Any, kind: Any) -> Any:
         return value
     if kind is str:
         if not isinstance(value, str):
-            raise ProfileError(f"{where}: {axis} is {value!r}; it takes text")
+            raise ProfileError(f"{where}: {axis} is {value!r}; expected text")
         return value
     if isinstance(value, bool) or not isinstance(value, int if kind is int else (int, float)):
         raise ProfileError(f"{where}: {axis} is {value!r}; it takes {'a whole number' if kind is int else 'a number'}")

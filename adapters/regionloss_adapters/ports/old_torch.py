@@ -29,7 +29,7 @@ def quiet() -> Iterator[None]:
         try:
             yield
         except SystemExit as end:
-            raise RuntimeError("it ends the process, as it does when its loss is not a number") from end
+            raise RuntimeError("the port called sys.exit(), as it does on a NaN loss") from end
 
 
 @contextmanager

@@ -37,5 +37,5 @@ class Square:
         """The truths. Raises `CannotAnswerError` where the grid is not square."""
         height, width = np.shape(question.batch.predictions)[2:]
         if height != width:
-            raise CannotAnswerError(f"it takes square grids alone, and this one has {height} × {width} cells")
+            raise CannotAnswerError(f"it takes square grids only; this one has {height} × {width} cells")
         return self.truths(question)

@@ -96,7 +96,7 @@ class ProcessAdapter:
         known, options = self.describe(), self._options
         if self._child is None and (self._start() != known or self._options != options):
             self._stop(at_once=True)
-            raise AdapterError("the adapter itself described itself otherwise when it was started again")
+            raise AdapterError("the adapter itself described itself differently after a restart")
         if options is not None:
             missing = missing_option(question.profile, known.profiles, options)
             if missing is not None:
@@ -116,7 +116,7 @@ class ProcessAdapter:
     def _start(self) -> Description:
         if self._starts > RESTARTS:
             raise AdapterError(
-                f"the adapter itself was started {self._starts} times and is not started again; "
+                f"the adapter itself was started {self._starts} times and will not be restarted; "
                 f"the last time it {self._last_failure}"
             )
         self._starts += 1
@@ -127,7 +127,7 @@ class ProcessAdapter:
             message = decode(line, self._number, "hello")
             self._options = options_of(message)
         except ChildGoneError as gone:
-            raise AdapterError(f"the adapter itself {self._failed(gone)}; it had not said hello") from gone
+            raise AdapterError(f"the adapter itself {self._failed(gone)}; it never sent its hello") from gone
         except AdapterError as error:
             raise AdapterError(self._failed(error)) from error
         return description(message)
@@ -138,7 +138,7 @@ class ProcessAdapter:
         try:
             profile = load_profile(name)
         except ProfileError as error:
-            raise AdapterError(f"the adapter itself claims what there is not: {error}") from error
+            raise AdapterError(f"the adapter itself makes an invalid claim: {error}") from error
         batch = Batch(
             predictions=np.zeros((1, 6, 1, 1)),
             truths=(np.zeros((0, 5)),),
@@ -152,7 +152,7 @@ class ProcessAdapter:
         except (RefusedError, CannotAnswerError):
             return  # a well-formed message; whether it is right is for the clauses to say
         except LossError as error:
-            raise AdapterError(f"the adapter itself fails at a trivial batch of one cell: {error}") from error
+            raise AdapterError(f"the adapter itself fails on a trivial batch of one cell: {error}") from error
 
     def _ask(self, question: Question, known: Description) -> Answer:
         assert self._child is not None

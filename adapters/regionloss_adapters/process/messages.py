@@ -54,7 +54,7 @@ def decode(line: bytes, number: int, *kinds: str) -> dict[str, Any]:
         raise AdapterError(f"the adapter itself wrote no message of type {' or '.join(kinds)}: {excerpt(line)}")
     if kind == "hello" and message.get("protocol") != PROTOCOL:
         raise AdapterError(
-            f"the adapter itself speaks protocol {_short(message.get('protocol'))}, this suite speaks {PROTOCOL}"
+            f"the adapter itself uses protocol {_short(message.get('protocol'))}, this suite uses {PROTOCOL}"
         )
     problem = next(_validator(kind).iter_errors(message), None)  # the first, for there may be a million
     if problem is not None:
@@ -64,7 +64,7 @@ def decode(line: bytes, number: int, *kinds: str) -> dict[str, Any]:
             f"{printable(problem.message[:300])}" + (f" (expected {meant})" if meant else "")
         )
     if message["id"] != number:
-        raise AdapterError(f"the adapter itself answered question {message['id']}, it was asked question {number}")
+        raise AdapterError(f"the adapter itself answered question {message['id']}, expected question {number}")
     return message
 
 
@@ -140,7 +140,7 @@ def answer(message: dict[str, Any], shape: tuple[int, ...], promised: tuple[str,
     for name in promised:
         if name in _FIELDS and not any(field in message for field in _FIELDS[name]):
             raise AdapterError(
-                f"the adapter itself promised {name!r} and wrote an answer without {' or '.join(_FIELDS[name])}"
+                f"the adapter itself declares {name!r} but wrote an answer without {' or '.join(_FIELDS[name])}"
             )
     given: dict[str, Any] = {}
     for name in ("potential", "printed_cost"):
@@ -175,7 +175,7 @@ def _number(value: Any) -> float:
     try:
         return float(value)
     except OverflowError as error:
-        raise AdapterError("the adapter itself wrote a whole number beyond every floating-point format") from error
+        raise AdapterError("the adapter itself wrote an integer that no floating-point format holds") from error
 
 
 def _plain(value: Any) -> Any:
@@ -200,7 +200,7 @@ def _validator(kind: str) -> Any:
 
 
 def _not_a_number_of_json(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON, write it as a text")
+    raise ValueError(f"{name} is not a JSON number; write it as a string")
 
 
 def _with_each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def from_numpy(loss: Loss, *, name: str, **declared: Unpack[Options]) -> Adapter
         ValueError: an option that does not exist, or a format that NumPy lacks or the layout cannot be given in.
     """
     if "bfloat16" in declared.get("dtypes", ()):
-        raise ValueError("dtypes has bfloat16, which NumPy lacks")
+        raise ValueError("NumPy has no bfloat16")
     return Wrapped(loss, numpy.ask, name, **declared)
 
 

@@ -42,7 +42,7 @@ def check_shapes(
     if rows.dim() != 3 or rows.shape[2] != 5:
         raise DomainError("domain.ranks", f"truths have shape {list(rows.shape)}, expected [N, T, 5]")
     if len(rows) != images:
-        raise DomainError("domain.ranks", f"{len(rows)} lists of truths came for {images} images")
+        raise DomainError("domain.ranks", f"got {len(rows)} truth lists for {images} images")
     if counts is not None and counts.shape != (images,):
         raise DomainError("domain.ranks", f"counts have shape {list(counts.shape)}, expected [{images}]")
     if counts is not None and counts.dtype not in _WHOLE:

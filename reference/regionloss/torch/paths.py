@@ -37,7 +37,7 @@ def check_path(wanted: Path | Literal["auto"], profile: Profile) -> None:
         PathError: with the axis that it does not express.
     """
     if wanted not in ("auto", *PATHS):
-        raise PathError(f"no path {wanted!r}; there are auto, {', '.join(PATHS)}")
+        raise PathError(f"unknown path {wanted!r}; expected one of auto, {', '.join(PATHS)}")
     why_not = None if wanted in ("auto", "eager") else refusal(profile)
     if why_not is not None:
         raise PathError(f"the path {wanted!r} does not express this loss: {why_not}; path='eager' does")

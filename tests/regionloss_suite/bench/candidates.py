@@ -55,4 +55,4 @@ def candidate(name: str) -> Candidate:
     except AdapterError as error:
         if name in COMPARATORS or ":" in name:
             raise
-        raise AdapterError(f"{error}; the benchmarks know {', '.join(COMPARATORS)} too") from error
+        raise AdapterError(f"{error}; the benchmarks also know {', '.join(COMPARATORS)}") from error

@@ -124,7 +124,7 @@ class BatchCheck:
         """Hold the answer to the whole batch against the reference, and say on how many images.
 
         Raises:
-            NotTimedError: it departs, or says nothing that could be held against the reference.
+            NotTimedError: it departs, or says nothing that can be compared against the reference.
         """
         if answer.gradient is None and not self.whole:
             raise NotTimedError("it answers no gradient, and the batch is too large to judge it by its value alone")
@@ -133,7 +133,7 @@ class BatchCheck:
         view, case = View("everything"), self._case(profile)
         comparison = Comparison(case, self._part_of(answer, profile), self.setting.dtype)
         if not comparison.answers(view):
-            raise NotTimedError("it answers nothing that could be held against the reference")
+            raise NotTimedError("it answers nothing that can be compared with the reference")
         difference = comparison.difference(view)
         if difference is not None:
             raise NotTimedError(f"on the batch that is timed, {difference}")

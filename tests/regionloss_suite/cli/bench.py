@@ -107,7 +107,7 @@ def _plan(options: argparse.Namespace) -> tuple[Plan, str]:
         if getattr(options, name) is not None
     }
     if options.quick and sizes:
-        raise UsageError(f"--quick has a size of its own, and --{next(iter(sizes)).replace('_', '-')} came with it")
+        raise UsageError(f"--quick fixes the sizes; remove --{next(iter(sizes)).replace('_', '-')}")
     if options.quick:
         return plan.quick(options.device, names), "quick"
     if sizes:

@@ -45,7 +45,7 @@ def _compare(options: argparse.Namespace, colour: bool) -> int:
     from regionloss_suite.differential import Search, SearchError
 
     if options.jobs < 1 or not options.seconds >= 0:
-        raise UsageError("--jobs is at least 1, and --seconds not negative")
+        raise UsageError("--jobs must be at least 1 and --seconds must not be negative")
     use_source(options)
     try:
         search = Search(options.one, options.other, options.out, options.profile)

@@ -71,18 +71,18 @@ def _expectation(path: Path, clause: str, table: Any) -> Expectation:
         )
         raise ExpectationError(f"{path}: {clause}: no such clause{unquoted}")
     if not isinstance(table, dict):
-        raise ExpectationError(f"{path}: {clause}: a table with a reason was expected, and {table!r} came")
+        raise ExpectationError(f"{path}: {clause}: expected a table with a reason, got {table!r}")
     for key in table:
         if key not in _KEYS:
             raise ExpectationError(f"{path}: {clause}: {key}: unknown key; known are {', '.join(_KEYS)}")
     reason, issue, until = (table.get(key) for key in _KEYS)
     if not isinstance(reason, str) or not reason.strip():
-        raise ExpectationError(f"{path}: {clause}: reason: a sentence was expected, and {reason!r} came")
+        raise ExpectationError(f"{path}: {clause}: reason: expected a sentence, got {reason!r}")
     if issue is not None and not (isinstance(issue, str) and issue.startswith(("https://", "http://"))):
-        raise ExpectationError(f"{path}: {clause}: issue: a link (https://…) was expected, and {issue!r} came")
+        raise ExpectationError(f"{path}: {clause}: issue: expected a link (https://…), got {issue!r}")
     if until is not None and type(until) is not datetime.date:  # a time of day is a date to isinstance
         raise ExpectationError(
-            f"{path}: {clause}: until: a date without quotes, such as 2027-01-31, was expected, and {str(until)!r} came"
+            f"{path}: {clause}: until: expected a date without quotes, such as 2027-01-31, got {str(until)!r}"
         )
     return Expectation(clause=clause, reason=reason.strip(), issue=issue or "", until=until)
 

@@ -28,7 +28,7 @@ def _pays(findings: Findings, batch: Batch, image: int = 0) -> bool:
 def rule(findings: Findings) -> None:
     """Whether an overlap silences the no-object term or becomes its target, the threshold, and equality."""
     if "no_object_weight" not in findings.products:
-        raise NoAnswerError("nothing is paid for no object, so that no ignoring shows")
+        raise NoAnswerError("the loss has no no-object term, so the ignore rule does not show")
     gradients = [float(findings.box.gradient(overlapping(findings, r))[0, 1, T_O, 0, 0]) for r in (0.03125, 0.96875)]
     evidence = f"IoU 1/32 and 31/32 with a truth: t_o is pulled by {listed(*gradients)}"
     if all(abs(gradient) > findings.box.silence for gradient in gradients):

@@ -113,7 +113,7 @@ def _class_only_refused(question: Question) -> Answer:
     needs(question.profile.class_term == "tree", "a class tree")
     for image, rows in enumerate(read(question).truths):
         if len(rows) and (rows[0, :2] > CLASS_ONLY).all():
-            raise RefusedError("the centre of a truth lies outside the image", image, 0)
+            raise RefusedError("the centre of a truth is outside the image", image, 0)
     return answer
 
 

@@ -76,7 +76,7 @@ def the_gradient_changes_as_that_of_the_reference_does(harness: PropertyHarness,
     Their own error is below what two of them with different steps differ by, and what the gradients are rounded by.
     """
     if harness.dtype != "float64":
-        raise NotAnswerableError("differences tell a second derivative in float64 alone")
+        raise NotAnswerableError("a second derivative can be measured in float64 only")
     batch = harness.draw(data)
     direction = np.random.default_rng(data.draw(st.integers(0, 2**16))).choice(
         (-1.0, 0.0, 1.0), batch.predictions.shape

@@ -314,7 +314,7 @@ NO_ANSWER = {
     "a key twice": ('print(\'{"id": 1, "id": 2}\', flush=True)', "names a key twice"),
     "another type": ("answer(question, type='hello')", "no message of type answer or refused"),
     "an unhashable type": ("answer(question, type=['answer'])", "no message of type answer or refused"),
-    "another question": ("answer(question, id=999)", "answered question 999, it was asked question 3"),
+    "another question": ("answer(question, id=999)", "answered question 999, expected question 3"),
     "no id": ('print(\'{"type": "answer"}\', flush=True)', "'id' is a required property"),
     "an id as text": ("answer(question, id='3')", "$.id: '3' is not of type 'integer'"),
     "an unknown key": ("answer(question, loss=3)", "'loss' was unexpected"),
@@ -365,7 +365,7 @@ def test_a_mistake_shows_at_the_trivial_batch_before_anything_is_judged(child: C
     for script, message in (
         ("answer(read(), gradient={'shape': [6], 'values': [0] * 6})", "shape [6], not [1, 6, 1, 1]"),
         ("say({'type': 'error', 'id': read()['id'], 'message': 'no such file'})", "fails at a trivial batch"),
-        ("read(); sys.exit(3)", "fails at a trivial batch of one cell: the loss ended with exit code 3"),
+        ("read(); sys.exit(3)", "fails on a trivial batch of one cell: the loss ended with exit code 3"),
         ("read(); 1 / 0", "ZeroDivisionError"),
     ):
         with pytest.raises(AdapterError) as caught:
@@ -377,8 +377,8 @@ def test_a_mistake_shows_at_the_trivial_batch_before_anything_is_judged(child: C
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ("protocol=2", "speaks protocol 2, this suite speaks 1"),
-        ("protocol=None", "speaks protocol None"),
+        ("protocol=2", "uses protocol 2, this suite uses 1"),
+        ("protocol=None", "uses protocol None"),
         ("id=77", "answered question 77"),
         ("answers=['everything']", "$.answers[0]: 'everything' is not one of"),
         ("answers=[{}] * 10**5", "$.answers"),
@@ -387,7 +387,7 @@ def test_a_mistake_shows_at_the_trivial_batch_before_anything_is_judged(child: C
         ("factor=0", "$.factor"),
         ("name='n' * 101", "$.name"),
         ("profiles=['../../mine.toml']", "$.profiles[0]"),
-        ("profiles=['nobody']", "claims what there is not: no profile 'nobody'"),
+        ("profiles=['nobody']", "makes an invalid claim: no profile 'nobody'"),
     ],
 )
 def test_a_wrong_hello_is_a_mistake_of_the_adapter(child: Child, changes: str, message: str) -> None:
@@ -403,7 +403,7 @@ def test_a_child_that_dies_at_once_shows_its_last_words(child: Child) -> None:
     said = str(caught.value)
     assert "the adapter itself ended with exit code 1" in said
     assert "no such library: \\x1b[31mlibcuda" in said
-    assert "it had not said hello" in said
+    assert "it never sent its hello" in said
 
 
 def test_a_child_that_dies_half_way_is_started_again(child: Child) -> None:
@@ -449,7 +449,7 @@ def test_a_child_may_not_become_another(child: Child) -> None:
 
 def test_a_child_that_hangs_at_its_start_is_given_up(child: Child) -> None:
     start = time.monotonic()
-    with pytest.raises(AdapterError, match=r"gave no answer within 0\.5 s; it had not said hello"):
+    with pytest.raises(AdapterError, match=r"gave no answer within 0\.5 s; it never sent its hello"):
         child("import time\ntime.sleep(600)", start_timeout=0.5).describe()
     assert time.monotonic() - start < 10
 

@@ -167,7 +167,7 @@ def test_a_terminator_is_not_asked_where_the_port_ends_its_lists_otherwise() -> 
 def test_a_truth_at_zero_is_asked_unless_it_would_end_the_list() -> None:
     border = [0.0, 0.5, 0.25, 0.25, 2]
     question = ask([FIRST, border], profile=ALL_READ)
-    with pytest.raises(CannotAnswerError, match="image 0, truth 1: x is 0, where this loss would end the list"):
+    with pytest.raises(CannotAnswerError, match="image 0, truth 1: x is 0, which ends the list for this loss"):
         Padded()(question)
     forms: list[Any] = [Ragged(), Padded(fill=-1), Padded(ends_at_zero=False), Padded(columns="x1 y1 w h class")]
     assert [len(form(question)[0]) for form in forms] == [2] * 4

@@ -339,7 +339,7 @@ def test_a_mean_is_multiplied_out_before_part_of_a_batch_is_looked_at(monkeypatc
 
 def test_silence_is_no_pass() -> None:
     check = BatchCheck(SMALL, SMALL.draw())
-    with pytest.raises(NotTimedError, match="nothing that could be held"):
+    with pytest.raises(NotTimedError, match="nothing that can be compared"):
         check.check(Answer(), TorchAnalyticAdapter().describe(), DARKNET)
 
 

@@ -95,9 +95,9 @@ def test_what_does_not_fit_together_is_said(path: Any) -> None:
         (t[0], rows, "predictions have rank 3, expected 4"),
         (t[:, :15], rows, r"predictions have 15 channels, expected A\*\(5\+C\) = 2\*8 = 16"),
         (t[:, :, :0], rows, "the grid is 0 x 4 cells"),
-        (t, rows[:2], "2 lists of truths came for 3 images"),
+        (t, rows[:2], "2 truth lists for 3 images"),
         (t, rows[:, :, :4], r"truths have shape \[.*4\], expected \[.*T, 5\]"),
-        (t, LISTS[:2], "2 lists of truths came for 3 images"),
+        (t, LISTS[:2], "2 truth lists for 3 images"),
     ]
     for predictions, truths, message in wrong:
         with pytest.raises(DomainError, match=message):
