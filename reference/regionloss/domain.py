@@ -52,7 +52,7 @@ def read_inputs(
     check_images_seen(images_seen)
     t = _read_predictions(predictions, len(sizes), int(classes))
     if len(truths) != len(t):
-        raise DomainError("domain.ranks", f"{len(truths)} lists of truths came for {len(t)} images")
+        raise DomainError("domain.ranks", f"got {len(truths)} truth lists for {len(t)} images")
     _check_tree(tree, int(classes), profile)
     return t, [_read_truths(image, rows, int(classes), profile) for image, rows in enumerate(truths)], sizes
 
@@ -160,8 +160,8 @@ def _check_tree(tree: Sequence[int] | None, classes: int, profile: Profile) -> N
     if profile.class_term != "tree":
         return
     if tree is None or len(tree) != classes:
-        came = "none" if tree is None else f"{len(tree)} entries"
-        raise DomainError("tree.groups", f"the tree is {came}, expected a parent for each of the {classes} classes")
+        got = "none" if tree is None else f"{len(tree)} entries"
+        raise DomainError("tree.groups", f"the tree is {got}, expected a parent for each of the {classes} classes")
     for node, parent in enumerate(tree):
         if not -1 <= parent < node:
             raise DomainError("tree.groups", f"the parent of class {node} is {parent}, expected -1 or an earlier class")

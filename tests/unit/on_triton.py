@@ -104,7 +104,14 @@ def backward(asked: Given, found: Forward, upstream: float = 1.0) -> Any:
     """The gradient that the kernels write."""
     up = torch.tensor(upstream, device=DEVICE)
     return triton_path.backward(
-        up, asked.predictions, asked.rows, found.state, found.owner, found.kept, asked.anchors, asked.settings
+        up,
+        asked.predictions,
+        asked.rows,
+        found.state,
+        found.predictor_of_truth,
+        found.kept,
+        asked.anchors,
+        asked.settings,
     )
 
 
@@ -117,9 +124,9 @@ def analytic_forward(asked: Given) -> Forward:
 
 
 def same_decisions(asked: Given) -> Forward:
-    """What the kernels answer, whose state and owners are those of the analytic path."""
+    """What the kernels answer, whose state and predictors of truths are those of the analytic path."""
     found, expected = forward(asked), analytic_forward(asked)
-    assert torch.equal(found.owner.cpu(), expected.owner)
+    assert torch.equal(found.predictor_of_truth.cpu(), expected.predictor_of_truth)
     assert torch.equal(found.state.cpu(), expected.state)
     return found
 

@@ -164,7 +164,7 @@ def test_colliding_truths_are_settled_alike_each_time(
     expected = 29 if winner == "last" else 0
     for _ in range(5):
         found = forward(predictions, rows, collision=winner)
-        assert [(owner >= 0).nonzero().tolist() for owner in found.owner] == [[[expected]]] * 2
+        assert [(image >= 0).nonzero().tolist() for image in found.predictor_of_truth] == [[[expected]]] * 2
         alone, slope = loss_and_gradient(predictions, rows[:, expected : expected + 1])
         torch.testing.assert_close(found.loss, alone, rtol=1e-12, atol=0)
         torch.testing.assert_close(backward(found, predictions, rows, collision=winner), slope, rtol=1e-12, atol=0)
@@ -180,7 +180,7 @@ def test_only_as_many_rows_are_read_as_are_counted() -> None:
     found = forward(predictions, rows, counts)
     expected = forward(predictions, cut)
     assert torch.equal(found.loss, expected.loss)
-    assert torch.equal(found.owner, expected.owner)
+    assert torch.equal(found.predictor_of_truth, expected.predictor_of_truth)
 
 
 @pytest.mark.parametrize("device", [False, True])
@@ -205,7 +205,7 @@ def test_a_slot_without_an_owner_has_no_slope() -> None:
     rows = torch.zeros(1, 4, 5, dtype=torch.float64)
     rows[0, :3] = torch.tensor([[0.4, 0.4, 0.9, 0.9, 1], [0.4, 0.4, 0.9, 0.9, 2], [0.9, 0.9, 0.9, 0.9, 0]])
     found = forward(torch.zeros(1, 3 * (5 + CLASSES), 3, 4, dtype=torch.float64), rows)
-    assert (found.owner >= 0).tolist() == [[False, True, True, False]]
+    assert (found.predictor_of_truth >= 0).tolist() == [[False, True, True, False]]
     assert found.kept[1].any(dim=2).tolist() == [[False, True, True, False]]
 
 
@@ -253,7 +253,7 @@ def test_a_bad_truth_is_named_on_the_host_and_spoils_the_loss_elsewhere(
     assert found.loss.isnan()
     assert [bool((bits >= ops.BAD).all()) for bits in found.state] == [False, True, False]
     assert [bool(image.isnan().any()) for image in gradient] == [False, True, False]
-    assert found.owner[1, 1] == -1
+    assert found.predictor_of_truth[1, 1] == -1
 
 
 class Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch leaves it so
@@ -322,7 +322,7 @@ def test_nothing_waits_for_a_device(request: pytest.FixtureRequest) -> None:
             found = analytic.forward(predictions, rows, counts, early, FLAT, chosen)
             gradient = analytic.backward(upstream, predictions, rows, *found[2:], FLAT, chosen)
             assert (gradient.device, gradient.shape) == (predictions.device, predictions.shape)
-    for look in (lambda: found.loss.item(), lambda: bool(found.loss > 0), lambda: found.owner.nonzero()):
+    for look in (lambda: found.loss.item(), lambda: bool(found.loss > 0), lambda: found.predictor_of_truth.nonzero()):
         with pytest.raises((RuntimeError, NotImplementedError)):
             look()
 
@@ -338,8 +338,8 @@ def test_the_operators_are_what_they_say_they_are(dtype: Any, with_counts: bool)
     arguments = (predictions, rows, counts, None, 0, *choices, False)
     torch.library.opcheck(torch.ops.regionloss.analytic.default, arguments)
     found = torch.ops.regionloss.analytic(*arguments)
-    state, owner, *kept = (tensor.detach() for tensor in found[2:])
-    saved = (torch.ones(()), predictions.detach(), rows, state, owner, kept)
+    state, predictor_of_truth, *kept = (tensor.detach() for tensor in found[2:])
+    saved = (torch.ones(()), predictions.detach(), rows, state, predictor_of_truth, kept)
     torch.library.opcheck(torch.ops.regionloss.analytic_backward.default, (*saved, *choices))
 
 
@@ -396,7 +396,7 @@ def forward(predictions: Any, rows: Any, counts: Any = None, *, early: Any = Tru
 
 
 def backward(found: Any, predictions: Any, rows: Any, upstream: float = 1.0, **axes: Any) -> Any:
-    saved = found.state, found.owner, found.kept
+    saved = found.state, found.predictor_of_truth, found.kept
     chosen = settings_of(DARKNET.replace(**axes))
     return analytic.backward(torch.tensor(upstream), predictions, rows, *saved, FLAT, chosen)
 

@@ -84,9 +84,9 @@ def test_predictions_may_have_any_strides() -> None:
         assert torch.equal(got, expected)
         assert torch.equal(other_slope, slope)
     once, alone = loss_and_gradient(contiguous[:1], rows[:1])
-    thrice, slopes = loss_and_gradient(contiguous[:1].expand(3, -1, -1, -1), rows[:1].expand(3, -1, -1))
+    thrice, gradients = loss_and_gradient(contiguous[:1].expand(3, -1, -1, -1), rows[:1].expand(3, -1, -1))
     torch.testing.assert_close(thrice, 3 * once, rtol=1e-12, atol=0)
-    assert all(torch.equal(image, alone[0]) for image in slopes)
+    assert all(torch.equal(image, alone[0]) for image in gradients)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -135,8 +135,8 @@ def test_the_operators_are_what_they_say_they_are() -> None:
     arguments = (predictions, rows, None, None, 0, *choices, False)
     torch.library.opcheck(operators().compiled.default, arguments)
     found = operators().compiled(*arguments)
-    state, owner, *kept = (tensor.detach() for tensor in found[2:])
-    saved = (torch.ones(()), predictions.detach(), rows, state, owner, kept)
+    state, predictor_of_truth, *kept = (tensor.detach() for tensor in found[2:])
+    saved = (torch.ones(()), predictions.detach(), rows, state, predictor_of_truth, kept)
     torch.library.opcheck(operators().compiled_backward.default, (*saved, *choices))
 
 
@@ -297,7 +297,7 @@ for _ in range(2):
     environment = {**os.environ, "CXX": "no-such-compiler", "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     message = (
-        "the path 'compiled' cannot be compiled, path='analytic' needs no compiler: "
+        "the path 'compiled' cannot be compiled; path='analytic' needs no compiler: "
         "there is no C++ compiler 'no-such-compiler': install one, or name it in the environment variable CXX"
     )
     assert done.stdout.splitlines() == [message, message]

@@ -105,7 +105,7 @@ def test_ragged_truths_are_padded_with_zeros_and_counted() -> None:
     assert pad_truths([first.half()]).rows.dtype == torch.float32
     assert pad_truths([]).rows.shape == (0, 0, 5)
     assert {part.device.type for part in pad_truths([first], device="meta")} == {"meta"}
-    with pytest.raises(DomainError, match=r"image 1: 3 truths came, expected at most 2"):
+    with pytest.raises(DomainError, match=r"image 1: got 3 truths, expected at most 2"):
         pad_truths([first, LISTS[0]], length=2)
     with pytest.raises(DomainError, match=r"image 1: truths have shape \[2, 4\], expected \[T, 5\]"):
         pad_truths([first, torch.zeros(2, 4)])

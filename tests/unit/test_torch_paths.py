@@ -88,7 +88,7 @@ def test_the_fast_paths_express_all_shipped_profiles_but_the_one_with_a_tree() -
 
 def test_a_path_that_there_is_not_is_refused_at_once() -> None:
     wrong: Any = "fastest"
-    message = "no path 'fastest'; there are auto, eager, analytic, compiled, triton"
+    message = "unknown path 'fastest'; expected one of auto, eager, analytic, compiled, triton"
     with pytest.raises(PathError, match=message):
         RegionLoss(ANCHORS, CLASSES, path=wrong)
     loss = RegionLoss(ANCHORS, CLASSES)

@@ -95,9 +95,9 @@ def test_what_does_not_fit_together_is_said(path: Any) -> None:
         (t[0], rows, "predictions have rank 3, expected 4"),
         (t[:, :15], rows, r"predictions have 15 channels, expected A\*\(5\+C\) = 2\*8 = 16"),
         (t[:, :, :0], rows, "the grid is 0 x 4 cells"),
-        (t, rows[:2], "2 lists of truths came for 3 images"),
+        (t, rows[:2], "got 2 truth lists for 3 images"),
         (t, rows[:, :, :4], r"truths have shape \[.*4\], expected \[.*T, 5\]"),
-        (t, LISTS[:2], "2 lists of truths came for 3 images"),
+        (t, LISTS[:2], "got 2 truth lists for 3 images"),
     ]
     for predictions, truths, message in wrong:
         with pytest.raises(DomainError, match=message):
@@ -140,7 +140,7 @@ def on_a_device(t: Any, rows: Any, seen: int) -> tuple[Any, Any]:
         t, rows = there(t), there(rows)
         early = torch.tensor(seen) < settings.prior_until
         found = analytic.forward(t, rows, None, early, anchors, settings)
-        saved = (found.state, found.owner, found.kept)
+        saved = (found.state, found.predictor_of_truth, found.kept)
         gradient = analytic.backward(torch.tensor(1.0), t, rows, *saved, anchors, settings)
     return here(found.loss), here(gradient)
 

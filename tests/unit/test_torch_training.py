@@ -288,9 +288,9 @@ def test_the_operators_are_what_they_tell_the_compiler(form: str, images: int, d
     for given in ((counts, torch.tensor(0), 0), (None, None, 12800)):
         arguments = (t.clone().requires_grad_(), padded, *given, *choices, True)
         torch.library.opcheck(torch.ops.regionloss.analytic.default, arguments)
-        loss, _, state, owner, *kept = torch.ops.regionloss.analytic(*arguments)
+        loss, _, state, predictor_of_truth, *kept = torch.ops.regionloss.analytic(*arguments)
         upstream = torch.ones((), dtype=loss.dtype)
-        saved = (t, padded, state, owner, kept)
+        saved = (t, padded, state, predictor_of_truth, kept)
         torch.library.opcheck(torch.ops.regionloss.analytic_backward.default, (upstream, *saved, *choices))
 
 

@@ -138,15 +138,15 @@ def test_a_centre_just_below_a_border_stays_in_its_cell(width: int) -> None:
     assert columns[0] == width - 1
     rows = torch.tensor([[float(x), 0.25, 0.1, 0.1, 0] for x in below], device=DEVICE)[None]
     asked = given((1, 1, 2, width), 3, anchors=(1.0, 1.0))._replace(rows=rows)
-    assert forward(asked).owner.tolist() == [columns]
+    assert forward(asked).predictor_of_truth.tolist() == [columns]
 
 
 def test_the_first_of_equal_anchors_and_the_last_of_rivals_answer() -> None:
     rows = torch.tensor([[[0.1, 0.1, 0.5, 0.5, 0], [0.1, 0.1, 0.25, 0.5, 1], [0.12, 0.1, 0.5, 0.5, 1]]], device=DEVICE)
     asked = given((1, 2, 2, 2), 3, anchors=(1.0, 0.5, 0.5, 1.0, 1.0, 0.5))._replace(rows=rows)
-    assert forward(asked).owner.tolist() == [[-1, 4, 0]]
+    assert forward(asked).predictor_of_truth.tolist() == [[-1, 4, 0]]
     first = asked._replace(settings=settings_of(DARKNET.replace(collision="first")))
-    assert forward(first).owner.tolist() == [[0, 4, -1]]
+    assert forward(first).predictor_of_truth.tolist() == [[0, 4, -1]]
 
 
 def test_terminator_counts_and_capacity_end_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,17 +160,17 @@ def test_terminator_counts_and_capacity_end_the_list(monkeypatch: pytest.MonkeyP
     for counts, expected in zip((None, torch.tensor([3, 7, 0], device=DEVICE)), lengths, strict=True):
         found = same_decisions(asked._replace(counts=counts))
         for image, length in enumerate(expected):
-            assert (found.owner[image, length:] == -1).all()
-            assert length == 0 or found.owner[image, length - 1] >= 0  # the last one is paid
+            assert (found.predictor_of_truth[image, length:] == -1).all()
+            assert length == 0 or found.predictor_of_truth[image, length - 1] >= 0  # the last one is paid
     profile = DARKNET.replace(max_truths=0, truth_end="none", collision="first")
     endless = same_decisions(asked._replace(settings=settings_of(profile)))
-    assert (endless.owner[:, 0] >= 0).all()
+    assert (endless.predictor_of_truth[:, 0] >= 0).all()
 
 
 def test_a_long_list_is_read_to_its_end() -> None:
     # Far more slots than a chunk has, the last of which takes the predictor of all others.
     asked = given((1, 1, 1, 1), 130, anchors=(1.0, 1.0), profile=DARKNET.replace(max_truths=0))
-    assert same_decisions(asked).owner[0].tolist() == [-1] * 129 + [0]
+    assert same_decisions(asked).predictor_of_truth[0].tolist() == [-1] * 129 + [0]
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
@@ -187,7 +187,7 @@ def test_rows_may_have_any_type_and_strides(dtype: torch.dtype) -> None:
     for rows in (kept, strided):
         found = forward(asked._replace(rows=rows))
         assert torch.equal(found.loss, expected.loss)
-        assert torch.equal(found.owner, expected.owner)
+        assert torch.equal(found.predictor_of_truth, expected.predictor_of_truth)
         assert torch.equal(backward(asked._replace(rows=rows), found), slope)
 
 
@@ -195,7 +195,7 @@ def test_float64_rows_are_read_exactly() -> None:
     # The last number below a half: rounded to float32 it would be in the next cell.
     rows = torch.tensor([[[0.5 - 2.0**-54, 0.5, 0.3, 0.3, 0]]], dtype=torch.float64, device=DEVICE)
     asked = given((1, 1, 2, 2), 1, anchors=(1.0, 1.0))._replace(rows=rows)
-    assert forward(asked).owner.tolist() == [[2]]
+    assert forward(asked).predictor_of_truth.tolist() == [[2]]
 
 
 FAULTS = [
@@ -222,7 +222,7 @@ def test_a_bad_truth_touches_nothing_but_makes_its_image_known(monkeypatch: pyte
     assert memory.untouched()
     assert found.loss.isnan()
     assert found.terms.isfinite().all()
-    assert torch.equal(found.owner, expected.owner)
+    assert torch.equal(found.predictor_of_truth, expected.predictor_of_truth)
     assert torch.equal(found.kept[0], expected.kept[0])
     assert torch.equal(found.state[0], expected.state[0])
     assert torch.equal(found.state[1:] & 6, expected.state[1:] & 6)
@@ -419,7 +419,9 @@ def test_nothing_waits_for_the_device() -> None:
         predictions = fake.predictions.requires_grad_()
         seen = mode.from_tensor(torch.tensor(0, device=DEVICE))
         fake = fake._replace(images_seen=seen)
-        loss, *_, owner, overlap = torch.ops.regionloss.triton(*arguments(fake._replace(predictions=predictions)))
+        loss, *_, predictor_of_truth, overlap = torch.ops.regionloss.triton(
+            *arguments(fake._replace(predictions=predictions))
+        )
         (gradient,) = torch.autograd.grad(loss, predictions)
     assert (gradient.shape, gradient.stride()) == (asked.predictions.shape, asked.predictions.stride())
-    assert (owner.dtype, overlap.dtype) == (torch.int32, torch.float32)
+    assert (predictor_of_truth.dtype, overlap.dtype) == (torch.int32, torch.float32)
