@@ -158,8 +158,8 @@ def _check_tree(tree: Sequence[int] | None, classes: int, profile: Profile) -> N
     if profile.class_term != "tree":
         return
     if tree is None or len(tree) != classes:
-        came = "none" if tree is None else f"{len(tree)} entries"
-        raise DomainError("tree.groups", f"the tree is {came}, expected a parent for each of the {classes} classes")
+        got = "none" if tree is None else f"{len(tree)} entries"
+        raise DomainError("tree.groups", f"the tree is {got}, expected a parent for each of the {classes} classes")
     for node, parent in enumerate(tree):
         if not -1 <= parent < node:
             raise DomainError("tree.groups", f"the parent of class {node} is {parent}, expected -1 or an earlier class")

@@ -1,7 +1,8 @@
-"""Which predictor answers for which truth of a padded batch, without a loop and without waiting for a device.
+"""Which predictor is responsible for which truth of a padded batch, without a loop and without waiting for a device.
 
-Truths are worked on as a list of M. On the host these are the ones that are read; elsewhere to ask how many that are
-would be to wait for the device, so every slot of the padded tensor is in the list, and `counts` says which are read.
+The M truths are worked on as one list. On the host these are the truths that are read. Elsewhere the host does not know
+how many these are without waiting for the device, so every row of the padded tensor is in the list, and `valid` masks
+those that are read.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ from regionloss.torch.settings import Settings
 
 
 class Grid(NamedTuple):
-    """Numbers that only depend on the anchors and the grid, where those of a batch lie; float64 if not said otherwise.
+    """Numbers that depend on the anchors and the grid alone, on the device of the batch; float64 unless noted.
 
     Attributes:
         shape: A, H and W.
         size: W and H, `[2, 1]`.
         anchors: widths and heights, cells, `[2, A]`.
-        fractions: likewise, of the image, `[2, A, 1]`.
+        fractions: the same in fractions of the image, `[2, A, 1]`.
         areas: of the anchors, in fractions of the image, `[A, 1]`.
-        half_anchors: half the `anchors` in the type of the arithmetic, `[2, A]`.
-        corners: column and row of every cell in the type of the arithmetic, `[2, H*W]`.
-        least, most: the limits of x, y, w, h and class inside the domain, both inside, `[5, 1]`.
+        half_anchors: half the `anchors`, in the type of the arithmetic, `[2, A]`.
+        corners: column and row of every cell, in the type of the arithmetic, `[2, H*W]`.
+        least, most: the inclusive limits of x, y, w, h and class in the domain, `[5, 1]`.
     """
 
     shape: tuple[int, int, int]
@@ -44,11 +45,11 @@ class Grid(NamedTuple):
 
 @lru_cache(maxsize=64)  # on a device, each of these tensors would be a copy from the host
 def grid_of(
-    anchors: tuple[float, ...], classes: int, height: int, width: int, device: torch.device, numbers: torch.dtype
+    anchors: tuple[float, ...], classes: int, height: int, width: int, device: torch.device, dtype: torch.dtype
 ) -> Grid:
     """The numbers of a grid of `height` × `width` cells; `anchors` are widths and heights in turn, cells.
 
-    `numbers` is the type of the arithmetic.
+    `dtype` is the type of the arithmetic.
     """
     size = np.array([[width], [height]], np.float64)
     cells = np.array(anchors, np.float64).reshape(-1, 2).T.copy()
@@ -65,30 +66,30 @@ def grid_of(
         anchors=put(cells),
         fractions=put(fractions),
         areas=put(fractions.prod(axis=0)),
-        half_anchors=put(cells / 2, numbers),
-        corners=put(np.stack([column, row]), numbers),
+        half_anchors=put(cells / 2, dtype),
+        corners=put(np.stack([column, row]), dtype),
         least=put([[0], [0], [2.0**-1074], [2.0**-1074], [0]]),
         most=put([[1 - 2.0**-53], [1 - 2.0**-53], [1], [1], [classes - 1]]),
     )
 
 
-class Truths(NamedTuple):
-    """M truths. What depends on them alone is taken in float64.
+class Assignment(NamedTuple):
+    """M truths, each with the predictor that it chooses. What depends on the truths alone is float64.
 
     Attributes:
-        slot: index in `[N*T]`, int64 `[M]`.
-        counts: whether it is read and inside the domain, bool `[M]`; `None` if all are.
-        place, size: of centre and box in cells, `[2, M]` each.
+        index: of each truth in `[N*T]`, int64 `[M]`.
+        valid: whether it is read and inside the domain, bool `[M]`; `None` if all are.
+        centre, size: of its box in cells, `[2, M]` each.
         area: in fractions of the image, `[M]`.
         label: class, int64 `[M]`.
-        image, anchor: n and k of the predictor that it chooses, int64 `[M]` each.
-        cell: its column and row, int64 `[2, M]`.
+        image, anchor: n and k of the predictor, int64 `[M]` each.
+        cell: column and row of the predictor, int64 `[2, M]`.
         predictor: its index in `[N*A*H*W]`, int64 `[M]`.
     """
 
-    slot: Array
-    counts: Array | None
-    place: Array
+    index: Array
+    valid: Array | None
+    centre: Array
     size: Array
     area: Array
     label: Array
@@ -104,7 +105,7 @@ def rows_of(rows: Tensor) -> Array:
 
 
 def is_read(rows: Array, counts: Tensor | None, settings: Settings) -> Array:
-    """Whether each slot of `rows`, `[N, T, 5]` of `rows_of`, holds a truth that is read, bool."""
+    """Whether each of `rows`, `[N, T, 5]` of `rows_of`, holds a truth that is read, bool `[N, T]`."""
     x = rows[:, :, 0]
     library = library_of(x)
     read = x != 0
@@ -123,69 +124,70 @@ def is_read(rows: Array, counts: Tensor | None, settings: Settings) -> Array:
 def is_inside(exact: Array, grid: Grid) -> Array:
     """Whether x, y, w, h and class of truths, float64 `[5, M]`, are inside the domain, bool `[M]`."""
     library = library_of(exact)
-    nearest = library.minimum(library.maximum(exact, grid.least), grid.most)
-    nearest[4] = library.floor(nearest[4])
-    return (nearest == exact).all(0)  # false where one is not a number
+    clipped = library.minimum(library.maximum(exact, grid.least), grid.most)
+    clipped[4] = library.floor(clipped[4])
+    return (clipped == exact).all(0)  # false where one is NaN
 
 
-def choose(rows: Array, read: Array, grid: Grid) -> tuple[Truths, Array]:
+def assign(rows: Array, read: Array, grid: Grid) -> tuple[Assignment, Array]:
     """The predictor that each truth chooses (`assign.cell`, `assign.anchor-shape`, `assign.anchor-tie`).
 
     Args:
         rows: of `rows_of`, `[N, T, 5]`.
-        read: whether a slot holds a truth that is read, bool `[N, T]`.
+        read: of `is_read`, bool `[N, T]`.
         grid: of `grid_of`.
 
     Returns:
-        The truths, and which of them are read and outside the domain, bool `[M]`; they choose any predictor.
+        The assignment, and which of its truths are read and outside the domain, bool `[M]`; these choose an arbitrary
+        predictor.
     """
     library = library_of(rows)
-    capacity = rows.shape[1]
-    flat, given = read.reshape(-1), rows.reshape(-1, 5)
+    length = rows.shape[1]
+    flat_read, flat_rows = read.reshape(-1), rows.reshape(-1, 5)
     if library is np:
-        slot = flat.nonzero()[0]
-        exact = given[slot].T.copy()
+        index = flat_read.nonzero()[0]
+        exact = flat_rows[index].T.copy()
         inside = is_inside(exact, grid)
-        counts, bad = None, ~inside
+        valid, bad = None, ~inside
         if bad.any():
             exact = np.where(inside, exact, grid.most)
     else:
-        slot = torch.arange(len(flat), device=rows.device)
-        exact = given.T.contiguous()
+        index = torch.arange(len(flat_read), device=rows.device)
+        exact = flat_rows.T.contiguous()
         inside = is_inside(exact, grid)
-        counts, bad = flat & inside, flat & ~inside
-        exact = torch.where(counts, exact, grid.most)  # an ordinary truth, where there is none that counts
+        valid, bad = flat_read & inside, flat_read & ~inside
+        exact = torch.where(valid, exact, grid.most)  # a truth inside the domain in place of each that is not valid
     w_h = exact[2:4]
     area = w_h[0] * w_h[1]
     shared_w, shared_h = library.minimum(w_h[:, None], grid.fractions)
     shared = shared_w * shared_h  # [A, M]
     anchor = (shared / (area + grid.areas - shared)).argmax(0)  # the first on a tie
-    place = exact[:2] * grid.size
-    cell = cast(place, library.int64)
-    image = slot // max(capacity, 1)
+    centre = exact[:2] * grid.size
+    cell = cast(centre, library.int64)
+    image = index // max(length, 1)
     count, height, width = grid.shape
     predictor = ((image * count + anchor) * height + cell[1]) * width + cell[0]
     label = cast(exact[4], library.int64)
-    return Truths(slot, counts, place, w_h * grid.size, area, label, image, anchor, cell, predictor), bad
+    return Assignment(index, valid, centre, w_h * grid.size, area, label, image, anchor, cell, predictor), bad
 
 
-def settle(truths: Truths, predictors: int, settings: Settings) -> tuple[Array, Array]:
+def resolve_collisions(assignment: Assignment, predictors: int, settings: Settings) -> tuple[Array, Array]:
     """Which truths keep the predictor that they chose (`assign.last-truth-wins`).
 
     Returns:
-        Whether each truth does, bool `[M]`, and who is chosen: indices in `[N*A*H*W]` on the host, where one may be
-        there twice, and elsewhere a mask of that length.
+        Whether each truth does, bool `[M]`, and the responsible predictors: on the host indices in `[N*A*H*W]`, which
+        may repeat, elsewhere a mask of that length.
     """
-    predictor, counts = truths.predictor, truths.counts
+    predictor, valid = assignment.predictor, assignment.valid
     library = library_of(predictor)
     rank: Array = library.arange(1, len(predictor) + 1, dtype=library.int32, device=predictor.device)
     if settings.first_wins:
         rank = len(predictor) + 1 - rank
-    # A maximum, unlike a write, does not depend on the order in which equal indices are met.
-    if counts is None:
+    # A maximum, unlike a write, does not depend on the order in which equal indices are visited.
+    if valid is None:
         highest = np.zeros(predictors, np.int32)
         np.maximum.at(highest, predictor, rank)
         return highest[predictor] == rank, predictor
-    rank = torch.where(counts, rank, -1)
-    chosen = rank.new_zeros(predictors).scatter_reduce_(0, predictor, rank, "amax")
-    return chosen.index_select(0, predictor) == rank, chosen > 0
+    rank = torch.where(valid, rank, -1)
+    highest = rank.new_zeros(predictors).scatter_reduce_(0, predictor, rank, "amax")
+    return highest.index_select(0, predictor) == rank, highest > 0

@@ -1,4 +1,8 @@
-"""The YOLOv2 loss for training: one call, whichever path computes it."""
+"""The YOLOv2 loss for training: one call for every path.
+
+The fast paths are operators of PyTorch: `torch.ops.regionloss.<path>` is registered by `analytic/operators.py`,
+`cpp/operators.py` or `triton/operators.py`, which `paths.load_path` imports. `ops.py` says what they take and return.
+"""
 
 from __future__ import annotations
 
@@ -21,21 +25,22 @@ from regionloss.torch.settings import PathError, refusal, settings_of
 from regionloss.torch.truths import PaddedTruths, pad_truths
 from regionloss_spec import Profile, load_profile
 
-Truths = Tensor | PaddedTruths | Sequence[Tensor | ArrayLike]
+#: What the loss takes as truths: padded `[N, T, 5]`, `pad_truths` of ragged lists, or those lists.
+TruthsLike = Tensor | PaddedTruths | Sequence[Tensor | ArrayLike]
 
 
 @dataclass(frozen=True, eq=False)
 class Details:
-    """The loss of a batch and what led to it, on the device of the predictions.
+    """The loss of a batch with its terms and indicators, on the device of the predictions.
 
     Attributes:
         loss: the scalar to call `backward()` on, 0-d (`scale.potential`).
-        terms: no_object, prior, coord, object, class; 0-d each, and their sum is the loss. They are there to be
-            logged: only path `eager` can differentiate one alone.
+        terms: no_object, prior, coord, object, class; 0-d each, and their sum is the loss. They are meant for logging:
+            only path `eager` can differentiate one of them alone.
         responsible: 1^truth, bool `[N, A, H, W]`.
         ignored: predictors that MaxIOU silences, bool `[N, A, H, W]`.
-        assigned_truth: the truth that a predictor answers for, by its index, -1 for none, int64 `[N, A, H, W]`.
-        path: which path computed it.
+        assigned_truth: index of the truth that a predictor is responsible for, -1 for none, int64 `[N, A, H, W]`.
+        path: the path that computed the loss.
     """
 
     loss: Tensor
@@ -49,23 +54,38 @@ class Details:
 class RegionLoss(nn.Module):
     """The YOLOv2 ("region") loss of a batch of predictions.
 
-    It holds no parameter, no buffer and no state: t, the images seen so far, is an argument of every call.
+    It has no parameters, no buffers and no state: t, the number of images seen so far, is an argument of every call.
 
     Args:
         anchors: `[A, 2]`, widths and heights in cells (`notation.anchor-units`).
         classes: C.
         profile: the choices that the formula leaves open, or the name of a shipped profile.
         tree: the parent of each class, -1 at a root, for a profile with a class tree.
-        path: `auto`, or the path that is to compute it, see `regionloss.torch.PATHS`.
-        validate: whether every number is checked at the price of waiting for the device. Without it, bad truths raise
-            where they are on the CPU, and make the loss not a number where they are not; predictions that are not
-            finite are let through by the fast paths, and refused by `eager`.
-        axes: axes of the profile to be set otherwise, such as `coord_weight` or `thresh`.
+        path: `auto`, or one of `regionloss.torch.PATHS`.
+        validate: whether to check every number, which waits for the device. Without it, truths outside the domain raise
+            on the CPU and make the loss NaN on a device; predictions that are not finite raise with path `eager` and
+            are not noticed by the fast paths.
+        axes: axes of the profile to replace, such as `coord_weight` or `thresh`.
 
     Raises:
         DomainError: anchors or classes outside the domain.
-        PathError: no such path, or one that does not express the profile.
-        ProfileError: no such profile or axis, or a value that an axis does not take.
+        PathError: an unknown path, or one that does not express the profile.
+        ProfileError: an unknown profile or axis, or a value that an axis does not take.
+
+    Example:
+        A 2×2 grid with two anchors and three classes. One truth, of class 1 (its fifth number), lies in the bottom
+        right cell:
+
+        >>> import torch
+        >>> from regionloss.torch import RegionLoss, pad_truths
+        >>> loss = RegionLoss(anchors=[[0.5, 0.5], [1.5, 1.5]], classes=3)
+        >>> predictions = torch.zeros(1, 2 * (5 + 3), 2, 2, requires_grad=True)
+        >>> truths = pad_truths([[[0.75, 0.75, 0.7, 0.7, 1]]])
+        >>> value = loss(predictions, truths, images_seen=20000)
+        >>> value.backward()
+        >>> details = loss.details(predictions, truths, images_seen=20000)
+        >>> details.responsible.nonzero().tolist()  # image 0, anchor 1, row 1, column 1
+        [[0, 1, 1, 1]]
 
     Source: darknet `src/region_layer.c`, `forward_region_layer`.
     """
@@ -93,18 +113,18 @@ class RegionLoss(nn.Module):
         self.tree = None if tree is None else tuple(int(parent) for parent in tree)
         self.path = path
         self.validate = validate
-        # What only depends on what never changes: to find it out for every batch takes as long as a small batch does.
+        # Computed once: to do this for every batch would take as long as the loss of a small batch.
         self._paths: dict[Any, Path] = {}
         expressed = refusal(self._profile) is None
         self._choices = [list(self._anchors), list(settings_of(self._profile))] if expressed else None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the paths that were chosen: in another process they are not loaded yet."""
+        """Without the chosen paths: another process has not loaded them."""
         return {**self.__dict__, "_paths": {}}
 
     @property
     def anchors(self) -> tuple[float, ...]:
-        """Widths and heights in turn, cells."""
+        """Widths and heights in turn, cells, `2*A` numbers."""
         return self._anchors
 
     @property
@@ -118,38 +138,38 @@ class RegionLoss(nn.Module):
         return self._profile
 
     def extra_repr(self) -> str:
-        """What `print` shows of it."""
+        """What `print` shows."""
         return (
             f"classes={self.classes}, anchors={len(self.anchors) // 2}, profile={self.profile.name!r}, "
             f"path={self.path!r}, validate={self.validate}"
         )
 
     def path_for(self, predictions: Tensor) -> Path:
-        """The path that computes the loss of such predictions; only their device and type are looked at.
+        """The path that computes the loss of such predictions; only their device and type are used.
 
         Raises:
-            PathError: the path that was asked for cannot.
+            PathError: `path` cannot compute them.
         """
-        if torch.compiler.is_compiling():  # what is compiled would be compiled again, once there is another key
+        if torch.compiler.is_compiling():  # a new key in `_paths` would make torch.compile compile again
             return choose_path(self.path, predictions, self.profile)
-        asked = self.path, predictions.device.type, predictions.dtype
-        if asked not in self._paths:
-            self._paths[asked] = choose_path(self.path, predictions, self.profile)
-        return self._paths[asked]
+        key = self.path, predictions.device.type, predictions.dtype
+        if key not in self._paths:
+            self._paths[key] = choose_path(self.path, predictions, self.profile)
+        return self._paths[key]
 
-    def forward(self, predictions: Tensor, truths: Truths, *, images_seen: int | Tensor) -> Tensor:
+    def forward(self, predictions: Tensor, truths: TruthsLike, *, images_seen: int | Tensor) -> Tensor:
         """The loss, 0-d: float32, or float64 for float64 (`numerics.accumulation`).
 
         Args:
             predictions: raw network outputs `[N, A*(5+C), H, W]`, of any strides (`notation.channel-order`).
             truths: x, y, w, h (fractions of the image) and class: padded `[N, T, 5]`, `pad_truths` of ragged lists, or
                 those lists (`notation.truth-units`, `truths.terminator`).
-            images_seen: t, images seen by the run when this batch is judged (`prior.images-seen`); as a 0-d tensor on
-                the device it can change inside a captured graph.
+            images_seen: t, images seen by the training before this batch (`prior.images-seen`). As a 0-d tensor on the
+                device it can change inside a captured graph.
 
         Raises:
             DomainError: an input outside the domain; the message names image, truth and clause.
-            PathError: the path that was asked for cannot compute this, or `torch.func` differentiates it.
+            PathError: `path` cannot compute this, or `torch.func` differentiates it.
             TypeError: predictions or truths that are not of floating point.
         """
         _refuse_transforms(predictions)
@@ -158,23 +178,24 @@ class RegionLoss(nn.Module):
             return self._eager(predictions, truths, images_seen).potential
         return self._fast(path, predictions, *_padded(truths, predictions), images_seen)[0]
 
-    def details(self, predictions: Tensor, truths: Truths, *, images_seen: int | Tensor) -> Details:
-        """The loss with its terms, its indicators and the path that computed it; arguments and errors of `forward`."""
+    def details(self, predictions: Tensor, truths: TruthsLike, *, images_seen: int | Tensor) -> Details:
+        """The loss with its terms, its indicators and its path; arguments and errors are those of `forward`."""
         _refuse_transforms(predictions)
         path = self.path_for(predictions)
         if path == "eager":
-            found = self._eager(predictions, truths, images_seen)
-            return Details(found.potential, found.terms, found.responsible, found.ignored, found.assigned_truth, path)
+            result = self._eager(predictions, truths, images_seen)
+            return Details(
+                result.potential, result.terms, result.responsible, result.ignored, result.assigned_truth, path
+            )
         rows, counts = _padded(truths, predictions)
-        loss, terms, state, owner, *_ = self._fast(path, predictions, rows, counts, images_seen)
+        loss, terms, state, predictor_of_truth, *_ = self._fast(path, predictions, rows, counts, images_seen)
         responsible = (state & RESPONSIBLE) > 0
-        quiet = (state & NO_OBJECT) == 0
         return Details(
             loss=loss,
             terms=dict(zip(("no_object", "prior", "coord", "object", "class"), terms.unbind(), strict=True)),
             responsible=responsible,
-            ignored=quiet & ~responsible,
-            assigned_truth=_assigned_truth(owner, state),
+            ignored=((state & NO_OBJECT) == 0) & ~responsible,
+            assigned_truth=_assigned_truth(predictor_of_truth, state),
             path=path,
         )
 
@@ -184,14 +205,14 @@ class RegionLoss(nn.Module):
         check_shapes(predictions, rows, counts, self._anchors, self._classes)
         check_counter(images_seen, predictions)
         seen, as_tensor = (0, images_seen) if isinstance(images_seen, Tensor) else (int(images_seen), None)
-        operator = getattr(torch.ops.regionloss, path)
+        operator = getattr(torch.ops.regionloss, path)  # registered by operators.py in the folder of the path
         if not torch.compiler.is_compiling() and _has_tangent(predictions):
             raise PathError(f"the path {path!r} has no derivative in forward mode; path='eager' has")
-        assert self._choices is not None  # of a profile that the path does not express, `path_for` has said so
-        found: tuple[Tensor, ...] = operator(predictions, rows, counts, as_tensor, seen, *self._choices, self.validate)
-        return found
+        assert self._choices is not None  # `path_for` has refused a profile that the path does not express
+        result: tuple[Tensor, ...] = operator(predictions, rows, counts, as_tensor, seen, *self._choices, self.validate)
+        return result
 
-    def _eager(self, predictions: Tensor, truths: Truths, images_seen: int | Tensor) -> eager.EagerResult:
+    def _eager(self, predictions: Tensor, truths: TruthsLike, images_seen: int | Tensor) -> eager.EagerResult:
         check_counter(images_seen, predictions)
         lists: Any = truths
         if isinstance(truths, PaddedTruths):
@@ -212,7 +233,7 @@ class RegionLoss(nn.Module):
 @overload
 def region_loss(
     predictions: Tensor,
-    truths: Truths,
+    truths: TruthsLike,
     anchors: Tensor | ArrayLike,
     classes: int,
     *,
@@ -225,7 +246,7 @@ def region_loss(
 @overload
 def region_loss(
     predictions: Tensor,
-    truths: Truths,
+    truths: TruthsLike,
     anchors: Tensor | ArrayLike,
     classes: int,
     *,
@@ -237,7 +258,7 @@ def region_loss(
 
 def region_loss(
     predictions: Tensor,
-    truths: Truths,
+    truths: TruthsLike,
     anchors: Tensor | ArrayLike,
     classes: int,
     *,
@@ -245,9 +266,35 @@ def region_loss(
     details: bool = False,
     **options: Any,
 ) -> Tensor | Details:
-    """The YOLOv2 ("region") loss of a batch: `RegionLoss` without the module, whose options it takes.
+    """The YOLOv2 ("region") loss of a batch: `RegionLoss` as a function.
 
-    With `details`, the terms, the indicators and the path come with it.
+    Args:
+        predictions: raw network outputs `[N, A*(5+C), H, W]`, as in `RegionLoss.forward`.
+        truths: padded, or a list for each image, as in `RegionLoss.forward`.
+        anchors: `[A, 2]`, widths and heights in cells.
+        classes: C.
+        images_seen: t, images seen by the training before this batch.
+        details: whether to return `Details`, with the terms, the indicators and the path.
+        **options: profile, tree, path, validate and axes of the profile, as in `RegionLoss`.
+
+    Returns:
+        The loss, 0-d: float32, or float64 for float64 (`numerics.accumulation`).
+
+    Raises:
+        DomainError, PathError, ProfileError, TypeError: those of `RegionLoss` and its `forward`.
+
+    Example:
+        Without truths, each of the eight predictors of a 2×2 grid with two anchors pays ½·σ(0)²:
+
+        >>> import torch
+        >>> from regionloss.torch import region_loss
+        >>> predictions = torch.zeros(1, 2 * (5 + 3), 2, 2)
+        >>> anchors = [[0.5, 0.5], [1.5, 1.5]]
+        >>> result = region_loss(predictions, [[]], anchors, 3, images_seen=20000, details=True)
+        >>> result.loss
+        tensor(1.)
+        >>> result.terms["no_object"]
+        tensor(1.)
     """
     loss = RegionLoss(anchors, classes, **options)
     if details:
@@ -262,17 +309,17 @@ def _shipped(name: str) -> Profile:
 
 
 def _profile(name: str) -> Profile:
-    """The profile by a name. A shipped one is read once: to read it for every batch would take longer than the loss."""
+    """The profile by a name. A shipped one is cached: to read it for every batch would take longer than the loss."""
     return load_profile(name) if name.endswith(".toml") else _shipped(name)
 
 
 def _refuse_transforms(predictions: Tensor) -> None:
     """Refuse predictions that `torch.func` differentiates.
 
-    Its tensors hide the numbers by which eager decides, and the gradients that are written down are not of its kind.
+    Its wrapped tensors hide the numbers by which eager decides, and the fast paths register no rule for it.
 
     Raises:
-        PathError: they are such.
+        PathError: `torch.func` differentiates them.
     """
     if not torch.compiler.is_compiling() and torch._C._functorch.is_gradtrackingtensor(predictions):
         raise PathError(
@@ -282,12 +329,12 @@ def _refuse_transforms(predictions: Tensor) -> None:
 
 
 def _has_tangent(predictions: Tensor) -> bool:
-    """Whether they are differentiated in forward mode: an operator without a rule for it answers none, silently."""
+    """Whether forward mode differentiates them: an operator without a rule for it would silently drop the tangent."""
     return forward_ad.unpack_dual(predictions).tangent is not None  # type: ignore[no-untyped-call]  # PyTorch leaves it so
 
 
-def _padded(truths: Truths, predictions: Tensor) -> tuple[Tensor, Tensor | None]:
-    """The truths as rows `[N, T, 5]` and, where they do not follow from the rows, counts `[N]`."""
+def _padded(truths: TruthsLike, predictions: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The truths as rows `[N, T, 5]`, and their counts `[N]` unless the rows alone tell where each list ends."""
     if isinstance(truths, PaddedTruths):
         return truths.rows, truths.counts
     if isinstance(truths, Tensor):
@@ -295,10 +342,11 @@ def _padded(truths: Truths, predictions: Tensor) -> tuple[Tensor, Tensor | None]
     return pad_truths(truths, device=predictions.device)
 
 
-def _assigned_truth(owner: Tensor, state: Tensor) -> Tensor:
-    """The index of the truth that each predictor answers for, `[N, A, H, W]`, from the owners `[N, T]`."""
-    images, length = owner.shape
-    found = torch.full((images, state[0].numel() + 1 if images else 1), -1, dtype=torch.int64, device=owner.device)
-    place = torch.arange(length, device=owner.device).expand(images, length)
-    found.scatter_(1, owner.long() + 1, place)  # those of nobody land in a place of their own
-    return found[:, 1:].reshape(state.shape)
+def _assigned_truth(predictor_of_truth: Tensor, state: Tensor) -> Tensor:
+    """The index of the truth that each predictor is responsible for, `[N, A, H, W]`; the inverse of `[N, T]`."""
+    images, length = predictor_of_truth.shape
+    device = predictor_of_truth.device
+    # One column more, the first, for the truths without a predictor.
+    truth = torch.full((images, state[0].numel() + 1 if images else 1), -1, dtype=torch.int64, device=device)
+    truth.scatter_(1, predictor_of_truth.long() + 1, torch.arange(length, device=device).expand(images, length))
+    return truth[:, 1:].reshape(state.shape)

@@ -1,19 +1,20 @@
-"""The fast paths as operators of PyTorch, so that `torch.compile`, CUDA graphs and `opcheck` know what they are.
+"""The fast paths as operators of PyTorch, so that `torch.compile`, CUDA graphs and `opcheck` can work with them.
 
-Each path has two operators, `regionloss::<path>` and `regionloss::<path>_backward`; both take the same arguments:
+Each path has two operators, `regionloss::<path>` and `regionloss::<path>_backward`, which `operators.py` in the folder
+of the path registers when it is imported (`paths.load_path`). Both take the same arguments:
 
 - predictions: `[N, A*(5+C), H, W]`, of any strides;
 - rows: x, y, w, h (fractions of the image) and class, `[N, T, 5]`; counts: rows of each image, int64 `[N]`, or none;
-- images_seen: t as a 0-d tensor, or none, and then `seen` is t. A tensor is read on its device, so that a captured
-  graph switches at the limit of the prior;
+- images_seen: t as a 0-d tensor, or none, and then `seen` is t. A tensor is read on its device, so that the prior ends
+  at its limit in a captured graph too;
 - anchors: widths and heights in turn, cells; settings: a `Settings`, as a list;
-- validate: whether numbers outside the domain are refused at the price of waiting for the device. Without it, bad
-  truths are refused on the host, where nothing is waited for, and make the loss not a number elsewhere.
+- validate: whether to refuse numbers outside the domain, which waits for the device. Without it, truths outside the
+  domain are refused on the host, which need not wait, and make the loss NaN on a device.
 
-Forward answers `Forward` in one flat tuple, of which the loss alone is differentiable; backward the gradient.
+Forward returns `Forward` as one flat tuple, of which only the loss is differentiable; backward returns the gradient.
 
-`torch.compile` keeps graphs on the disk and knows an operator by its name alone: once released, one that is to answer
-something else needs another name.
+`torch.compile` caches graphs on disk and identifies an operator by its name alone: once released, an operator whose
+result changes needs a new name.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _LIBRARY = torch.library.Library("regionloss", "DEF")  # type: ignore[no-untyped
 
 _INPUTS = "Tensor predictions, Tensor rows, Tensor? counts, Tensor? images_seen, SymInt seen"
 _CHOICES = "float[] anchors, float[] settings"
-_SAVED = "Tensor predictions, Tensor rows, Tensor state, Tensor owner, Tensor[] kept"
+_SAVED = "Tensor predictions, Tensor rows, Tensor state, Tensor predictor_of_truth, Tensor[] kept"
 
 
 #: The bits of the state of a predictor: which dense terms it pays, whether it is responsible for a truth, and whether
@@ -41,42 +42,42 @@ NO_OBJECT, PRIOR, RESPONSIBLE, BAD = 1, 2, 4, 8
 
 
 class Forward(NamedTuple):
-    """What forward answers, and what backward needs of it.
+    """What forward returns, which is also what backward needs.
 
     Attributes:
         loss: the potential, 0-d; float32, or float64 for float64.
-        terms: no_object, prior, coord, object, class, `[5]`, whose sum the loss is.
+        terms: no_object, prior, coord, object, class, `[5]`; their sum is the loss.
         state: `NO_OBJECT`, `PRIOR`, `RESPONSIBLE` and `BAD` of every predictor, uint8 `[N, A, H, W]`.
-        owner: index in `[A*H*W]` of the predictor that pays for the truth of a slot, int32 `[N, T]`, -1 for none.
-        kept: what else backward of this path wants.
+        predictor_of_truth: index in `[A*H*W]` of the predictor that pays for each truth, int32 `[N, T]`, -1 for none.
+        kept: what else backward of this path needs.
     """
 
     loss: Tensor
     terms: Tensor
     state: Tensor
-    owner: Tensor
+    predictor_of_truth: Tensor
     kept: tuple[Tensor, ...]
 
     def flat(self) -> tuple[Tensor, ...]:
-        """All of them, as the operator answers them."""
+        """All of them, as the operator returns them."""
         return *self[:4], *self.kept
 
 
 def declare(path: str, kept: Callable[[Tensor, Tensor, Sequence[float]], tuple[Tensor, ...]]) -> None:
-    """Register the two operators of a path without what computes them, but with what they answer to fake tensors.
+    """Declare the two operators of a path with their fake kernels, but without the kernels that compute them.
 
     Args:
         path: the name of the operators.
-        kept: what forward keeps for predictions, rows and anchors, as tensors of which only the form is looked at.
+        kept: makes the tensors that forward keeps, for predictions, rows and anchors; only their form is used.
     """
 
     def fake(predictions: Tensor, rows: Tensor, *others: Any) -> tuple[Tensor, ...]:
-        anchors = others[3]  # behind counts, images_seen and seen
+        anchors = others[3]  # after counts, images_seen and seen
         return *_fake_forward(predictions, rows, anchors), *kept(predictions, rows, anchors)
 
-    some = fake(torch.empty(1, 6, 1, 1), torch.empty(1, 0, 5), None, None, 0, (1.0, 1.0))
-    answers = ", ".join(["Tensor"] * len(some))
-    _LIBRARY.define(f"{path}({_INPUTS}, {_CHOICES}, bool validate) -> ({answers})")  # type: ignore[no-untyped-call]
+    example = fake(torch.empty(1, 6, 1, 1), torch.empty(1, 0, 5), None, None, 0, (1.0, 1.0))
+    returns = ", ".join(["Tensor"] * len(example))
+    _LIBRARY.define(f"{path}({_INPUTS}, {_CHOICES}, bool validate) -> ({returns})")  # type: ignore[no-untyped-call]
     _LIBRARY.define(f"{path}_backward(Tensor upstream, {_SAVED}, {_CHOICES}) -> Tensor")  # type: ignore[no-untyped-call]
     torch.library.register_fake(f"regionloss::{path}", fake)
     torch.library.register_fake(f"regionloss::{path}_backward", _fake_backward)
@@ -88,13 +89,13 @@ def define(
     backward: Callable[..., Tensor],
     kept: Callable[[Tensor, Tensor, Sequence[float]], tuple[Tensor, ...]],
 ) -> None:
-    """Register the two operators of a path that is computed from Python, and how they are differentiated.
+    """Register the two operators of a path that Python computes, and their derivative.
 
     Args:
         path: the name of the operators.
-        forward: answers `Forward`.
-        backward: answers the gradient.
-        kept: as `declare` takes it.
+        forward: returns `Forward`.
+        backward: returns the gradient.
+        kept: as in `declare`.
     """
 
     def checked(
@@ -116,12 +117,13 @@ def define(
         predictions: Tensor,
         rows: Tensor,
         state: Tensor,
-        owner: Tensor,
+        predictor_of_truth: Tensor,
         kept: list[Tensor],
         anchors: list[float],
         settings: list[float],
     ) -> Tensor:
-        return backward(upstream, predictions, rows, state, owner, kept, anchors, Settings(*settings))
+        chosen = Settings(*settings)
+        return backward(upstream, predictions, rows, state, predictor_of_truth, kept, anchors, chosen)
 
     declare(path, kept)
     _LIBRARY.impl(path, checked, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
@@ -132,9 +134,9 @@ def define(
 
 
 def _differentiated(path: str, forward: Any, backward: Any) -> Callable[..., Any]:
-    """The operator `forward` with its gradient, the operator `backward`.
+    """The operator `forward`, with the operator `backward` as its derivative.
 
-    What `torch.library.register_autograd` makes of the same takes twice as long to start.
+    `torch.library.register_autograd` does the same, but the call then takes twice as long to start.
     """
 
     class Differentiated(torch.autograd.Function):
@@ -151,10 +153,10 @@ def _differentiated(path: str, forward: Any, backward: Any) -> Callable[..., Any
 
         @staticmethod
         def backward(ctx: Any, upstream: Tensor | None, *_: Tensor | None) -> tuple[Tensor | None, ...]:
-            if torch.is_grad_enabled():  # which it is in a backward with create_graph alone
+            if torch.is_grad_enabled():  # enabled in a backward with create_graph alone
                 refuse_second(path)
-            predictions, rows, state, owner, *kept = ctx.saved_tensors
-            saved = (predictions, rows, state, owner, kept, ctx.anchors, ctx.settings)
+            predictions, rows, state, predictor_of_truth, *kept = ctx.saved_tensors
+            saved = (predictions, rows, state, predictor_of_truth, kept, ctx.anchors, ctx.settings)
             gradient = None if upstream is None else backward(upstream, *saved)
             return gradient, None, None, None, None, None, None, None
 
@@ -163,14 +165,14 @@ def _differentiated(path: str, forward: Any, backward: Any) -> Callable[..., Any
             return forward(*inputs)
 
     def differentiated(*inputs: Any) -> Any:
-        wanted = torch.is_grad_enabled() and inputs[0].requires_grad
-        return Differentiated.apply(*inputs) if wanted else below(*inputs)  # type: ignore[no-untyped-call]  # likewise
+        needs_grad = torch.is_grad_enabled() and inputs[0].requires_grad
+        return Differentiated.apply(*inputs) if needs_grad else below(*inputs)  # type: ignore[no-untyped-call]  # likewise
 
     return differentiated
 
 
 def implement(name: str, schema: str, function: Callable[..., None]) -> None:
-    """Register an operator that a kernel in another language calls to have something checked or refused."""
+    """Register an operator through which a kernel in another language checks or refuses its inputs in Python."""
     _LIBRARY.define(f"{name}{schema}")  # type: ignore[no-untyped-call]
     _LIBRARY.impl(name, function, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
     torch.library.register_fake(f"regionloss::{name}", function)
@@ -185,7 +187,7 @@ def check(
     settings: Settings,
     validate: bool,
 ) -> None:
-    """What the operators look at before they compute.
+    """Check the inputs of an operator before it computes.
 
     Raises:
         DomainError: numbers outside the domain.
@@ -207,29 +209,30 @@ def refuse_second(path: str) -> NoReturn:
 
 def _fake_forward(predictions: Tensor, rows: Tensor, anchors: Sequence[float]) -> tuple[Tensor, ...]:
     images, _, height, width = predictions.shape
-    numbers = torch.promote_types(predictions.dtype, torch.float32)
+    dtype = torch.promote_types(predictions.dtype, torch.float32)
     return (
-        predictions.new_empty((), dtype=numbers),
-        predictions.new_empty((5,), dtype=numbers),
+        predictions.new_empty((), dtype=dtype),
+        predictions.new_empty((5,), dtype=dtype),
         predictions.new_empty((images, len(anchors) // 2, height, width), dtype=torch.uint8),
         predictions.new_empty(rows.shape[:2], dtype=torch.int32),
     )
 
 
-def slopes_kept(predictions: Tensor, rows: Tensor, anchors: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """Room for the slopes of the loss without those of what came before it, where forward keeps them for backward.
+def kept_tensors(predictions: Tensor, rows: Tensor, anchors: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """Uninitialised tensors for what forward keeps for backward: all of the gradient but the upstream factor.
 
     Returns:
-        What the slopes of the dense terms are made of, `[5, N, A, H, W]`: σ(tx), σ(ty), tw, th and σ(to), or ½, ½, 0, 0
-        and 0 where the predictor does not pay the term, for which it has no slope. And the slopes of the other terms
-        with respect to the outputs of the predictor that answers for a truth, `[N, T, 5+C]`, zero where none does.
+        `active`, from which the gradient of the dense terms follows, `[5, N, A, H, W]`: σ(tx), σ(ty), tw, th and σ(to),
+        or ½, ½, 0, 0 and 0 where the predictor does not pay the term, for which the gradient is 0. And `truth_grads`,
+        the gradient of the other terms with respect to the outputs of the predictor of each truth, `[N, T, 5+C]`,
+        0 for a truth without one.
     """
     images, channels, height, width = predictions.shape
     count = len(anchors) // 2
-    numbers = torch.promote_types(predictions.dtype, torch.float32)
+    dtype = torch.promote_types(predictions.dtype, torch.float32)
     return (
-        predictions.new_empty((5, images, count, height, width), dtype=numbers),
-        predictions.new_empty((*rows.shape[:2], channels // count), dtype=numbers),
+        predictions.new_empty((5, images, count, height, width), dtype=dtype),
+        predictions.new_empty((*rows.shape[:2], channels // count), dtype=dtype),
     )
 
 

@@ -1,4 +1,4 @@
-"""Which of the ways to compute the loss is taken, and why another is not."""
+"""Which path computes the loss, and why a path cannot."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor
 from regionloss.torch.settings import TRITON_DTYPES, PathError, refusal
 from regionloss_spec import Profile
 
-#: `eager` is every profile in plain, differentiable PyTorch; the others write the gradient down. `analytic` runs on any
-#: device, `compiled` is fused in C++ for the host and needs a compiler, `triton` is fused for CUDA.
+#: `eager` computes every profile in plain, differentiable PyTorch. The fast paths have their gradients written down:
+#: `analytic` on any device, `compiled` in C++ on the host (it needs a compiler), `triton` on CUDA.
 Path = Literal["eager", "analytic", "compiled", "triton"]
 
 PATHS: tuple[Path, ...] = get_args(Path)
@@ -31,10 +31,10 @@ _TRITON_INSTALLED = importlib.util.find_spec("triton") is not None
 
 
 def check_path(wanted: Path | Literal["auto"], profile: Profile) -> None:
-    """Refuse a path that there is not, or that does not express a profile.
+    """Refuse an unknown path, and one that does not express a profile.
 
     Raises:
-        PathError: with the axis that it does not express.
+        PathError: names the known paths, or the axis that the path does not express.
     """
     if wanted not in ("auto", *PATHS):
         raise PathError(f"unknown path {wanted!r}; expected one of auto, {', '.join(PATHS)}")
@@ -44,16 +44,16 @@ def check_path(wanted: Path | Literal["auto"], profile: Profile) -> None:
 
 
 def choose_path(wanted: Path | Literal["auto"], predictions: Tensor, profile: Profile) -> Path:
-    """The path that is taken for predictions of this device and type under a profile.
+    """The path that computes predictions of this device and type under a profile.
 
     Args:
         wanted: a path by name, or `auto`: eager for a profile that the fast paths do not express, else triton on CUDA
             for float32 and the half types, else analytic.
-        predictions: only their device and type are looked at.
+        predictions: only their device and type are used.
         profile: the choices of the loss.
 
     Raises:
-        PathError: the path by this name cannot compute it, or what it needs is not installed.
+        PathError: the path by this name cannot compute them, or a package that it needs is not installed.
     """
     check_path(wanted, profile)
     path = _quickest(predictions, profile) if wanted == "auto" else wanted
@@ -78,13 +78,13 @@ def _quickest(predictions: Tensor, profile: Profile) -> Path:
     return "triton" if fused and _has_triton() else "analytic"
 
 
-# `torch.compile` cannot look into an import, and need not: these answer the same as long as the process lives.
+# `torch.compile` cannot trace an import, and need not: these return the same as long as the process lives.
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # PyTorch leaves it so
 def load_path(path: Path) -> None:
-    """Import what computes a path, and registers its operators.
+    """Import the module of a path; that of a fast path registers `torch.ops.regionloss.<path>`.
 
     Raises:
-        PathError: what it needs is not installed.
+        PathError: a package that it needs is not installed.
     """
     try:
         importlib.import_module(f"regionloss.torch.{_MODULES[path]}")

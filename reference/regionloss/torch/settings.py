@@ -1,4 +1,4 @@
-"""What of a profile the fast paths express, in a form that an operator of `torch.library` can be given."""
+"""The profiles that the fast paths express, as numbers that an operator can take; what they refuse, and how."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 from regionloss_spec import Profile
 
-#: The values of the discrete axes that the fast paths express; what is not named here, they take in every value.
+#: The values that the fast paths express, for each discrete axis; axes not listed are expressed in full.
 EXPRESSED: dict[str, tuple[str, ...]] = {
     "anchor_choice": ("anchor-shape",),
     "collision": ("last", "first"),
@@ -33,13 +33,13 @@ class PathError(ValueError):
 class Settings(NamedTuple):
     """The choices of a profile as numbers, each exact in float64; a switch is 0 or 1.
 
-    The weights have the factor q of the squared terms in them (`scale.squared-factor`), and `scale` is left to the
-    paths, since the number of images is only known to them.
+    The weights include the factor q of the squared terms (`scale.squared-factor`). The paths apply the reduction, since
+    only they know the number of images.
     """
 
     thresh: float
     ignores: float
-    """0 for no ignore rule, 1 where MaxIOU above the threshold silences, 2 where at or above it does."""
+    """0 for no ignore rule, 1 if MaxIOU above the threshold silences, 2 if MaxIOU at or above it does."""
     every_no_object: float
     prior_until: float
     every_prior: float
@@ -49,15 +49,15 @@ class Settings(NamedTuple):
     object: float
     class_weight: float
     class_squared: float
-    """1 where the class term is a squared error, whose weight then has the factor q in it."""
+    """1 if the class term is a squared error; its weight then includes the factor q."""
     small_box_exponent: float
     size_floor: float
-    """The smallest size of a truth, in cells, that the target of the sizes is made of."""
+    """The smallest size, in cells, that a truth has in the targets of the sizes."""
     target_one: float
     first_wins: float
     per_image: float
     terminated: float
-    """1 where a truth with x = 0 ends the list of its image."""
+    """1 if a truth with x = 0 ends the list of its image."""
     max_truths: float
 
 

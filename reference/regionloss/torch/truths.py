@@ -18,7 +18,7 @@ class PaddedTruths(NamedTuple):
 
     Attributes:
         rows: x, y, w, h (fractions of the image) and class, `[N, T, 5]`; zeros after the last truth of an image.
-        counts: how many of its rows each image has, int64 `[N]`.
+        counts: number of truths of each image, int64 `[N]`.
     """
 
     rows: Tensor
@@ -28,12 +28,12 @@ class PaddedTruths(NamedTuple):
 def pad_truths(
     truths: Sequence[Tensor | ArrayLike], *, length: int | None = None, device: torch.device | str | None = None
 ) -> PaddedTruths:
-    """Put ragged lists of truths into one tensor, for a batch to be moved to the device in one piece.
+    """Pad ragged lists of truths into one tensor, so that a batch moves to the device in one copy.
 
     Args:
         truths: for each image `[T, 5]` of x, y, w, h (fractions of the image) and class (`notation.truth-units`).
-        length: T of the result; the longest list if left out. A fixed length keeps the shape of every batch the same.
-        device: where the result is put; the host if left out.
+        length: T of the result, by default the longest list. A fixed length keeps the shape of every batch the same.
+        device: of the result, by default the host.
 
     Returns:
         The rows in the widest floating-point type among the lists, and the counts.
@@ -46,7 +46,7 @@ def pad_truths(
         if table.dim() != 2 or table.shape[1] != 5:
             raise DomainError("domain.ranks", f"truths have shape {list(table.shape)}, expected [T, 5]", image)
         if length is not None and len(table) > length:
-            raise DomainError("truths.capacity", f"{len(table)} truths came, expected at most {length}", image)
+            raise DomainError("truths.capacity", f"got {len(table)} truths, expected at most {length}", image)
     longest = max([0, *(len(table) for table in tables)]) if length is None else length
     dtype = torch.float32
     for table in tables:

@@ -61,12 +61,12 @@ def test_it_learns_and_draws_what_it_learned(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_one_step_is_enough_to_draw(tmp_path: Path) -> None:
+def test_drawing_works_after_one_step(tmp_path: Path) -> None:
     assert len(run(tmp_path, 1)) == 1
     assert {path.name for path in tmp_path.iterdir()} == {"boxes.png", "curves.png"}
 
 
-def test_boxes_are_read_as_the_loss_pays_them(train: Any) -> None:
+def test_boxes_are_decoded_as_the_loss_does(train: Any) -> None:
     # Centre a quarter into column 2 of 4 and row 1 of 2; half as wide and twice as high as the second anchor.
     truth = np.array([[2.25 / 4, 1.25 / 2, 1.0 / 4, 1.0 / 2, 3]])
     anchors = np.array([[4.0, 4.0], [2.0, 0.5]])
@@ -79,23 +79,23 @@ def test_boxes_are_read_as_the_loss_pays_them(train: Any) -> None:
     assert paid.assigned_truth[0, 1, 1, 2] == 0
     assert paid.loss < 1e-5
 
-    (found,) = train.detect(torch.nn.Identity(), t, anchors)
-    assert found[:, :5] == pytest.approx(truth, abs=1e-6)
-    assert found[0, 5] > 0.99
-    assert train.judge([found], [truth]) == (pytest.approx(1, abs=1e-6), 1)
+    (result,) = train.detect(torch.nn.Identity(), t, anchors)
+    assert result[:, :5] == pytest.approx(truth, abs=1e-6)
+    assert result[0, 5] > 0.99
+    assert train.judge([result], [truth]) == (pytest.approx(1, abs=1e-6), 1)
     elsewhere = truth + np.array([[0.125, 0, 0, 0, 0]])  # half of the width: a third of the union is shared
-    assert train.judge([found], [elsewhere]) == (pytest.approx(1 / 3, abs=1e-6), 0)
-    assert train.judge([found[:0]], [truth]) == (0, 0)
-    assert train.judge([found], [truth - np.array([[0, 0, 0, 0, 1]])]) == (0, 0)  # in its place, and another class
+    assert train.judge([result], [elsewhere]) == (pytest.approx(1 / 3, abs=1e-6), 0)
+    assert train.judge([result[:0]], [truth]) == (0, 0)
+    assert train.judge([result], [truth - np.array([[0, 0, 0, 0, 1]])]) == (0, 0)  # in its place, and another class
 
 
 @pytest.mark.usefixtures("train")
-def test_what_is_found_is_drawn_in_the_colour_of_its_class_and_truths_in_white(tmp_path: Path) -> None:
+def test_detections_are_drawn_in_the_colour_of_their_class_and_truths_in_white(tmp_path: Path) -> None:
     import pictures
 
     truths = [np.array([[0.5, 0.5, 0.5, 0.25, 0]])]
-    found = [np.array([[0.5, 0.5, 0.75, 0.75, 1, 0.9]])]
-    pictures.draw_boxes(np.zeros((1, 3, 64, 64)), truths, found, tmp_path / "boxes.png")
+    result = [np.array([[0.5, 0.5, 0.75, 0.75, 1, 0.9]])]
+    pictures.draw_boxes(np.zeros((1, 3, 64, 64)), truths, result, tmp_path / "boxes.png")
     with Image.open(tmp_path / "boxes.png") as sheet:
         pixels = sheet.convert("RGB")
         middle = 8 + 64  # a margin of 8, and two pixels for each of 64
@@ -103,12 +103,12 @@ def test_what_is_found_is_drawn_in_the_colour_of_its_class_and_truths_in_white(t
     assert colours == [(0, 0, 0), (46, 196, 182), (255, 255, 255), (0, 0, 0)]
 
 
-def test_the_most_confident_of_boxes_that_overlap_stays(train: Any) -> None:
+def test_of_overlapping_boxes_the_most_confident_one_stays(train: Any) -> None:
     rows = np.array([[0.5, 0.5, 0.4, 0.4, 1, 0.8], [0.52, 0.5, 0.4, 0.4, 1, 0.9], [0.5, 0.5, 0.4, 0.4, 2, 0.7]])
     assert train.best_of_each(rows).tolist() == rows[[1, 2]].tolist()
 
 
-def test_typical_sizes_are_the_middles_of_groups(train: Any) -> None:
+def test_typical_sizes_are_the_centres_of_clusters(train: Any) -> None:
     groups = np.array([[1.0, 1.0], [1.1, 0.9], [4.0, 1.0], [4.2, 1.2], [3.0, 6.0], [3.2, 6.4]])
     assert train.typical_sizes(groups, 3) == pytest.approx(groups.reshape(3, 2, 2).mean(axis=1))
 

@@ -41,7 +41,7 @@ DARKNET = load_profile("darknet")
 ANCHORS = (1.0, 2.0, 2.0, 1.0, 1.25, 1.5)
 
 
-class Given(NamedTuple):
+class Inputs(NamedTuple):
     """The arguments of the operators, on the device of the kernels."""
 
     predictions: Any
@@ -53,75 +53,82 @@ class Given(NamedTuple):
     settings: Settings
 
 
-def given(
+def random_inputs(
     shape: tuple[int, int, int, int] = (2, 4, 2, 3),
-    slots: int = 3,
+    length: int = 3,
     *,
     profile: Profile = DARKNET,
     anchors: tuple[float, ...] = ANCHORS,
     seen: int = 0,
     seed: int = 0,
-) -> Given:
-    """A random batch of N, C, H, W = `shape` with `slots` truths in each image, many of them in the same cells."""
+) -> Inputs:
+    """A random batch of N, C, H, W = `shape` with `length` truths in each image, many of them in the same cells."""
     images, classes, height, width = shape
     draw = torch.Generator().manual_seed(seed)
     predictions = torch.randn(images, len(anchors) // 2 * (5 + classes), height, width, generator=draw)
-    rows = torch.rand(images, slots, 5, generator=draw) * 0.9 + 0.05
-    rows[:, :, 4] = torch.randint(classes, (images, slots), generator=draw)
-    rows[:, slots // 2 :, :2] = rows[:, : slots - slots // 2, :2]
-    return Given(predictions.to(DEVICE), rows.to(DEVICE), None, None, seen, anchors, settings_of(profile))
+    rows = torch.rand(images, length, 5, generator=draw) * 0.9 + 0.05
+    rows[:, :, 4] = torch.randint(classes, (images, length), generator=draw)
+    rows[:, length // 2 :, :2] = rows[:, : length - length // 2, :2]
+    return Inputs(predictions.to(DEVICE), rows.to(DEVICE), None, None, seen, anchors, settings_of(profile))
 
 
-def batch_of(asked: Given) -> Batch:
+def batch_of(inputs: Inputs) -> Batch:
     """The same as the reference takes it."""
-    _, channels, _, _ = asked.predictions.shape
-    count = len(asked.anchors) // 2
+    _, channels, _, _ = inputs.predictions.shape
+    count = len(inputs.anchors) // 2
     return Batch(
-        asked.predictions.double().cpu().numpy(),
-        tuple(rows.double().cpu().numpy() for rows in asked.rows),
-        np.array(asked.anchors).reshape(count, 2),
+        inputs.predictions.double().cpu().numpy(),
+        tuple(rows.double().cpu().numpy() for rows in inputs.rows),
+        np.array(inputs.anchors).reshape(count, 2),
         channels // count - 5,
-        asked.seen,
+        inputs.seen,
     )
 
 
-def carried(asked: Given, carry: Callable[[Any], Any]) -> Given:
-    """The same with every tensor carried elsewhere."""
-    return Given._make(carry(value) if isinstance(value, torch.Tensor) else value for value in asked)
+def map_tensors(inputs: Inputs, function: Callable[[Any], Any]) -> Inputs:
+    """The same with a function applied to every tensor."""
+    return Inputs._make(function(value) if isinstance(value, torch.Tensor) else value for value in inputs)
 
 
-def on_host(asked: Given) -> Given:
+def on_host(inputs: Inputs) -> Inputs:
     """The same on the host, for the analytic path."""
-    return carried(asked, lambda tensor: tensor.cpu())
+    return map_tensors(inputs, lambda tensor: tensor.cpu())
 
 
-def forward(asked: Given) -> Forward:
+def forward(inputs: Inputs) -> Forward:
     """What the kernels answer."""
-    return triton_path.forward(*asked)
+    return triton_path.forward(*inputs)
 
 
-def backward(asked: Given, found: Forward, upstream: float = 1.0) -> Any:
+def backward(inputs: Inputs, result: Forward, upstream: float = 1.0) -> Any:
     """The gradient that the kernels write."""
     up = torch.tensor(upstream, device=DEVICE)
     return triton_path.backward(
-        up, asked.predictions, asked.rows, found.state, found.owner, found.kept, asked.anchors, asked.settings
+        up,
+        inputs.predictions,
+        inputs.rows,
+        result.state,
+        result.predictor_of_truth,
+        result.kept,
+        inputs.anchors,
+        inputs.settings,
     )
 
 
-def analytic_forward(asked: Given) -> Forward:
+def analytic_forward(inputs: Inputs) -> Forward:
     """What the analytic path answers, on the host."""
-    host = on_host(asked)
+    host = on_host(inputs)
     t = host.seen if host.images_seen is None else int(host.images_seen)
     early = t < host.settings.prior_until
     return analytic.forward(host.predictions, host.rows, host.counts, early, host.anchors, host.settings)
 
 
-def same_decisions(asked: Given) -> Forward:
-    """What the kernels answer, whose state and owners are those of the analytic path."""
-    found, expected = forward(asked), analytic_forward(asked)
-    assert torch.equal(found.owner.cpu(), expected.owner)
-    assert torch.equal(found.state.cpu(), expected.state)
-    return found
+def same_decisions(inputs: Inputs) -> Forward:
+    """What the kernels answer, whose state and predictors of truths are those of the analytic path."""
+    result, expected = forward(inputs), analytic_forward(inputs)
+    assert torch.equal(result.predictor_of_truth.cpu(), expected.predictor_of_truth)
+    assert torch.equal(result.state.cpu(), expected.state)
+    return result
 
 
 def conforms(batch: Batch, profile: Profile, dtype: str = "float32") -> None:
@@ -133,7 +140,7 @@ def conforms(batch: Batch, profile: Profile, dtype: str = "float32") -> None:
     assert difference is None, str(difference)
 
 
-class Guarded:
+class GuardedMemory:
     """Memory in place of what `new_empty` and `empty_like` give: not a number inside, and marked on both sides."""
 
     margin = 64

@@ -23,7 +23,7 @@ LISTS: list[list[list[float]]] = [
     [],
 ]
 #: The paths that run on the host, `compiled` where there is a C++ compiler.
-HERE = ["eager", "analytic", *(["compiled"] if shutil.which(os.environ.get("CXX") or "c++") else [])]
+HOST_PATHS = ["eager", "analytic", *(["compiled"] if shutil.which(os.environ.get("CXX") or "c++") else [])]
 
 
 def network(dtype: torch.dtype = torch.float32) -> Tensor:

@@ -27,7 +27,7 @@ from regionloss.torch.analytic import dense  # noqa: E402 - likewise
 from regionloss.torch.analytic import operators as analytic  # noqa: E402 - likewise
 from regionloss.torch.settings import EXPRESSED, settings_of  # noqa: E402 - likewise
 from regionloss_adapters.torch.fast import TorchAnalyticAdapter  # noqa: E402 - likewise
-from unit.torch.elsewhere import take_branches_of_a_device  # noqa: E402 - likewise
+from unit.torch.fake_device import take_branches_of_a_device  # noqa: E402 - likewise
 
 ADAPTER = TorchAnalyticAdapter()
 DARKNET = load_profile("darknet")
@@ -65,7 +65,7 @@ def as_on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("profile", variants())
 @settings(max_examples=10, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
-def test_every_answer_is_within_the_bound_of_the_reference(profile: Profile, data: st.DataObject) -> None:
+def test_every_result_is_within_the_bound_of_the_reference(profile: Profile, data: st.DataObject) -> None:
     batch = data.draw(batches(profile))  # exact in float32, so both are asked about the very same bits
     assume(sum(compare(batch, profile, dtype) for dtype in ("float64", "float32")))
 
@@ -84,13 +84,13 @@ def test_a_half_precision_gradient_is_rounded_once(dtype: str, data: st.DataObje
 @pytest.mark.parametrize("profile", variants())
 @settings(max_examples=5, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
-def test_the_branches_of_a_device_answer_the_same(profile: Profile, data: st.DataObject) -> None:
+def test_the_branches_for_a_device_return_the_same(profile: Profile, data: st.DataObject) -> None:
     batch = data.draw(batches(profile))
     assume(sum(compare(batch, profile, dtype) for dtype in ("float64", "float32")))
 
 
 @pytest.mark.parametrize("many", [1, 40, 100])
-def test_the_answer_does_not_depend_on_how_much_is_looked_at_at_a_time(
+def test_the_result_does_not_depend_on_how_many_pairs_are_compared_at_a_time(
     monkeypatch: pytest.MonkeyPatch, many: int
 ) -> None:
     predictions, rows = network(5, 3, 4), truths(5)
@@ -103,25 +103,25 @@ def test_the_answer_does_not_depend_on_how_much_is_looked_at_at_a_time(
 
 def test_predictions_may_have_any_strides() -> None:
     contiguous, rows = network(2, 3, 4), truths(2)
-    expected, slope = loss_and_gradient(contiguous, rows)
+    expected, gradient = loss_and_gradient(contiguous, rows)
     by_channel_last = contiguous.to(memory_format=torch.channels_last)
     every_second = torch.zeros(2, contiguous.shape[1], 3, 8, dtype=contiguous.dtype)[..., ::2]
     every_second.copy_(contiguous)
     for other in (by_channel_last, every_second):
         assert not other.is_contiguous()
-        got, other_slope = loss_and_gradient(other, rows)
+        got, other_gradient = loss_and_gradient(other, rows)
         torch.testing.assert_close(got, expected, rtol=1e-12, atol=0)
-        torch.testing.assert_close(other_slope, slope, rtol=1e-12, atol=0)
-        assert other_slope.stride() == torch.empty_like(other).stride()
+        torch.testing.assert_close(other_gradient, gradient, rtol=1e-12, atol=0)
+        assert other_gradient.stride() == torch.empty_like(other).stride()
 
 
-def test_one_image_may_stand_for_several() -> None:
+def test_one_image_may_be_expanded_to_several() -> None:
     predictions, rows = network(1, 3, 4), truths(1)
-    _, slope = loss_and_gradient(predictions, rows)
-    found = forward(predictions.expand(3, -1, -1, -1), rows.expand(3, -1, -1))
-    gradient = backward(found, predictions.expand(3, -1, -1, -1), rows.expand(3, -1, -1))
+    _, grad = loss_and_gradient(predictions, rows)
+    result = forward(predictions.expand(3, -1, -1, -1), rows.expand(3, -1, -1))
+    gradient = backward(result, predictions.expand(3, -1, -1, -1), rows.expand(3, -1, -1))
     # The last numbers of a list are not rounded as those before them, which fill a vector.
-    torch.testing.assert_close(gradient, slope.expand(3, -1, -1, -1), rtol=1e-15, atol=0)
+    torch.testing.assert_close(gradient, grad.expand(3, -1, -1, -1), rtol=1e-15, atol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
@@ -133,11 +133,11 @@ def test_the_gradient_has_the_type_and_layout_of_the_predictions(dtype: Any, lay
     assert (gradient.dtype, gradient.stride()) == (dtype, predictions.stride())
 
 
-def test_the_upstream_multiplies_the_gradient_before_it_is_rounded() -> None:
+def test_the_gradient_is_multiplied_by_the_upstream_before_it_is_rounded() -> None:
     predictions, rows = network(2, 3, 4).half(), truths(2)
-    found = forward(predictions, rows)
-    exact = backward(found, predictions.float(), rows).double()
-    scaled = backward(found, predictions, rows, 4096.0).double()
+    result = forward(predictions, rows)
+    exact = backward(result, predictions.float(), rows).double()
+    scaled = backward(result, predictions, rows, 4096.0).double()
     in_range = exact.abs() * 4096 < 60000
     torch.testing.assert_close(scaled[in_range], exact[in_range] * 4096, rtol=2.0**-10, atol=2.0**-24)
 
@@ -152,7 +152,7 @@ def test_backward_may_run_twice() -> None:
 
 @pytest.mark.parametrize("winner", ["last", "first"])
 @pytest.mark.parametrize("device", [False, True])
-def test_colliding_truths_are_settled_alike_each_time(
+def test_collisions_are_resolved_the_same_way_every_time(
     monkeypatch: pytest.MonkeyPatch, winner: str, device: bool
 ) -> None:
     if device:
@@ -163,24 +163,24 @@ def test_colliding_truths_are_settled_alike_each_time(
     rows[:, :, 4] = torch.arange(30) % CLASSES
     expected = 29 if winner == "last" else 0
     for _ in range(5):
-        found = forward(predictions, rows, collision=winner)
-        assert [(owner >= 0).nonzero().tolist() for owner in found.owner] == [[[expected]]] * 2
-        alone, slope = loss_and_gradient(predictions, rows[:, expected : expected + 1])
-        torch.testing.assert_close(found.loss, alone, rtol=1e-12, atol=0)
-        torch.testing.assert_close(backward(found, predictions, rows, collision=winner), slope, rtol=1e-12, atol=0)
+        result = forward(predictions, rows, collision=winner)
+        assert [(image >= 0).nonzero().tolist() for image in result.predictor_of_truth] == [[[expected]]] * 2
+        alone, gradient = loss_and_gradient(predictions, rows[:, expected : expected + 1])
+        torch.testing.assert_close(result.loss, alone, rtol=1e-12, atol=0)
+        torch.testing.assert_close(backward(result, predictions, rows, collision=winner), gradient, rtol=1e-12, atol=0)
 
 
-def test_only_as_many_rows_are_read_as_are_counted() -> None:
+def test_rows_beyond_the_count_are_not_read() -> None:
     predictions, rows = network(3, 3, 4), truths(3)
     counts = torch.tensor([0, 1, 3])
     cut = rows.clone()
     for image, count in enumerate(counts.tolist()):
         cut[image, count:] = 0
     rows[0, 0] = torch.nan  # is not looked at
-    found = forward(predictions, rows, counts)
+    result = forward(predictions, rows, counts)
     expected = forward(predictions, cut)
-    assert torch.equal(found.loss, expected.loss)
-    assert torch.equal(found.owner, expected.owner)
+    assert torch.equal(result.loss, expected.loss)
+    assert torch.equal(result.predictor_of_truth, expected.predictor_of_truth)
 
 
 @pytest.mark.parametrize("device", [False, True])
@@ -191,9 +191,9 @@ def test_images_seen_may_be_a_tensor(monkeypatch: pytest.MonkeyPatch, device: bo
     predictions, rows = network(2, 3, 4), truths(2)
     for early in (True, False):
         expected = forward(predictions, rows, early=early, prior_applies=applies)
-        found = forward(predictions, rows, early=torch.tensor(early), prior_applies=applies)
-        assert all(torch.equal(one, other) for one, other in zip(found.flat(), expected.flat(), strict=True))
-        assert bool((found.state & ops.PRIOR).any()) == early
+        result = forward(predictions, rows, early=torch.tensor(early), prior_applies=applies)
+        assert all(torch.equal(one, other) for one, other in zip(result.flat(), expected.flat(), strict=True))
+        assert bool((result.state & ops.PRIOR).any()) == early
     loss = module()
     for seen in (12799, 12800):
         assert torch.equal(
@@ -201,18 +201,18 @@ def test_images_seen_may_be_a_tensor(monkeypatch: pytest.MonkeyPatch, device: bo
         )
 
 
-def test_a_slot_without_an_owner_has_no_slope() -> None:
+def test_a_truth_without_a_predictor_has_no_gradient() -> None:
     rows = torch.zeros(1, 4, 5, dtype=torch.float64)
     rows[0, :3] = torch.tensor([[0.4, 0.4, 0.9, 0.9, 1], [0.4, 0.4, 0.9, 0.9, 2], [0.9, 0.9, 0.9, 0.9, 0]])
-    found = forward(torch.zeros(1, 3 * (5 + CLASSES), 3, 4, dtype=torch.float64), rows)
-    assert (found.owner >= 0).tolist() == [[False, True, True, False]]
-    assert found.kept[1].any(dim=2).tolist() == [[False, True, True, False]]
+    result = forward(torch.zeros(1, 3 * (5 + CLASSES), 3, 4, dtype=torch.float64), rows)
+    assert (result.predictor_of_truth >= 0).tolist() == [[False, True, True, False]]
+    assert result.kept[1].any(dim=2).tolist() == [[False, True, True, False]]
 
 
 @pytest.mark.parametrize("device", [False, True])
 @pytest.mark.parametrize("no_object", ["not-responsible", "every-predictor"])
 @pytest.mark.parametrize("prior", ["not-responsible", "every-predictor"])
-def test_the_state_of_a_responsible_predictor_says_what_else_it_pays(
+def test_the_state_of_a_responsible_predictor_holds_the_dense_terms_that_it_pays(
     monkeypatch: pytest.MonkeyPatch, device: bool, no_object: str, prior: str
 ) -> None:
     if device:
@@ -240,7 +240,7 @@ BAD_TRUTHS = [
 
 
 @pytest.mark.parametrize(("row", "clause"), BAD_TRUTHS)
-def test_a_bad_truth_is_named_on_the_host_and_spoils_the_loss_elsewhere(
+def test_a_bad_truth_is_named_on_the_host_and_makes_the_loss_nan_on_a_device(
     monkeypatch: pytest.MonkeyPatch, row: list[float], clause: str
 ) -> None:
     predictions, rows = network(3, 3, 4), truths(3)
@@ -248,12 +248,12 @@ def test_a_bad_truth_is_named_on_the_host_and_spoils_the_loss_elsewhere(
     with pytest.raises(DomainError, match=rf"^image 1, truth 1: .*\[{clause}\]$"):
         forward(predictions, rows)
     take_branches_of_a_device(monkeypatch)
-    found = forward(predictions, rows)
-    gradient = backward(found, predictions, rows)
-    assert found.loss.isnan()
-    assert [bool((bits >= ops.BAD).all()) for bits in found.state] == [False, True, False]
+    result = forward(predictions, rows)
+    gradient = backward(result, predictions, rows)
+    assert result.loss.isnan()
+    assert [bool((bits >= ops.BAD).all()) for bits in result.state] == [False, True, False]
     assert [bool(image.isnan().any()) for image in gradient] == [False, True, False]
-    assert found.owner[1, 1] == -1
+    assert result.predictor_of_truth[1, 1] == -1
 
 
 class Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch leaves it so
@@ -271,7 +271,7 @@ class Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch le
         return answer
 
 
-def test_forward_holds_nothing_as_large_as_predictors_times_truths(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forward_allocates_nothing_as_large_as_predictors_times_truths(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dense, "PAIRS", 512)
     predictions, most, peak = network(4, 6, 7), {}, {}
     for length in (4, 64):
@@ -280,8 +280,8 @@ def test_forward_holds_nothing_as_large_as_predictors_times_truths(monkeypatch: 
         forward(predictions, rows)  # what is kept for the grid is no part of it
         tracemalloc.start()  # which knows of the memory of NumPy, but not of that of PyTorch
         with Largest() as seen:
-            found = forward(predictions, rows)
-            backward(found, predictions, rows)
+            result = forward(predictions, rows)
+            backward(result, predictions, rows)
         peak[length] = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         most[length] = seen.most
@@ -289,11 +289,11 @@ def test_forward_holds_nothing_as_large_as_predictors_times_truths(monkeypatch: 
     assert peak[64] < len(ANCHORS) * 4 * 6 * 7 * 64 * predictions.element_size(), peak
 
 
-def test_only_five_channels_of_the_others_are_read() -> None:
+def test_only_five_channels_of_other_predictors_are_read() -> None:
     predictions, rows = network(2, 3, 4), truths(2)
     loss, gradient = loss_and_gradient(predictions, rows)
-    found = forward(predictions, rows)
-    others = (found.state & ops.RESPONSIBLE) == 0
+    result = forward(predictions, rows)
+    others = (result.state & ops.RESPONSIBLE) == 0
     assert others.any()
     assert not others.all()
     poisoned = predictions.clone()
@@ -303,10 +303,10 @@ def test_only_five_channels_of_the_others_are_read() -> None:
         with pytest.MonkeyPatch.context() as patch:
             if as_on_a_device:
                 take_branches_of_a_device(patch)
-            spoiled, slope = loss_and_gradient(poisoned, rows)
+            spoiled, grad = loss_and_gradient(poisoned, rows)
         torch.testing.assert_close(spoiled, loss, rtol=1e-12, atol=0)
-        torch.testing.assert_close(slope, gradient, rtol=1e-12, atol=0)
-        assert (analytic.by_anchor(slope, FLAT)[:, :, 5:].movedim(2, -1)[others] == 0).all()
+        torch.testing.assert_close(grad, gradient, rtol=1e-12, atol=0)
+        assert (analytic.by_anchor(grad, FLAT)[:, :, 5:].movedim(2, -1)[others] == 0).all()
 
 
 def test_nothing_waits_for_a_device(request: pytest.FixtureRequest) -> None:
@@ -319,17 +319,21 @@ def test_nothing_waits_for_a_device(request: pytest.FixtureRequest) -> None:
     for profile in (DARKNET, load_profile("formula"), DARKNET.replace(class_term="squared-error")):
         chosen = settings_of(profile)
         for counts in (None, torch.empty(2, dtype=torch.int64, device="meta")):
-            found = analytic.forward(predictions, rows, counts, early, FLAT, chosen)
-            gradient = analytic.backward(upstream, predictions, rows, *found[2:], FLAT, chosen)
+            result = analytic.forward(predictions, rows, counts, early, FLAT, chosen)
+            gradient = analytic.backward(upstream, predictions, rows, *result[2:], FLAT, chosen)
             assert (gradient.device, gradient.shape) == (predictions.device, predictions.shape)
-    for look in (lambda: found.loss.item(), lambda: bool(found.loss > 0), lambda: found.owner.nonzero()):
+    for look in (
+        lambda: result.loss.item(),
+        lambda: bool(result.loss > 0),
+        lambda: result.predictor_of_truth.nonzero(),
+    ):
         with pytest.raises((RuntimeError, NotImplementedError)):
             look()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("with_counts", [False, True])
-def test_the_operators_are_what_they_say_they_are(dtype: Any, with_counts: bool) -> None:
+def test_the_operators_pass_opcheck(dtype: Any, with_counts: bool) -> None:
     predictions = network(2, 3, 4).to(dtype).requires_grad_()
     rows = truths(2)
     counts = torch.tensor([3, 2]) if with_counts else None
@@ -337,9 +341,9 @@ def test_the_operators_are_what_they_say_they_are(dtype: Any, with_counts: bool)
     module()(predictions, rows, images_seen=0)  # which loads them
     arguments = (predictions, rows, counts, None, 0, *choices, False)
     torch.library.opcheck(torch.ops.regionloss.analytic.default, arguments)
-    found = torch.ops.regionloss.analytic(*arguments)
-    state, owner, *kept = (tensor.detach() for tensor in found[2:])
-    saved = (torch.ones(()), predictions.detach(), rows, state, owner, kept)
+    result = torch.ops.regionloss.analytic(*arguments)
+    state, predictor_of_truth, *kept = (tensor.detach() for tensor in result[2:])
+    saved = (torch.ones(()), predictions.detach(), rows, state, predictor_of_truth, kept)
     torch.library.opcheck(torch.ops.regionloss.analytic_backward.default, (*saved, *choices))
 
 
@@ -395,12 +399,12 @@ def forward(predictions: Any, rows: Any, counts: Any = None, *, early: Any = Tru
     return analytic.forward(predictions, rows, counts, early, FLAT, settings_of(DARKNET.replace(**axes)))
 
 
-def backward(found: Any, predictions: Any, rows: Any, upstream: float = 1.0, **axes: Any) -> Any:
-    saved = found.state, found.owner, found.kept
+def backward(result: Any, predictions: Any, rows: Any, upstream: float = 1.0, **axes: Any) -> Any:
+    saved = result.state, result.predictor_of_truth, result.kept
     chosen = settings_of(DARKNET.replace(**axes))
     return analytic.backward(torch.tensor(upstream), predictions, rows, *saved, FLAT, chosen)
 
 
 def loss_and_gradient(predictions: Any, rows: Any) -> tuple[Any, Any]:
-    found = forward(predictions, rows)
-    return found.loss, backward(found, predictions, rows)
+    result = forward(predictions, rows)
+    return result.loss, backward(result, predictions, rows)

@@ -37,29 +37,31 @@ DARKNET = load_profile("darknet")
 @pytest.mark.parametrize("profile", variants())
 @settings(max_examples=10, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
-def test_every_answer_is_within_the_bound_of_the_reference(profile: Profile, data: st.DataObject) -> None:
+def test_every_result_is_within_the_bound_of_the_reference(profile: Profile, data: st.DataObject) -> None:
     batch = data.draw(batches(profile))  # exact in float32, so both are asked about the very same bits
     assume(sum(compare(batch, profile, dtype, ADAPTER) for dtype in ("float64", "float32")))
 
 
-def test_the_answer_does_not_depend_on_how_many_threads_there_are() -> None:
+def test_the_result_does_not_depend_on_the_number_of_threads() -> None:
     predictions, rows = network(7, 9, 13).float(), truths(7, 12)
-    found, before = [], torch.get_num_threads()
+    result, before = [], torch.get_num_threads()
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            found.append(loss_and_gradient(predictions, rows))
+            result.append(loss_and_gradient(predictions, rows))
     finally:
         torch.set_num_threads(before)
-    for loss, gradient in found[1:]:
-        assert torch.equal(loss, found[0][0])
-        assert torch.equal(gradient, found[0][1])
+    for loss, gradient in result[1:]:
+        assert torch.equal(loss, result[0][0])
+        assert torch.equal(gradient, result[0][1])
 
 
 @pytest.mark.parametrize("cells", [(1, 1), (8, 8), (5, 13), (13, 10)])
-def test_planes_of_any_size_are_written_whole(monkeypatch: pytest.MonkeyPatch, cells: tuple[int, int]) -> None:
+def test_every_element_of_a_plane_of_any_size_is_written(
+    monkeypatch: pytest.MonkeyPatch, cells: tuple[int, int]
+) -> None:
     predictions, rows = network(2, *cells), truths(2)
-    expected, slope = loss_and_gradient(predictions, rows, path="analytic")
+    expected, grad = loss_and_gradient(predictions, rows, path="analytic")
     monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
     for layout in (torch.contiguous_format, torch.channels_last):
         torch.use_deterministic_algorithms(True)  # memory that is not written is not a number then
@@ -68,49 +70,49 @@ def test_planes_of_any_size_are_written_whole(monkeypatch: pytest.MonkeyPatch, c
         finally:
             torch.use_deterministic_algorithms(False)
         torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
-        torch.testing.assert_close(gradient, slope, rtol=1e-10, atol=1e-15)
+        torch.testing.assert_close(gradient, grad, rtol=1e-10, atol=1e-15)
         assert gradient.is_contiguous(memory_format=layout)
 
 
 def test_predictions_may_have_any_strides() -> None:
     contiguous, rows = network(2, 3, 4), truths(2)
-    expected, slope = loss_and_gradient(contiguous, rows)
+    expected, gradient = loss_and_gradient(contiguous, rows)
     every_second = torch.zeros(2, contiguous.shape[1], 3, 8, dtype=contiguous.dtype)[..., ::2]
     every_second.copy_(contiguous)
     rows_apart = torch.zeros(2, contiguous.shape[1], 5, 4, dtype=contiguous.dtype)[:, :, :3]
     rows_apart.copy_(contiguous)
     for other in (every_second, rows_apart):
-        got, other_slope = loss_and_gradient(other, rows)
+        got, other_gradient = loss_and_gradient(other, rows)
         assert torch.equal(got, expected)
-        assert torch.equal(other_slope, slope)
+        assert torch.equal(other_gradient, gradient)
     once, alone = loss_and_gradient(contiguous[:1], rows[:1])
-    thrice, slopes = loss_and_gradient(contiguous[:1].expand(3, -1, -1, -1), rows[:1].expand(3, -1, -1))
+    thrice, gradients = loss_and_gradient(contiguous[:1].expand(3, -1, -1, -1), rows[:1].expand(3, -1, -1))
     torch.testing.assert_close(thrice, 3 * once, rtol=1e-12, atol=0)
-    assert all(torch.equal(image, alone[0]) for image in slopes)
+    assert all(torch.equal(image, alone[0]) for image in gradients)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_a_half_precision_gradient_is_that_of_float32_rounded_once(dtype: Any) -> None:
     predictions, rows = network(2, 3, 4).to(dtype), truths(2)
     loss, gradient = loss_and_gradient(predictions, rows)
-    expected, slope = loss_and_gradient(predictions.float(), rows)
+    expected, grad = loss_and_gradient(predictions.float(), rows)
     assert (loss.dtype, gradient.dtype) == (torch.float32, dtype)
     assert torch.equal(loss, expected)
-    assert torch.equal(gradient, slope.to(dtype))
+    assert torch.equal(gradient, grad.to(dtype))
 
 
-def test_only_five_channels_of_the_others_are_read() -> None:
+def test_only_five_channels_of_other_predictors_are_read() -> None:
     predictions, rows = network(2, 3, 4), truths(2)
     loss, gradient = loss_and_gradient(predictions, rows)
     others = ~module().details(predictions, rows, images_seen=0).responsible
     poisoned = predictions.clone().view(2, len(ANCHORS), 5 + CLASSES, 3, 4)
     poisoned[:, :, 5:] = torch.where(others[:, :, None], torch.nan, poisoned[:, :, 5:])
-    spoiled, slope = loss_and_gradient(poisoned.flatten(1, 2), rows)
+    spoiled, grad = loss_and_gradient(poisoned.flatten(1, 2), rows)
     assert torch.equal(spoiled, loss)
-    assert torch.equal(slope, gradient)
+    assert torch.equal(grad, gradient)
 
 
-def test_no_more_rows_are_read_than_are_counted() -> None:
+def test_rows_beyond_the_count_are_not_read() -> None:
     predictions, rows = network(3, 3, 4), truths(3)
     counts = torch.tensor([0, 1, 3], dtype=torch.int32)
     cut = rows.clone()
@@ -129,14 +131,14 @@ def test_a_bad_truth_is_named(row: list[float], clause: str) -> None:
         module()(predictions, rows, images_seen=0)
 
 
-def test_the_operators_are_what_they_say_they_are() -> None:
+def test_the_operators_pass_opcheck() -> None:
     predictions, rows = network(2, 3, 4).float().requires_grad_(), truths(2)
     choices = (list(FLAT), list(settings_of(DARKNET)))
     arguments = (predictions, rows, None, None, 0, *choices, False)
     torch.library.opcheck(operators().compiled.default, arguments)
-    found = operators().compiled(*arguments)
-    state, owner, *kept = (tensor.detach() for tensor in found[2:])
-    saved = (torch.ones(()), predictions.detach(), rows, state, owner, kept)
+    result = operators().compiled(*arguments)
+    state, predictor_of_truth, *kept = (tensor.detach() for tensor in result[2:])
+    saved = (torch.ones(()), predictions.detach(), rows, state, predictor_of_truth, kept)
     torch.library.opcheck(operators().compiled_backward.default, (*saved, *choices))
 
 
@@ -155,22 +157,22 @@ def test_both_languages_have_the_same_settings(tmp_path: Path, monkeypatch: pyte
 def test_settings_of_another_length_are_refused() -> None:
     predictions, rows = network(2, 3, 4), truths(2)
     chosen = list(settings_of(DARKNET))
-    found = operators().compiled(predictions, rows, None, None, 0, list(FLAT), chosen, False)
+    result = operators().compiled(predictions, rows, None, None, 0, list(FLAT), chosen, False)
     for wrong in (chosen[:-1], [*chosen, 0.0]):
         message = f"expected {len(chosen)} settings, got {len(wrong)}"
         with pytest.raises(ValueError, match=message):
             operators().compiled(predictions, rows, None, None, 0, list(FLAT), wrong, False)
         with pytest.raises(ValueError, match=message):
             operators().compiled_backward(
-                torch.ones(()), predictions, rows, *found[2:4], list(found[4:]), list(FLAT), wrong
+                torch.ones(()), predictions, rows, *result[2:4], list(result[4:]), list(FLAT), wrong
             )
 
 
-def test_only_the_loss_is_differentiable_and_only_where_it_is_asked_about() -> None:
+def test_only_the_loss_is_differentiable_and_an_undefined_upstream_gives_no_gradient() -> None:
     predictions, rows = network(2, 3, 4).requires_grad_(), truths(2)
-    found = operators().compiled(predictions, rows, None, None, 0, list(FLAT), list(settings_of(DARKNET)), False)
-    assert [tensor.requires_grad for tensor in found] == [True] + 5 * [False]
-    assert torch.autograd.grad(Silent.apply(found[0]), predictions, allow_unused=True) == (None,)  # type: ignore[no-untyped-call]  # PyTorch leaves it so
+    result = operators().compiled(predictions, rows, None, None, 0, list(FLAT), list(settings_of(DARKNET)), False)
+    assert [tensor.requires_grad for tensor in result] == [True] + 5 * [False]
+    assert torch.autograd.grad(Silent.apply(result[0]), predictions, allow_unused=True) == (None,)  # type: ignore[no-untyped-call]  # PyTorch leaves it so
 
 
 class Silent(Function):
@@ -185,7 +187,7 @@ class Silent(Function):
         return None
 
 
-def test_images_seen_as_a_tensor_switches_the_prior_off_at_its_limit() -> None:
+def test_images_seen_as_a_tensor_ends_the_prior_at_its_limit() -> None:
     predictions, rows = network(2, 3, 4), truths(2)
     for seen in (0, 12799, 12800, 2**40):
         expected = RegionLoss(ANCHORS, CLASSES, path="eager")(predictions, rows, images_seen=seen)
@@ -193,13 +195,13 @@ def test_images_seen_as_a_tensor_switches_the_prior_off_at_its_limit() -> None:
             torch.testing.assert_close(module()(predictions, rows, images_seen=form), expected, rtol=1e-12, atol=0)
 
 
-def test_it_runs_on_the_host_alone() -> None:
+def test_it_runs_on_the_host_only() -> None:
     loss = module()
     with pytest.raises(PathError, match="the path 'compiled' runs on the host, and the predictions are on meta"):
         loss.path_for(torch.empty(0, device="meta"))
 
 
-def test_it_is_compiled_once_and_anew_for_whatever_it_is_made_of(
+def test_it_is_compiled_once_and_again_when_anything_it_is_made_of_changes(
     compiler: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from regionloss.torch.cpp import operators as compiled
@@ -229,7 +231,7 @@ def test_it_is_compiled_once_and_anew_for_whatever_it_is_made_of(
 
 
 @pytest.mark.slow
-def test_of_processes_that_begin_together_one_compiles(compiler: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_processes_that_start_together_only_one_compiles(compiler: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = 'from regionloss.c_compiler import build; print(build("nothing", ["-shared"], language="C++"))'
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     monkeypatch.setenv("SECONDS", "2")
@@ -252,7 +254,7 @@ def copied(source: Path, folder: Path, changed: str) -> Path:
 @pytest.mark.parametrize(
     ("lacking", "left"), [("", "-fopenmp"), ("-fopenmp", "-fopenmp-simd"), ("-fopenmp*", ""), ("*", None)]
 )
-def test_a_compiler_without_threads_is_asked_for_less(
+def test_a_compiler_without_openmp_gets_fewer_options(
     compiler: Path, lacking: str, left: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from regionloss.c_compiler import CompilerError
@@ -285,7 +287,7 @@ def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return log
 
 
-def test_without_a_compiler_it_says_so_as_often_as_it_is_asked() -> None:
+def test_without_a_compiler_every_call_says_so() -> None:
     program = """
 import torch
 from regionloss.torch import PathError, RegionLoss
@@ -298,13 +300,13 @@ for _ in range(2):
     environment = {**os.environ, "CXX": "no-such-compiler", "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     message = (
-        "the path 'compiled' cannot be compiled, path='analytic' needs no compiler: "
+        "the path 'compiled' cannot be compiled; path='analytic' needs no compiler: "
         "there is no C++ compiler 'no-such-compiler': install one, or name it in the environment variable CXX"
     )
     assert done.stdout.splitlines() == [message, message]
 
 
-def test_what_the_compiler_refuses_is_said_in_its_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_the_compiler_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from regionloss.torch.cpp import operators as compiled
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -313,7 +315,7 @@ def test_what_the_compiler_refuses_is_said_in_its_words(tmp_path: Path, monkeypa
         compiled._load()
 
 
-def test_what_does_not_load_is_said_too(compiler: Path) -> None:
+def test_an_error_of_the_loader_is_quoted(compiler: Path) -> None:
     from regionloss.torch.cpp import operators as compiled
 
     with pytest.raises(PathError, match=r"path='analytic' needs no compiler: (.|\n)*file too short"):

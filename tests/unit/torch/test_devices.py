@@ -39,7 +39,7 @@ class OnTwoDevices:
         return Answer(gradient=gradient * self.factors[question.device])
 
 
-def test_a_case_is_asked_on_every_device_in_every_format() -> None:
+def test_a_case_runs_on_every_device_in_every_format() -> None:
     adapter = OnTwoDevices(near=1.0, far=1.0)
     judge = Judge(adapter, [case for case in CASES if case.id == "hand-statistics"])
     judge.verdict(load_clauses()["numerics.bound"])
@@ -48,7 +48,7 @@ def test_a_case_is_asked_on_every_device_in_every_format() -> None:
 
 
 @pytest.mark.parametrize("wrong", ["near", "far"])
-def test_a_departure_on_one_device_says_on_which(wrong: str) -> None:
+def test_a_deviation_on_one_device_names_the_device(wrong: str) -> None:
     judge = Judge(OnTwoDevices(**{"near": 1.0, "far": 1.0, wrong: 1.01}), CASES)
     verdict = judge.verdict(load_clauses()["noobj.gradient"])
     assert verdict.verdict == "deviating"
@@ -56,13 +56,13 @@ def test_a_departure_on_one_device_says_on_which(wrong: str) -> None:
     assert verdict.first.quantity == f"to gradient on {wrong}"
 
 
-def test_a_loss_with_one_device_is_not_told_which_it_is() -> None:
+def test_a_loss_on_one_device_gets_no_device_argument() -> None:
     first = Judge(OnTwoDevices(near=1.01), CASES).verdict(load_clauses()["noobj.gradient"]).first
     assert first is not None
     assert first.quantity == "to gradient"
 
 
-def test_the_picture_of_a_failing_case_is_that_of_the_device_that_departs() -> None:
+def test_the_picture_of_a_failing_case_shows_the_deviating_device() -> None:
     judge = Judge(OnTwoDevices(near=1.0, far=1.01), CASES)
     verdict = judge.verdict(load_clauses()["noobj.gradient"])
     ((case, gradient),) = answered(Report("it", "any", len(CASES), [verdict]), judge.observations).values()
@@ -70,7 +70,7 @@ def test_the_picture_of_a_failing_case_is_that_of_the_device_that_departs() -> N
     assert np.allclose(gradient, 1.01 * evaluate(case.batch, case.profile).gradient, rtol=1e-12, atol=0)
 
 
-def test_properties_are_tried_on_every_device() -> None:
+def test_properties_run_on_every_device() -> None:
     tried = {(trial.dtype, trial.device) for trial in planned_runs(Judge(OnTwoDevices(near=1.0, far=1.0), CASES))}
     assert tried == {(dtype, device) for dtype in ("float64", "float32") for device in ("near", "far")}
 
@@ -87,7 +87,7 @@ def precision() -> Iterator[Any]:
 
 @pytest.mark.parametrize(("device", "expected"), [("cpu", ("highest", False)), ("cpu tf32", ("high", True))])
 @pytest.mark.parametrize("set_before", [("medium", True), ("highest", False)])
-def test_tf32_is_on_where_the_device_says_so_and_off_elsewhere(
+def test_tf32_is_enabled_only_for_the_device_that_asks_for_it(
     precision: Any, device: str, expected: tuple[str, bool], set_before: tuple[str, bool]
 ) -> None:
     from regionloss_adapters import from_torch
@@ -106,15 +106,15 @@ def test_tf32_is_on_where_the_device_says_so_and_off_elsewhere(
     precision.set_float32_matmul_precision(set_before[0])
     precision.backends.cudnn.allow_tf32 = set_before[1]
     adapter = from_torch(loss, name="port", devices=(device,))
-    asked = Question(batch=CASES[0].batch, profile=CASES[0].profile, device=device)
-    adapter.answer(asked)
+    inputs = Question(batch=CASES[0].batch, profile=CASES[0].profile, device=device)
+    adapter.answer(inputs)
     with pytest.raises(ZeroDivisionError):
-        adapter.answer(dataclasses.replace(asked, upstream=0.0))
+        adapter.answer(dataclasses.replace(inputs, upstream=0.0))
     assert seen == [(expected, "cpu")] * 2
     assert settings() == set_before
 
 
-def test_how_float32_matrices_are_multiplied_changes_no_answer(precision: Any) -> None:
+def test_float32_matmul_precision_does_not_change_the_result(precision: Any) -> None:
     """Bit by bit, on every golden case that float32 holds; the adapter of the loss is asked likewise."""
     from regionloss.torch.eager import region_loss
     from regionloss_adapters.torch.eager import TorchEagerAdapter
@@ -125,7 +125,7 @@ def test_how_float32_matrices_are_multiplied_changes_no_answer(precision: Any) -
             continue
         compared += 1
         batch = case.batch
-        found: list[tuple[Any, Any]] = []
+        output: list[tuple[Any, Any]] = []
         for setting in ("highest", "high", "medium"):
             precision.set_float32_matmul_precision(setting)
             t = precision.tensor(batch.predictions, dtype=precision.float32, requires_grad=True)
@@ -134,13 +134,13 @@ def test_how_float32_matrices_are_multiplied_changes_no_answer(precision: Any) -
                 images_seen=batch.images_seen, profile=case.profile, tree=batch.tree,
             )  # fmt: skip
             (gradient,) = precision.autograd.grad(result.potential, t)
-            found.append((result.potential.item(), gradient.numpy()))
-        asked = [
+            output.append((result.potential.item(), gradient.numpy()))
+        inputs = [
             TorchEagerAdapter().answer(Question(batch=batch, profile=case.profile, dtype="float32", device=device))
             for device in ("cpu", "cpu tf32")
         ]
-        found += [(answer.potential, answer.gradient) for answer in asked]
-        for potential, gradient in found[1:]:
-            assert potential == found[0][0], case.id
-            assert np.array_equal(gradient, found[0][1], equal_nan=True), case.id
+        output += [(answer.potential, answer.gradient) for answer in inputs]
+        for potential, gradient in output[1:]:
+            assert potential == output[0][0], case.id
+            assert np.array_equal(gradient, output[0][1], equal_nan=True), case.id
     assert compared > 100

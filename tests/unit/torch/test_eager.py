@@ -40,12 +40,12 @@ FORMATS = {dtype: torch.finfo(getattr(torch, dtype)) for dtype in PRECISIONS}
 
 
 def variants() -> list[Any]:
-    found = [pytest.param(load_profile(name), id=name) for name in profile_names()]
+    result = [pytest.param(load_profile(name), id=name) for name in profile_names()]
     for axis in AXES:
         for value in axis_values(axis):
             base = TREE if value in ("tree", "accumulate") else DARKNET
             if getattr(base, axis) != value:
-                found.append(pytest.param(base.replace(**{axis: value}), id=f"{axis}={value}"))
+                result.append(pytest.param(base.replace(**{axis: value}), id=f"{axis}={value}"))
     combined: list[dict[str, Any]] = [
         {"class_term": "logistic", "class_collision": "accumulate"},
         {"object_target": "max-iou", "object_target_gradient": "flows"},
@@ -55,13 +55,13 @@ def variants() -> list[Any]:
         {"class_term": "focal", "ignored_class": "by-objectness", "thresh": 0.1},
         {"thresh": 0.25, "coord_weight": 0.3, "object_weight": 2.5, "no_object_weight": 0.7, "class_weight": 1.7},
     ]
-    return found + [pytest.param(DARKNET.replace(**axes), id=" ".join(axes)) for axes in combined]
+    return result + [pytest.param(DARKNET.replace(**axes), id=" ".join(axes)) for axes in combined]
 
 
 @pytest.mark.parametrize("profile", variants())
 @settings(max_examples=15, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
-def test_every_answer_is_within_the_bound_of_the_reference(profile: Profile, data: st.DataObject) -> None:
+def test_every_result_is_within_the_bound_of_the_reference(profile: Profile, data: st.DataObject) -> None:
     batch = data.draw(batches(profile))  # exact in float32, so both are asked about the very same bits
     compared = [compare(batch, profile, dtype) for dtype in ("float64", "float32")]
     assume(any(compared))
@@ -93,12 +93,12 @@ def test_predictions_may_have_any_strides() -> None:
     every_second[:, ::2, :, ::2] = t
     strided = every_second[:, ::2, :, ::2].requires_grad_()
     contiguous = t.clone().requires_grad_()
-    expected, (slope,) = potential_and_gradient(contiguous)
+    expected, (gradient,) = potential_and_gradient(contiguous)
     for other in (by_channel_last, strided):
         assert not other.is_contiguous()
-        got, (other_slope,) = potential_and_gradient(other)
+        got, (other_gradient,) = potential_and_gradient(other)
         assert torch.equal(got, expected)
-        assert torch.equal(other_slope, slope)
+        assert torch.equal(other_gradient, gradient)
 
 
 def test_truths_may_be_tensors_arrays_or_one_padded_tensor() -> None:
@@ -132,35 +132,35 @@ def test_gradient_is_finite_and_zeros_are_exact_for_huge_logits(profile: Profile
             batch = Batch(t.reshape(2, 18, 2, 3), truths_of_all_kinds(), ANCHORS, 4, 0, tree)
             predictions = torch.from_numpy(batch.predictions).to(dtype).requires_grad_()
             loss = region_loss(predictions, batch.truths, ANCHORS, 4, images_seen=0, profile=profile, tree=tree)
-            (slope,) = torch.autograd.grad(loss.potential, predictions)
+            (gradient,) = torch.autograd.grad(loss.potential, predictions)
             assert torch.isfinite(loss.potential)
-            assert torch.isfinite(slope).all()
-            slope = slope.reshape(2, 2, 9, 2, 3)
+            assert torch.isfinite(gradient).all()
+            gradient = gradient.reshape(2, 2, 9, 2, 3)
             classes = loss.ignored & (profile.ignored_class != "none")
             for match in loss.matches:
                 classes[match.predictor] |= match.pays_class
-            assert not slope[:, :, :4].movedim(2, -1)[~(loss.prior | loss.responsible)].any()
-            assert not slope[:, :, 4][~(loss.no_object | loss.responsible)].any()
-            assert not slope[:, :, 5:].movedim(2, -1)[~classes].any()
+            assert not gradient[:, :, :4].movedim(2, -1)[~(loss.prior | loss.responsible)].any()
+            assert not gradient[:, :, 4][~(loss.no_object | loss.responsible)].any()
+            assert not gradient[:, :, 5:].movedim(2, -1)[~classes].any()
 
 
 @pytest.mark.parametrize("space", ["decoded", "square-root"])
-def test_an_underflowing_size_has_a_zero_slope_in_every_space(space: str) -> None:
+def test_an_underflowing_size_has_a_zero_gradient_in_every_space(space: str) -> None:
     t = network(1, 1, 1)
     t[0, 2::7] = t[0, 3::7] = -1e4
     profile = DARKNET.replace(size_space=space)
-    _, (slope,) = potential_and_gradient(t.requires_grad_(), profile=profile, images_seen=10**6)
-    assert not slope[0, 2::7].any()
-    assert not slope[0, 3::7].any()
+    _, (gradient,) = potential_and_gradient(t.requires_grad_(), profile=profile, images_seen=10**6)
+    assert not gradient[0, 2::7].any()
+    assert not gradient[0, 3::7].any()
 
 
 def test_an_infinite_size_without_weight_is_not_paid() -> None:
     t = network(1, 1, 1)
     t[0, 2::7] = 1e4
     profile = DARKNET.replace(size_space="decoded", coord_weight=0.0)
-    potential, (slope,) = potential_and_gradient(t.requires_grad_(), profile=profile, images_seen=10**6)
+    potential, (gradient,) = potential_and_gradient(t.requires_grad_(), profile=profile, images_seen=10**6)
     assert torch.isfinite(potential)
-    assert torch.isfinite(slope).all()
+    assert torch.isfinite(gradient).all()
 
 
 def test_an_ignored_predictor_that_overlaps_no_truth_has_no_class() -> None:
@@ -171,9 +171,9 @@ def test_an_ignored_predictor_that_overlaps_no_truth_has_no_class() -> None:
     predictions.requires_grad_()
     rows = [[[0.1, 0.5, 0.05, 0.1, 1]], []]
     loss = region_loss(predictions, rows, ANCHORS, 2, images_seen=10**6, profile=profile)
-    (slope,) = torch.autograd.grad(loss.potential, predictions)
+    (gradient,) = torch.autograd.grad(loss.potential, predictions)
     assert not loss.no_object.any()
-    assert slope.reshape(2, 2, 7, 1, 3)[:, :, 5:].abs().sum(dim=2).nonzero().tolist() == [[0, 0, 0, 0]]
+    assert gradient.reshape(2, 2, 7, 1, 3)[:, :, 5:].abs().sum(dim=2).nonzero().tolist() == [[0, 0, 0, 0]]
 
 
 @pytest.mark.parametrize(("at_or_above", "expected"), [(False, 0), (True, 1)])
@@ -219,10 +219,10 @@ def test_batch_without_images_and_image_without_truths_have_a_gradient() -> None
         for profile in (DARKNET, TREE.replace(reduction="per-image")):
             tree = (-1, -1)
             loss = region_loss(predictions, [[]] * images, ANCHORS, 2, images_seen=0, profile=profile, tree=tree)
-            (slope,) = torch.autograd.grad(loss.potential, predictions)
-            assert slope.shape == predictions.shape
+            (gradient,) = torch.autograd.grad(loss.potential, predictions)
+            assert gradient.shape == predictions.shape
             assert all(term.requires_grad for term in loss.terms.values())
-            assert (slope != 0).any() == (images > 0)
+            assert (gradient != 0).any() == (images > 0)
 
 
 def test_class_only_image_is_paid_where_the_product_would_underflow() -> None:
@@ -240,14 +240,14 @@ def test_class_only_image_is_paid_where_the_product_would_underflow() -> None:
 def test_half_precision_sums_in_float32() -> None:
     predictions = torch.zeros(1, 14, 64, 64, dtype=torch.float16, requires_grad=True)
     loss = region_loss(predictions, [[]], ANCHORS, 2, images_seen=10**6)
-    (slope,) = torch.autograd.grad(loss.potential, predictions)
+    (gradient,) = torch.autograd.grad(loss.potential, predictions)
     assert loss.potential.dtype == torch.float32
-    assert slope.dtype == torch.float16
+    assert gradient.dtype == torch.float16
     assert loss.potential.item() == 2 * 64 * 64 * 0.125
 
 
 @pytest.mark.parametrize("fault", [0, 1])
-def test_refusal_names_image_and_truth(fault: int) -> None:
+def test_a_domain_error_names_image_and_truth(fault: int) -> None:
     rows = torch.full((2, 2, 5), 0.5)
     rows[:, :, 4] = 0
     rows[1, fault, 2] = 1.5
@@ -256,7 +256,7 @@ def test_refusal_names_image_and_truth(fault: int) -> None:
     assert (error.value.image, error.value.truth) == (1, fault)
 
 
-def test_nothing_but_floating_point_is_taken_as_predictions() -> None:
+def test_predictions_that_are_not_floating_point_are_refused() -> None:
     with pytest.raises(TypeError, match=r"torch\.int64"):
         region_loss(torch.zeros(1, 14, 2, 2, dtype=torch.long), [[]], ANCHORS, 2, images_seen=0)
 
@@ -392,10 +392,10 @@ def _class_choice_is_close(result: Result, match: Match, reach: float) -> bool:
 
 def _edges_coincide(box: Array, row: Array, reach: float) -> bool:
     for axis in (0, 1):
-        mine = box[axis] + np.array([-0.5, 0.5]) * box[axis + 2]
+        outputs = box[axis] + np.array([-0.5, 0.5]) * box[axis + 2]
         theirs = row[axis] + np.array([-0.5, 0.5]) * row[axis + 2]
-        scale = 16 * reach * (1 + np.abs(mine).max())
-        if (np.abs(mine[:, None] - theirs[None]) <= scale).any():
+        scale = 16 * reach * (1 + np.abs(outputs).max())
+        if (np.abs(outputs[:, None] - theirs[None]) <= scale).any():
             return True
     return False
 

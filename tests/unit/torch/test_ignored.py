@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch", reason="the fast paths need PyTorch: pip in
 
 from regionloss.torch import RegionLoss  # noqa: E402 - only where PyTorch is installed
 from regionloss.torch.analytic import dense  # noqa: E402 - likewise
-from unit.torch.elsewhere import take_branches_of_a_device  # noqa: E402 - likewise
+from unit.torch.fake_device import take_branches_of_a_device  # noqa: E402 - likewise
 
 PATHS = ("eager", "analytic", "compiled")
 
@@ -43,17 +43,19 @@ def test_the_farthest_box_that_overlaps_a_truth_beyond_the_threshold_is_found(
                 predictions = predictions[:, [1, 0, 3, 2, 4, 5]].transpose(2, 3)
                 rows = rows[:, :, [1, 0, 3, 2, 4]]
             loss = RegionLoss([[1.0, 1.0]], 1, path=path, thresh=thresh)
-            found = loss.details(predictions, rows, images_seen=20000).ignored.flatten()
+            result = loss.details(predictions, rows, images_seen=20000).ignored.flatten()
             assert int(middle) != cell  # where the predictor would be responsible, which is not to be ignored
-            assert found[cell] == silenced, (off, within)
-            assert found.sum() == int(silenced)
+            assert result[cell] == silenced, (off, within)
+            assert result.sum() == int(silenced)
 
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("thresh", [0.25, 0.6, 0.8])
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize("sides", [(-1, -1), (-1, 1), (1, -1), (1, 1)])
-def test_so_is_the_farthest_box_along_both_axes(path: Any, thresh: float, share: float, sides: tuple[int, int]) -> None:
+def test_the_farthest_box_along_both_axes_is_found(
+    path: Any, thresh: float, share: float, sides: tuple[int, int]
+) -> None:
     # A box whose far sides are those of the truth, dx and dy off, is w + 2dx wide and h + 2dy high, and around it.
     size = (9.0, 5.0)
     for limit, silenced in ((0.999 / thresh, True), (1.001 / thresh, False)):
@@ -70,9 +72,9 @@ def test_so_is_the_farthest_box_along_both_axes(path: Any, thresh: float, share:
             ]
         )
         loss = RegionLoss([size, [1.0, 1.0]], 1, path=path, thresh=thresh)  # the first answers for the truth
-        found = loss.details(predictions, rows, images_seen=20000).ignored[0, 1]
-        assert found[j, i] == silenced, limit
-        assert found.sum() == int(silenced)
+        result = loss.details(predictions, rows, images_seen=20000).ignored[0, 1]
+        assert result[j, i] == silenced, limit
+        assert result.sum() == int(silenced)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -94,20 +96,20 @@ def test_the_shortest_and_the_longest_box_that_overlap_a_truth_beyond_the_thresh
                 rows = rows[:, :, [1, 0, 3, 2, 4]]
                 anchors = [[1.0, SIZE], [1.0, 1.0]]
             loss = RegionLoss(anchors, 1, path=path, thresh=thresh)
-            found = loss.details(predictions, rows, images_seen=20000).ignored[0, 1].flatten()
-            assert found[CELLS // 2] == silenced, (length, ratio)
-            assert found.sum() == int(silenced)
+            result = loss.details(predictions, rows, images_seen=20000).ignored[0, 1].flatten()
+            assert result[CELLS // 2] == silenced, (length, ratio)
+            assert result.sum() == int(silenced)
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_at_or_above_a_threshold_of_zero_everybody_is_silent_even_where_there_is_no_truth(path: Any) -> None:
+def test_at_or_above_a_threshold_of_zero_silences_every_predictor_even_without_truths(path: Any) -> None:
     predictions = torch.zeros(2, 12, 3, 4, dtype=torch.float64)
     rows = torch.zeros(2, 3, 5, dtype=torch.float64)
     rows[0, 0] = torch.tensor([0.5, 0.5, 0.1, 0.1, 0])
     loss = RegionLoss([[1.0, 1.0], [2.0, 2.0]], 1, path=path, thresh=0.0, ignore="at-or-above")
-    found = loss.details(predictions, rows, images_seen=20000)
-    assert found.terms["no_object"] == 0
-    assert (found.ignored | found.responsible).all()
+    result = loss.details(predictions, rows, images_seen=20000)
+    assert result.terms["no_object"] == 0
+    assert (result.ignored | result.responsible).all()
     above = RegionLoss([[1.0, 1.0], [2.0, 2.0]], 1, path=path, thresh=0.0)
     assert not above.details(predictions, rows, images_seen=20000).ignored[1].any()
 
@@ -118,8 +120,8 @@ def test_above_a_threshold_of_zero_any_overlap_silences_from_any_distance(path: 
     predictions[0, 2, 0, -2:] = torch.tensor([4.4, 4.3])  # 81 and 74 cells wide, around 39.0001 and 40.0001
     rows = torch.tensor([[[0.5 / CELLS, 0.5, 1 / CELLS, 1.0, 0]]], dtype=torch.float64)  # from 0 to 1
     loss = RegionLoss([[1.0, 1.0]], 1, path=path, thresh=0.0)
-    found = loss.details(predictions, rows, images_seen=20000).ignored.flatten()
-    assert found[-2:].tolist() == [True, False]
+    result = loss.details(predictions, rows, images_seen=20000).ignored.flatten()
+    assert result[-2:].tolist() == [True, False]
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -145,7 +147,7 @@ def test_a_box_and_a_truth_without_an_area_in_their_format_overlap_by_nothing(pa
 
 
 @pytest.mark.parametrize("pairs", [1, 50, 1000])
-def test_who_is_silent_does_not_depend_on_how_many_are_looked_at_at_a_time(
+def test_silenced_predictors_do_not_depend_on_how_many_pairs_are_compared_at_a_time(
     monkeypatch: pytest.MonkeyPatch, pairs: int
 ) -> None:
     draw = torch.Generator().manual_seed(4)

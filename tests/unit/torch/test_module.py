@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import doctest
 import os
 import pickle
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -16,33 +18,41 @@ import pytest
 torch = pytest.importorskip("torch", reason="the loss for training needs PyTorch: pip install 'regionloss[torch]'")
 
 from regionloss import DomainError, evaluate  # noqa: E402 - only where PyTorch is installed
-from regionloss.torch import PaddedTruths, RegionLoss, pad_truths, region_loss  # noqa: E402 - likewise
+from regionloss.torch import PaddedTruths, RegionLoss, module, pad_truths, region_loss  # noqa: E402 - likewise
 from regionloss_spec import Batch, load_profile  # noqa: E402 - likewise
 from regionloss_spec.profile import ProfileError  # noqa: E402 - likewise
-from unit.torch.small_batch import ANCHORS, CHANNELS, CLASSES, HERE, LISTS, batch, gradient_of, network  # noqa: E402 - likewise
+from unit.torch.small_batch import ANCHORS, CHANNELS, CLASSES, HOST_PATHS, LISTS, batch, gradient_of, network  # noqa: E402 - likewise
 
 
-@pytest.mark.parametrize("path", HERE)
+@pytest.mark.parametrize("name", ["RegionLoss", "region_loss"])
+def test_the_examples_of_the_docstrings_run(name: str) -> None:
+    (example,) = (test for test in doctest.DocTestFinder(recurse=False).find(getattr(module, name), name))
+    assert example.examples
+    report = StringIO()
+    assert doctest.DocTestRunner().run(example, out=report.write).failed == 0, report.getvalue()
+
+
+@pytest.mark.parametrize("path", HOST_PATHS)
 @pytest.mark.parametrize("seen", [12799, 12800])
 def test_loss_terms_gradient_and_indicators_are_those_of_the_reference(path: Any, seen: int) -> None:
     t = network(torch.float64)
-    found = RegionLoss(ANCHORS, CLASSES, path=path).details(t, LISTS, images_seen=seen)
-    (gradient,) = torch.autograd.grad(found.loss, t)
+    output = RegionLoss(ANCHORS, CLASSES, path=path).details(t, LISTS, images_seen=seen)
+    (gradient,) = torch.autograd.grad(output.loss, t)
     result = evaluate(batch(t, seen), load_profile("darknet"))
     assert result.term_values["prior"] == 0 if seen == 12800 else result.term_values["prior"] > 0
-    assert {name: term.item() for name, term in found.terms.items()} == pytest.approx(result.term_values, rel=1e-13)
-    assert found.loss.item() == pytest.approx(result.potential, rel=1e-13)
-    assert sum(found.terms.values(), torch.zeros(())).item() == pytest.approx(found.loss.item(), rel=1e-14)
+    assert {name: term.item() for name, term in output.terms.items()} == pytest.approx(result.term_values, rel=1e-13)
+    assert output.loss.item() == pytest.approx(result.potential, rel=1e-13)
+    assert sum(output.terms.values(), torch.zeros(())).item() == pytest.approx(output.loss.item(), rel=1e-14)
     np.testing.assert_allclose(gradient.numpy(), result.gradient, rtol=1e-12, atol=1e-15)
     for name in ("responsible", "ignored", "assigned_truth"):
-        assert (getattr(found, name).numpy() == getattr(result.decisions, name)).all(), name
-    assert found.responsible.sum() == 3
-    assert found.path == path
+        assert (getattr(output, name).numpy() == getattr(result.decisions, name)).all(), name
+    assert output.responsible.sum() == 3
+    assert output.path == path
     if path != "eager":  # the gradient of one alone is not written down, and must not seem to be
-        assert not any(term.requires_grad for term in found.terms.values())
+        assert not any(term.requires_grad for term in output.terms.values())
 
 
-@pytest.mark.parametrize("path", HERE)
+@pytest.mark.parametrize("path", HOST_PATHS)
 def test_predictions_may_have_any_strides(path: Any) -> None:
     loss = RegionLoss(ANCHORS, CLASSES, path=path)
     t = network().detach()
@@ -60,7 +70,7 @@ def test_predictions_may_have_any_strides(path: Any) -> None:
         assert torch.equal(gradient_of(loss, form), expected), name
 
 
-def test_the_gradient_comes_in_the_memory_format_of_the_predictions() -> None:
+def test_the_gradient_has_the_memory_format_of_the_predictions() -> None:
     for memory_format in (torch.contiguous_format, torch.channels_last):
         t = network().detach().contiguous(memory_format=memory_format)
         gradient = gradient_of(RegionLoss(ANCHORS, CLASSES, path="analytic"), t)
@@ -68,7 +78,7 @@ def test_the_gradient_comes_in_the_memory_format_of_the_predictions() -> None:
         assert gradient.stride() == t.stride()
 
 
-@pytest.mark.parametrize("path", HERE)
+@pytest.mark.parametrize("path", HOST_PATHS)
 def test_truths_may_be_padded_counted_or_ragged(path: Any) -> None:
     loss = RegionLoss(ANCHORS, CLASSES, path=path)
     t = network(torch.float64)
@@ -105,39 +115,39 @@ def test_ragged_truths_are_padded_with_zeros_and_counted() -> None:
     assert pad_truths([first.half()]).rows.dtype == torch.float32
     assert pad_truths([]).rows.shape == (0, 0, 5)
     assert {part.device.type for part in pad_truths([first], device="meta")} == {"meta"}
-    with pytest.raises(DomainError, match=r"image 1: 3 truths came, expected at most 2"):
+    with pytest.raises(DomainError, match=r"image 1: got 3 truths, expected at most 2"):
         pad_truths([first, LISTS[0]], length=2)
     with pytest.raises(DomainError, match=r"image 1: truths have shape \[2, 4\], expected \[T, 5\]"):
         pad_truths([first, torch.zeros(2, 4)])
 
 
-@pytest.mark.parametrize("path", HERE)
+@pytest.mark.parametrize("path", HOST_PATHS)
 def test_images_seen_may_be_a_number_or_a_tensor(path: Any) -> None:
     loss = RegionLoss(ANCHORS, CLASSES, path=path)
     t = network()
     priors = []
     for seen in (12799, 12800):
         forms: list[Any] = [seen, np.int64(seen), float(seen), torch.tensor(seen), torch.tensor(seen).int()]
-        found = [loss.details(t, LISTS, images_seen=form) for form in forms]
-        assert all(torch.equal(one.loss, found[0].loss) for one in found)
-        priors.append(found[0].terms["prior"].item())
+        result = [loss.details(t, LISTS, images_seen=form) for form in forms]
+        assert all(torch.equal(one.loss, result[0].loss) for one in result)
+        priors.append(result[0].terms["prior"].item())
     assert priors[0] > 0 == priors[1]
 
 
-@pytest.mark.parametrize("path", HERE)
+@pytest.mark.parametrize("path", HOST_PATHS)
 def test_the_loss_is_computed_in_float32_or_better_and_the_gradient_rounded_once(path: Any) -> None:
     loss = RegionLoss(ANCHORS, CLASSES, path=path)
     for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
         t = network().detach().to(dtype)
         exact = t.to(torch.promote_types(dtype, torch.float32))
         expected = gradient_of(loss, exact).to(dtype)
-        found = gradient_of(loss, t)
-        assert (found.dtype, loss(t, LISTS, images_seen=0).dtype) == (dtype, exact.dtype)
+        result = gradient_of(loss, t)
+        assert (result.dtype, loss(t, LISTS, images_seen=0).dtype) == (dtype, exact.dtype)
         assert torch.equal(loss(t, LISTS, images_seen=0), loss(exact, LISTS, images_seen=0))
-        assert torch.equal(found, expected)
+        assert torch.equal(result, expected)
 
 
-@pytest.mark.parametrize("path", HERE)
+@pytest.mark.parametrize("path", HOST_PATHS)
 def test_batches_without_images_and_without_truths(path: Any) -> None:
     loss = RegionLoss(ANCHORS, CLASSES, path=path)
     none = torch.zeros(0, CHANNELS, 3, 4, requires_grad=True)
@@ -158,9 +168,9 @@ def test_axes_are_set_by_keyword() -> None:
     profile = load_profile("darknet").replace(**options)
     expected = evaluate(batch(t, 9), profile)
     for loss in (RegionLoss(ANCHORS, CLASSES, **options), RegionLoss(ANCHORS, CLASSES, profile=profile)):
-        found = loss.details(t, LISTS, images_seen=9)
-        assert found.loss.item() == pytest.approx(expected.potential, rel=1e-13)
-        assert found.terms["prior"] > 0
+        result = loss.details(t, LISTS, images_seen=9)
+        assert result.loss.item() == pytest.approx(expected.potential, rel=1e-13)
+        assert result.terms["prior"] > 0
         assert loss.details(t, LISTS, images_seen=10).terms["prior"] == 0
     with pytest.raises(ProfileError, match="unknown axis 'coord_scale'"):
         RegionLoss(ANCHORS, CLASSES, coord_scale=1.0)
@@ -177,18 +187,18 @@ def test_a_profile_in_a_file_is_read_each_time(tmp_path: Any) -> None:
     assert values == [1.0, 2.0]
 
 
-def test_the_functional_form_answers_as_the_module() -> None:
+def test_the_functional_form_returns_the_same_as_the_module() -> None:
     t = network()
     options: dict[str, Any] = {"profile": "formula", "path": "analytic", "validate": True, "no_object_weight": 0.5}
     loss = RegionLoss(ANCHORS, CLASSES, **options)
     value = region_loss(t, LISTS, torch.tensor(ANCHORS), CLASSES, images_seen=3, **options)
     assert torch.equal(value, loss(t, LISTS, images_seen=3))
-    found = region_loss(t, LISTS, ANCHORS, CLASSES, images_seen=3, details=True, **options)
-    assert torch.equal(found.loss, value)
-    assert found.path == "analytic"
+    result = region_loss(t, LISTS, ANCHORS, CLASSES, images_seen=3, details=True, **options)
+    assert torch.equal(result.loss, value)
+    assert result.path == "analytic"
 
 
-def test_it_has_no_state_and_is_copied_and_stored_like_any_module() -> None:
+def test_it_has_no_state_and_can_be_copied_and_pickled() -> None:
     loss = RegionLoss(ANCHORS, CLASSES, profile="formula", path="analytic", validate=True, thresh=0.3)
     assert dict(loss.state_dict()) == {}
     assert list(loss.parameters()) == list(loss.buffers()) == []
@@ -202,8 +212,8 @@ def test_it_has_no_state_and_is_copied_and_stored_like_any_module() -> None:
     assert repr(loss) == "RegionLoss(classes=3, anchors=2, profile='formula', path='analytic', validate=True)"
 
 
-@pytest.mark.parametrize("path", ["analytic", HERE[-1]])
-def test_a_loss_that_was_used_can_be_sent_to_another_process(path: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", ["analytic", HOST_PATHS[-1]])
+def test_a_used_loss_can_be_sent_to_another_process(path: Any, tmp_path: Path) -> None:
     sent = RegionLoss(ANCHORS, CLASSES, path=path), network().detach(), pad_truths(LISTS).rows
     loss, t, rows = sent
     expected = loss(t, rows, images_seen=0)
@@ -220,14 +230,14 @@ def test_a_loss_that_was_used_can_be_sent_to_another_process(path: Any, tmp_path
 
 
 @pytest.mark.parametrize("name", ["profile", "anchors", "classes"])
-def test_what_a_loss_is_made_of_stays_as_it_is(name: str) -> None:
+def test_anchors_classes_and_profile_are_read_only(name: str) -> None:
     loss = RegionLoss(ANCHORS, CLASSES)
     with pytest.raises(AttributeError):
         setattr(loss, name, getattr(loss, name))
 
 
-@pytest.mark.parametrize("path", HERE)
-def test_truths_have_no_derivative_and_do_not_seem_to_have_one(path: Any) -> None:
+@pytest.mark.parametrize("path", HOST_PATHS)
+def test_truths_have_no_derivative(path: Any) -> None:
     rows = pad_truths(LISTS).rows.requires_grad_()
     loss = RegionLoss(ANCHORS, CLASSES, path=path)
     assert not loss(network().detach(), rows, images_seen=0).requires_grad

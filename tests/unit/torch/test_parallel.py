@@ -38,17 +38,17 @@ def network() -> nn.Sequential:
     return nn.Sequential(*layers).double()
 
 
-def train(model: nn.Module, mine: slice, factor: float) -> list[float]:
+def train(model: nn.Module, outputs: slice, factor: float) -> list[float]:
     """Some steps on a share of the images; the losses."""
     loss = RegionLoss(ANCHORS, CLASSES, prior_until=2 * IMAGES)  # the last step is taken without the prior
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-2, momentum=0.9)
     pictures = torch.randn(IMAGES, 3, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    truths = pad_truths(LISTS[mine])
+    truths = pad_truths(LISTS[outputs])
     values = []
     for step in range(STEPS):
         optimizer.zero_grad()
         # Images seen by the run, by all of its processes.
-        value = loss(model(pictures[mine]), truths, images_seen=step * IMAGES)
+        value = loss(model(pictures[outputs]), truths, images_seen=step * IMAGES)
         (factor * value).backward()
         optimizer.step()
         values.append(value.item())
@@ -73,8 +73,8 @@ def _work(rank: int, port: int, kind: str, folder: str) -> None:
         from torch.distributed.fsdp import fully_shard
 
         fully_shard(model, mesh=init_device_mesh("cpu", (WORLD,)))
-    mine = slice(0, 2) if rank == 0 else slice(2, IMAGES)
-    values = torch.tensor(train(model, mine, factor=WORLD), dtype=torch.float64)
+    outputs = slice(0, 2) if rank == 0 else slice(2, IMAGES)
+    values = torch.tensor(train(model, outputs, factor=WORLD), dtype=torch.float64)
     dist.all_reduce(values)
     weights = weights_of(model)
     if kind == "fsdp":
@@ -105,7 +105,7 @@ def _free_port() -> int:
     "kind",
     ["ddp", pytest.param("fsdp", marks=pytest.mark.skipif(not _has_fsdp(), reason="this PyTorch has no fully_shard"))],
 )
-def test_two_processes_take_the_steps_of_one(kind: str, tmp_path: Path) -> None:
+def test_two_processes_take_the_same_steps_as_one(kind: str, tmp_path: Path) -> None:
     torch.multiprocessing.spawn(_work, (_free_port(), kind, str(tmp_path)), nprocs=WORLD)
     values, weights = torch.load(tmp_path / "answer.pt")
     model = network()

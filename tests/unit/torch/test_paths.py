@@ -37,7 +37,7 @@ def test_the_path_follows_device_type_and_profile() -> None:
             paths.choose_path("triton", torch.zeros(0), darknet)
 
 
-def test_without_triton_a_gpu_takes_the_analytic_path_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_triton_a_gpu_takes_the_analytic_path_and_warns(monkeypatch: pytest.MonkeyPatch) -> None:
     on_gpu: Any = SimpleNamespace(device=torch.device("cuda"), dtype=torch.float32)
     monkeypatch.setattr(paths, "_TRITON_INSTALLED", False)
     with pytest.warns(UserWarning, match="Triton is not installed: the loss takes path 'analytic' on CUDA"):
@@ -54,26 +54,26 @@ def test_without_triton_a_gpu_takes_the_analytic_path_and_says_so(monkeypatch: p
 def variants() -> list[Any]:
     """Every shipped profile, and darknet's with every value that a discrete axis takes."""
     darknet, tree = load_profile("darknet"), load_profile("yolo9000")
-    found = [pytest.param(load_profile(name), id=name) for name in profile_names()]
+    result = [pytest.param(load_profile(name), id=name) for name in profile_names()]
     for axis in AXES:
         for value in axis_values(axis):
             base = tree if value in ("tree", "accumulate") else darknet
             if getattr(base, axis) != value:
-                found.append(pytest.param(base.replace(**{axis: value}), id=f"{axis}={value}"))
-    return found
+                result.append(pytest.param(base.replace(**{axis: value}), id=f"{axis}={value}"))
+    return result
 
 
 @pytest.mark.parametrize("profile", variants())
-def test_every_profile_is_served_and_a_path_that_cannot_says_so(profile: Profile) -> None:
+def test_every_profile_has_a_path_and_the_other_paths_refuse_it(profile: Profile) -> None:
     tree = (-1, 0, 0) if profile.class_term == "tree" else None
     t = network(torch.float64)
-    found = RegionLoss(ANCHORS, CLASSES, profile=profile, tree=tree).details(t, LISTS, images_seen=0)
-    assert found.loss.item() == pytest.approx(evaluate(batch(t, 0, tree), profile).potential, rel=1e-12)
+    result = RegionLoss(ANCHORS, CLASSES, profile=profile, tree=tree).details(t, LISTS, images_seen=0)
+    assert result.loss.item() == pytest.approx(evaluate(batch(t, 0, tree), profile).potential, rel=1e-12)
     for path in (path for path in PATHS if path != "eager"):
-        if found.path == "analytic":
+        if result.path == "analytic":
             assert RegionLoss(ANCHORS, CLASSES, profile=profile, path=path).path == path
             continue
-        assert found.path == "eager"
+        assert result.path == "eager"
         with pytest.raises(
             PathError, match=rf"'{path}' does not express this loss: .* has \w+ = '.*; path='eager' does"
         ):
@@ -82,13 +82,13 @@ def test_every_profile_is_served_and_a_path_that_cannot_says_so(profile: Profile
 
 def test_the_fast_paths_express_all_shipped_profiles_but_the_one_with_a_tree() -> None:
     t = network()
-    found = {name: RegionLoss(ANCHORS, CLASSES, profile=name).path_for(t) for name in profile_names()}
-    assert {name for name, path in found.items() if path == "eager"} == {"yolo9000"}
+    result = {name: RegionLoss(ANCHORS, CLASSES, profile=name).path_for(t) for name in profile_names()}
+    assert {name for name, path in result.items() if path == "eager"} == {"yolo9000"}
 
 
-def test_a_path_that_there_is_not_is_refused_at_once() -> None:
+def test_an_unknown_path_is_refused_at_construction() -> None:
     wrong: Any = "fastest"
-    message = "no path 'fastest'; there are auto, eager, analytic, compiled, triton"
+    message = "unknown path 'fastest'; expected one of auto, eager, analytic, compiled, triton"
     with pytest.raises(PathError, match=message):
         RegionLoss(ANCHORS, CLASSES, path=wrong)
     loss = RegionLoss(ANCHORS, CLASSES)

@@ -17,11 +17,11 @@ from regionloss.torch import PaddedTruths, PathError, RegionLoss, pad_truths  # 
 from regionloss.torch.analytic import operators as analytic  # noqa: E402 - likewise
 from regionloss.torch.settings import settings_of  # noqa: E402 - likewise
 from regionloss_spec import load_profile  # noqa: E402 - likewise
-from unit.torch.elsewhere import WaitsForDeviceError, device_elsewhere, here, there  # noqa: E402 - likewise
-from unit.torch.small_batch import ANCHORS, CLASSES, HERE, LISTS, gradient_of, network  # noqa: E402 - likewise
+from unit.torch.fake_device import WaitsForDeviceError, fake_device, from_fake, to_fake  # noqa: E402 - likewise
+from unit.torch.small_batch import ANCHORS, CLASSES, HOST_PATHS, LISTS, gradient_of, network  # noqa: E402 - likewise
 
 
-@pytest.mark.parametrize("path", HERE)
+@pytest.mark.parametrize("path", HOST_PATHS)
 @pytest.mark.parametrize("validate", [False, True])
 @pytest.mark.parametrize(
     ("column", "value", "message"),
@@ -60,10 +60,10 @@ def test_predictions_that_are_not_finite_are_named_with_validate() -> None:
     assert torch.isnan(RegionLoss(ANCHORS, CLASSES, path="analytic")(t, LISTS, images_seen=0))
 
 
-def test_on_a_device_nothing_is_waited_for_and_a_bad_truth_spoils_the_loss() -> None:
+def test_on_a_device_a_bad_truth_makes_the_loss_nan_without_a_wait() -> None:
     t, rows = network().detach(), pad_truths(LISTS).rows
-    with device_elsewhere(), pytest.raises(WaitsForDeviceError):
-        there(rows).sum().item()
+    with fake_device(), pytest.raises(WaitsForDeviceError):
+        to_fake(rows).sum().item()
     for seen in (0, 12800):
         expected = gradient_of(RegionLoss(ANCHORS, CLASSES, path="analytic"), t, rows, images_seen=seen)
         loss, gradient = on_a_device(t, rows, seen)
@@ -77,27 +77,27 @@ def test_on_a_device_nothing_is_waited_for_and_a_bad_truth_spoils_the_loss() -> 
         assert torch.isnan(gradient).flatten(1).any(dim=1).tolist() == [False, True, False]
 
 
-@pytest.mark.parametrize("path", HERE)
+@pytest.mark.parametrize("path", HOST_PATHS)
 @pytest.mark.parametrize(
     "bad", [-1, 0.5, float("nan"), torch.tensor(-1), torch.tensor(3.0), torch.tensor([1]), torch.tensor(True)]
 )
-def test_no_images_seen_but_a_whole_number_is_taken(path: Any, bad: Any) -> None:
+def test_images_seen_must_be_a_whole_number(path: Any, bad: Any) -> None:
     with pytest.raises(DomainError, match="images_seen is") as error:
         RegionLoss(ANCHORS, CLASSES, path=path)(network(), LISTS, images_seen=bad)
     assert error.value.clause == "domain.images-seen"
 
 
-@pytest.mark.parametrize("path", HERE)
-def test_what_does_not_fit_together_is_said(path: Any) -> None:
+@pytest.mark.parametrize("path", HOST_PATHS)
+def test_tensors_that_do_not_fit_together_are_refused(path: Any) -> None:
     loss = RegionLoss(ANCHORS, CLASSES, path=path)
     t, rows = network(), pad_truths(LISTS).rows
     wrong: list[tuple[Any, Any, str]] = [
         (t[0], rows, "predictions have rank 3, expected 4"),
         (t[:, :15], rows, r"predictions have 15 channels, expected A\*\(5\+C\) = 2\*8 = 16"),
         (t[:, :, :0], rows, "the grid is 0 x 4 cells"),
-        (t, rows[:2], "2 truth lists for 3 images"),
+        (t, rows[:2], "got 2 truth lists for 3 images"),
         (t, rows[:, :, :4], r"truths have shape \[.*4\], expected \[.*T, 5\]"),
-        (t, LISTS[:2], "2 truth lists for 3 images"),
+        (t, LISTS[:2], "got 2 truth lists for 3 images"),
     ]
     for predictions, truths, message in wrong:
         with pytest.raises(DomainError, match=message):
@@ -106,7 +106,7 @@ def test_what_does_not_fit_together_is_said(path: Any) -> None:
         loss(t.long(), rows, images_seen=0)
 
 
-@pytest.mark.parametrize("path", HERE)
+@pytest.mark.parametrize("path", HOST_PATHS)
 def test_counts_that_do_not_fit_the_rows_are_refused(path: Any) -> None:
     loss = RegionLoss(ANCHORS, CLASSES, path=path, validate=True)
     rows, counts = pad_truths(LISTS)
@@ -136,30 +136,30 @@ def on_a_device(t: Any, rows: Any, seen: int) -> tuple[Any, Any]:
     """Loss and gradient of the analytic path on a device that is not the host."""
     anchors = tuple(np.ravel(ANCHORS).tolist())
     settings = settings_of(load_profile("darknet"))
-    with device_elsewhere():
-        t, rows = there(t), there(rows)
+    with fake_device():
+        t, rows = to_fake(t), to_fake(rows)
         early = torch.tensor(seen) < settings.prior_until
-        found = analytic.forward(t, rows, None, early, anchors, settings)
-        saved = (found.state, found.owner, found.kept)
+        result = analytic.forward(t, rows, None, early, anchors, settings)
+        saved = (result.state, result.predictor_of_truth, result.kept)
         gradient = analytic.backward(torch.tensor(1.0), t, rows, *saved, anchors, settings)
-    return here(found.loss), here(gradient)
+    return from_fake(result.loss), from_fake(gradient)
 
 
-@pytest.mark.parametrize("path", [path for path in HERE if path != "eager"])  # which refuses what is not finite
+@pytest.mark.parametrize("path", [path for path in HOST_PATHS if path != "eager"])  # which refuses what is not finite
 @pytest.mark.parametrize("number", [1e4, 1e38, float("inf"), float("nan")])
-def test_outputs_beyond_any_number_make_a_loss_that_says_so_without_a_warning(path: Any, number: float) -> None:
+def test_huge_outputs_raise_no_warning_and_an_overflow_shows_in_the_loss(path: Any, number: float) -> None:
     predictions = network().detach()
     predictions[0, :5] = number
     loss = RegionLoss(ANCHORS, CLASSES, path=path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = loss(predictions, LISTS, images_seen=0)
-    assert not torch.isfinite(found) or number == 1e4
+        result = loss(predictions, LISTS, images_seen=0)
+    assert not torch.isfinite(result) or number == 1e4
 
 
-@pytest.mark.parametrize("path", HERE)
+@pytest.mark.parametrize("path", HOST_PATHS)
 @pytest.mark.parametrize("validate", [False, True])
-def test_a_truth_that_is_no_number_is_refused_without_a_warning(path: Any, validate: bool) -> None:
+def test_a_nan_truth_is_refused_without_a_warning(path: Any, validate: bool) -> None:
     rows = pad_truths(LISTS).rows
     rows[1, 0, 1] = float("nan")
     loss = RegionLoss(ANCHORS, CLASSES, path=path, validate=validate)
@@ -169,7 +169,7 @@ def test_a_truth_that_is_no_number_is_refused_without_a_warning(path: Any, valid
             loss(network(), rows, images_seen=0)
 
 
-@pytest.mark.parametrize("path", HERE)
+@pytest.mark.parametrize("path", HOST_PATHS)
 def test_a_derivative_in_forward_mode_is_right_or_refused(path: Any) -> None:
     loss, t = RegionLoss(ANCHORS, CLASSES, path=path), network(torch.float64).detach()
     along = torch.linspace(-1, 1, t.numel(), dtype=torch.float64).view(t.shape)
@@ -177,10 +177,10 @@ def test_a_derivative_in_forward_mode_is_right_or_refused(path: Any) -> None:
         dual = forward_ad.make_dual(t, along)  # type: ignore[no-untyped-call]  # PyTorch leaves it so
         if path == "eager":
             value = loss(dual, LISTS, images_seen=0)
-            found = forward_ad.unpack_dual(value).tangent  # type: ignore[no-untyped-call]  # likewise
-            assert found is not None
+            result = forward_ad.unpack_dual(value).tangent  # type: ignore[no-untyped-call]  # likewise
+            assert result is not None
             expected = (gradient_of(loss, t, LISTS, images_seen=0) * along).sum()
-            torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+            torch.testing.assert_close(result, expected, rtol=1e-12, atol=0)
         else:
             with pytest.raises(PathError, match="no derivative in forward mode"):
                 loss(dual, LISTS, images_seen=0)
@@ -195,9 +195,9 @@ TRANSFORMS = {
 }
 
 
-@pytest.mark.parametrize("path", HERE)
+@pytest.mark.parametrize("path", HOST_PATHS)
 @pytest.mark.parametrize("transform", TRANSFORMS)
-def test_torch_func_differentiates_no_path_and_is_told_what_does(path: Any, transform: str) -> None:
+def test_torch_func_is_refused_on_every_path_with_an_alternative(path: Any, transform: str) -> None:
     loss, t = RegionLoss(ANCHORS, CLASSES, path=path), network().detach()
     none: Any = torch.zeros(len(t) if transform != "vmap of grad" else 1, 0, 5)
     for value in (

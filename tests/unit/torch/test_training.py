@@ -16,7 +16,7 @@ from torch._dynamo.testing import CompileCounterWithBackend  # noqa: E402 - like
 from regionloss import DomainError  # noqa: E402 - likewise
 from regionloss.torch import PathError, RegionLoss, pad_truths  # noqa: E402 - likewise
 from regionloss.torch.settings import settings_of  # noqa: E402 - likewise
-from unit.torch.small_batch import HERE  # noqa: E402 - likewise
+from unit.torch.small_batch import HOST_PATHS  # noqa: E402 - likewise
 
 ANCHORS = [[1.0, 2.0], [2.0, 1.0]]
 CLASSES = 3
@@ -56,9 +56,9 @@ def rows() -> Any:
     return pad_truths(LISTS).rows.float()
 
 
-@pytest.mark.parametrize("path", HERE)
+@pytest.mark.parametrize("path", HOST_PATHS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_autocast_leaves_the_arithmetic_of_the_loss_alone(path: Any, dtype: Any) -> None:
+def test_autocast_does_not_change_the_arithmetic_of_the_loss(path: Any, dtype: Any) -> None:
     model: Any = Network(path=path)
     with torch.autocast("cpu", dtype=dtype):
         predictions = model.head(pictures())
@@ -73,7 +73,7 @@ def test_autocast_leaves_the_arithmetic_of_the_loss_alone(path: Any, dtype: Any)
     assert model.head.weight.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize("path", HERE)
+@pytest.mark.parametrize("path", HOST_PATHS)
 def test_a_gradient_scaler_saves_what_float16_would_flush_to_zero(path: Any) -> None:
     tiny = 2.0**-22  # the weight of every term
     weights: dict[str, Any] = {f"{term}_weight": tiny for term in ("coord", "object", "no_object", "class", "prior")}
@@ -111,8 +111,8 @@ def test_a_step_with_a_gradient_scaler_is_the_step_without_and_a_bad_one_is_skip
     assert scale == 512
 
 
-@pytest.mark.parametrize("path", HERE)
-def test_backward_may_run_twice_and_is_linear_in_what_comes_from_above(path: Any) -> None:
+@pytest.mark.parametrize("path", HOST_PATHS)
+def test_backward_may_run_twice_and_is_linear_in_the_upstream(path: Any) -> None:
     t = Network().head(pictures()).detach().requires_grad_()
     loss = RegionLoss(ANCHORS, CLASSES, path=path)(t, rows(), images_seen=0)
     (first,) = torch.autograd.grad(loss, t, retain_graph=True)
@@ -142,7 +142,7 @@ def test_eager_can_be_differentiated_twice() -> None:
     assert (second != 0).sum() > 50
 
 
-@pytest.mark.parametrize("path", [path for path in HERE if path != "eager"])
+@pytest.mark.parametrize("path", [path for path in HOST_PATHS if path != "eager"])
 def test_the_fast_paths_refuse_to_be_differentiated_twice(path: Any) -> None:
     t = torch.randn(2, CHANNELS, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
     for form in (t.clone().requires_grad_(), t.clone().requires_grad_() * 1):
@@ -169,8 +169,8 @@ def test_terms_can_be_logged_on_every_path_and_differentiated_on_eager() -> None
             term.backward()  # type: ignore[no-untyped-call]  # PyTorch leaves it so
 
 
-@pytest.mark.parametrize("path", HERE)
-def test_nothing_is_recorded_where_nothing_is_differentiated(path: Any) -> None:
+@pytest.mark.parametrize("path", HOST_PATHS)
+def test_no_graph_is_recorded_without_grad(path: Any) -> None:
     model = Network(path=path)
     expected = model(pictures(), rows(), 0)
     for context in (torch.no_grad, torch.inference_mode):
@@ -220,7 +220,7 @@ def test_a_model_with_the_loss_compiles_into_one_graph(validate: bool) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("_compiler")
 @pytest.mark.parametrize(("as_tensor", "graphs"), [(True, 1), (False, 2)])  # a number is a constant until it changes
-def test_images_seen_may_change_from_call_to_call_without_compiling_again(as_tensor: bool, graphs: int) -> None:
+def test_images_seen_may_change_without_recompilation(as_tensor: bool, graphs: int) -> None:
     model = Network()
     counter = CompileCounterWithBackend("aot_eager")
     compiled = torch.compile(model, fullgraph=True, backend=counter)
@@ -236,12 +236,12 @@ def test_details_compile_as_well() -> None:
     loss = RegionLoss(ANCHORS, CLASSES)
     t = Network().head(pictures()).detach()
     compiled = torch.compile(loss.details, fullgraph=True, backend="aot_eager")
-    found, expected = compiled(t, rows(), images_seen=0), loss.details(t, rows(), images_seen=0)
-    assert torch.equal(found.loss, expected.loss)
-    assert found.path == "analytic"
+    result, expected = compiled(t, rows(), images_seen=0), loss.details(t, rows(), images_seen=0)
+    assert torch.equal(result.loss, expected.loss)
+    assert result.path == "analytic"
     for name in ("responsible", "ignored", "assigned_truth"):
-        assert torch.equal(getattr(found, name), getattr(expected, name))
-    assert {name: term.item() for name, term in found.terms.items()} == {
+        assert torch.equal(getattr(result, name), getattr(expected, name))
+    assert {name: term.item() for name, term in result.terms.items()} == {
         name: term.item() for name, term in expected.terms.items()
     }
 
@@ -250,7 +250,7 @@ def test_details_compile_as_well() -> None:
 @pytest.mark.usefixtures("_compiler")
 @pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="Inductor needs a C++ compiler")
 @pytest.mark.parametrize("path", ["analytic", "compiled"])
-def test_the_default_compiler_takes_it_too(path: Any) -> None:
+def test_it_compiles_with_the_default_backend(path: Any) -> None:
     model = Network(path=path)
     reference = Network(path="eager")
     reference(pictures(), rows(), 0).backward()
@@ -283,7 +283,7 @@ def test_a_model_with_the_loss_can_be_exported() -> None:
         ("every second", 2, torch.float32),
     ],
 )
-def test_the_operators_are_what_they_tell_the_compiler(form: str, images: int, dtype: Any) -> None:
+def test_the_analytic_operators_pass_opcheck(form: str, images: int, dtype: Any) -> None:
     t = torch.randn(images, 2 * CHANNELS, 3, 8, generator=torch.Generator().manual_seed(6)).to(dtype)
     t = t[:, ::2, :, ::2]
     if form != "every second":
@@ -293,9 +293,9 @@ def test_the_operators_are_what_they_tell_the_compiler(form: str, images: int, d
     for given in ((counts, torch.tensor(0), 0), (None, None, 12800)):
         arguments = (t.clone().requires_grad_(), padded, *given, *choices, True)
         torch.library.opcheck(torch.ops.regionloss.analytic.default, arguments)
-        loss, _, state, owner, *kept = torch.ops.regionloss.analytic(*arguments)
+        loss, _, state, predictor_of_truth, *kept = torch.ops.regionloss.analytic(*arguments)
         upstream = torch.ones((), dtype=loss.dtype)
-        saved = (t, padded, state, owner, kept)
+        saved = (t, padded, state, predictor_of_truth, kept)
         torch.library.opcheck(torch.ops.regionloss.analytic_backward.default, (upstream, *saved, *choices))
 
 

@@ -87,8 +87,8 @@ def compiled(capability: int, dtype: Any, layout: Any, *, everything: bool = Fal
         counts = torch.zeros(4, dtype=torch.int64) if everything else None
         seen = torch.tensor(0) if everything else None
         settings = settings_of(load_profile("darknet"))
-        found = triton_path.forward(predictions, rows, counts, seen, 0, VOC_ANCHORS, settings)
-        triton_path.backward(found.loss, predictions, rows, *found[2:], VOC_ANCHORS, settings)
+        result = triton_path.forward(predictions, rows, counts, seen, 0, VOC_ANCHORS, settings)
+        triton_path.backward(result.loss, predictions, rows, *result[2:], VOC_ANCHORS, settings)
     return [read_code(kernel) for kernel in kernels]
 
 
@@ -97,9 +97,9 @@ def read_code(kernel: Any) -> Code:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(kernel.asm["cubin"])
         file.flush()
-        said = subprocess.run([cuobjdump(), "-res-usage", file.name], capture_output=True, text=True, check=True)
-    usage = re.search(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", said.stdout + said.stderr)
-    assert usage is not None, said
+        message = subprocess.run([cuobjdump(), "-res-usage", file.name], capture_output=True, text=True, check=True)
+    usage = re.search(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", message.stdout + message.stderr)
+    assert usage is not None, message
     registers, stack, local = map(int, usage.groups())
     about = kernel.metadata
     return Code(about.name, registers, stack + local, about.enable_fp_fusion, kernel.asm["ttgir"], kernel.asm["ptx"])
@@ -128,7 +128,7 @@ def test_nothing_spills_and_enough_programs_fit(capability: int, dtype: str, lay
 
 
 @pytest.mark.parametrize("capability", [80, 90])
-def test_the_rarer_arguments_hardly_spill_either(capability: int) -> None:
+def test_rare_arguments_spill_few_registers(capability: int) -> None:
     for code in compiled(capability, torch.float32, torch.contiguous_format, everything=True):
         assert code.stack <= 8, code[:3]  # two registers, which rows in float64 cost with some compilers
         assert code.registers <= LIMITS[code.kernel], code[:3]
@@ -136,7 +136,7 @@ def test_the_rarer_arguments_hardly_spill_either(capability: int) -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize(("layout", "threads"), [("contiguous", "[1, 32]"), ("channels-last", "[32, 1]")])
-def test_the_threads_of_a_warp_write_neighbours(dtype: str, layout: str, threads: str) -> None:
+def test_the_threads_of_a_warp_write_neighbouring_addresses(dtype: str, layout: str, threads: str) -> None:
     # [CHANNELS, BLOCK]: along the cells where those are neighbours in memory, else along the channels.
     backward = compiled(90, DTYPES[dtype], LAYOUTS[layout])[2]
     store = re.search(r"tt\.store .* : tensor<\d+x\d+x!tt\.ptr<\w+>, (#\w+)>", backward.layouts)
@@ -148,7 +148,7 @@ def test_the_threads_of_a_warp_write_neighbours(dtype: str, layout: str, threads
     assert written_by[1] == threads
 
 
-def test_arithmetic_is_rounded_as_it_is_written() -> None:
+def test_products_and_sums_are_not_fused() -> None:
     # A fused product and sum would move a tie, an approximate quotient would lose digits; atomics have no fixed order.
     for code in compiled(80, torch.float32, torch.contiguous_format, everything=True):
         assert not code.fused

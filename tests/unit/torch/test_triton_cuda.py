@@ -80,7 +80,7 @@ def test_a_step_waits_for_nothing() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_a_step_needs_hardly_more_memory_than_its_gradient(dtype: torch.dtype) -> None:
+def test_a_step_needs_little_more_memory_than_its_gradient(dtype: torch.dtype) -> None:
     step = Step(dtype=dtype)
     step()
     torch.cuda.synchronize()
@@ -105,7 +105,7 @@ def captured(step: Callable[[], tuple[Any, Any]]) -> tuple[Any, tuple[Any, Any]]
     return graph, answer
 
 
-def test_a_captured_graph_reads_its_inputs_and_switches_the_prior_off() -> None:
+def test_a_captured_graph_reads_its_inputs_and_ends_the_prior() -> None:
     step = Step(4)
     graph, (loss, gradient) = captured(step)
     losses = []
@@ -122,7 +122,7 @@ def test_a_captured_graph_reads_its_inputs_and_switches_the_prior_off() -> None:
     assert losses[0] == losses[1] > losses[2] != losses[3]
 
 
-def test_a_compiled_step_is_one_graph_with_the_same_answer() -> None:
+def test_a_compiled_step_is_one_graph_with_the_same_result() -> None:
     step = Step(4)
     compiled = torch.compile(step.loss, fullgraph=True)
     loss = compiled(step.predictions, step.truths, images_seen=step.images_seen)
@@ -150,7 +150,7 @@ def test_a_tensor_of_more_than_two_billion_numbers() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there is one device")
-def test_the_kernels_run_where_the_tensors_are() -> None:
+def test_the_kernels_run_on_the_device_of_the_tensors() -> None:
     step = Step(4)
     expected = step()
     step.predictions = step.predictions.detach().to("cuda:1").requires_grad_()

@@ -19,14 +19,14 @@ from unit.torch.on_triton import (
     DARKNET,
     DEVICE,
     INTERPRETED,
-    Given,
-    Guarded,
+    GuardedMemory,
+    Inputs,
     backward,
     batch_of,
-    carried,
     conforms,
     forward,
-    given,
+    map_tensors,
+    random_inputs,
     same_decisions,
 )
 
@@ -36,7 +36,7 @@ EVERY = DARKNET.replace(no_object_applies="every-predictor", prior_applies="ever
 
 
 @pytest.mark.parametrize(
-    ("shape", "slots", "anchors"),
+    ("shape", "length", "anchors"),
     [
         pytest.param((2, 4, 3, 5), 6, (1.0, 2.0, 2.0, 1.0, 1.25, 1.5), id="small"),
         pytest.param((1, 1, 1, 1), 1, (1.0, 1.0), id="one-of-everything"),
@@ -47,38 +47,38 @@ EVERY = DARKNET.replace(no_object_applies="every-predictor", prior_applies="ever
     ],
 )
 def test_every_shape_agrees_with_the_reference(
-    shape: tuple[int, int, int, int], slots: int, anchors: tuple[float, ...]
+    shape: tuple[int, int, int, int], length: int, anchors: tuple[float, ...]
 ) -> None:
     profile = DARKNET.replace(max_truths=0, thresh=0.4)
-    asked = given(shape, slots, profile=profile, anchors=anchors)
-    found = same_decisions(asked)
-    assert found.loss.shape == ()
-    assert backward(asked, found).shape == asked.predictions.shape
-    conforms(batch_of(asked), profile)
+    inputs = random_inputs(shape, length, profile=profile, anchors=anchors)
+    result = same_decisions(inputs)
+    assert result.loss.shape == ()
+    assert backward(inputs, result).shape == inputs.predictions.shape
+    conforms(batch_of(inputs), profile)
 
 
 def test_the_largest_of_many_classes_may_be_read_last() -> None:
-    asked = given((1, 300, 2, 3), 3, anchors=(1.0, 2.0))
-    asked.predictions[:, -1] = 9.0
-    conforms(batch_of(asked), DARKNET)
+    inputs = random_inputs((1, 300, 2, 3), 3, anchors=(1.0, 2.0))
+    inputs.predictions[:, -1] = 9.0
+    conforms(batch_of(inputs), DARKNET)
 
 
-def test_the_squared_error_of_classes_is_summed_over_all_turns() -> None:
+def test_the_squared_error_is_summed_over_all_blocks_of_classes() -> None:
     profile = DARKNET.replace(class_term="squared-error")
-    conforms(batch_of(given((1, 300, 2, 3), 3, profile=profile, anchors=(1.0, 2.0))), profile)
+    conforms(batch_of(random_inputs((1, 300, 2, 3), 3, profile=profile, anchors=(1.0, 2.0))), profile)
 
 
-def test_a_place_that_float32_cannot_tell_is_read_as_it_is() -> None:
+def test_a_position_that_float32_cannot_represent_is_read_exactly() -> None:
     columns = 2048  # in float32 a place is off by up to 2048 * 2^-25 cells
     row = torch.tensor([[[(1500 + 1 / 3) / columns, 0.5, 1 / columns, 0.5, 1.0]]], dtype=torch.float64, device=DEVICE)
-    asked = given((1, 2, 1, columns), 1, anchors=(1.0, 1.0))._replace(rows=row)
-    asked.predictions[:, :2] = 0  # σ is 1/2, and so is the slope with respect to it 1/4
-    slope = backward(asked, forward(asked))[0, :2, 0, 1500].tolist()
+    inputs = random_inputs((1, 2, 1, columns), 1, anchors=(1.0, 1.0))._replace(rows=row)
+    inputs.predictions[:, :2] = 0  # σ is 1/2, and so is the slope with respect to it 1/4
+    gradient = backward(inputs, forward(inputs))[0, :2, 0, 1500].tolist()
     small = 2 - 0.5 / columns
-    assert slope == pytest.approx([small * (1 / 2 - 1 / 3) / 4, 0], rel=1e-6)
+    assert gradient == pytest.approx([small * (1 / 2 - 1 / 3) / 4, 0], rel=1e-6)
 
 
-def test_a_tie_with_the_threshold_is_decided_as_by_a_division() -> None:
+def test_a_tie_with_the_threshold_is_decided_as_a_division_would() -> None:
     # Quotients as close to the threshold as float32 gets, of both parities, on it and on both sides of it.
     draw = np.random.default_rng(0)
     for thresh, at_or_above in ((0.6, False), (0.7, False), (0.5, True), (0.6, True), (0.5, False), (1 / 3, False)):
@@ -107,7 +107,7 @@ def ask_exceeds(shared: Any, union: Any, answer: Any, threshold: Any, SIZE: tl.c
     tl.store(answer + place, above.to(tl.int32))
 
 
-def test_exponential_and_logistic_keep_their_digits_far_out() -> None:
+def test_exponential_and_logistic_are_accurate_for_large_arguments() -> None:
     t = torch.linspace(-87, 88, 4096, device=DEVICE)
     ends = torch.tensor([-1e30, -200, 200, 1e30, float("nan"), 0, -0.0, 88.7], device=DEVICE)
     t[: len(ends)] = ends
@@ -115,11 +115,11 @@ def test_exponential_and_logistic_keep_their_digits_far_out() -> None:
     ask_exponential[(1,)](t, power, probability, 4096, enable_fp_fusion=False)
     exact = t.double().cpu()
     for got, expected in ((power, exact.exp()), (probability, torch.sigmoid(exact))):
-        found = got.cpu().double()
+        result = got.cpu().double()
         expected = expected.float().double()  # infinite where float32 is
-        assert torch.equal(found.isnan(), exact.isnan())
-        off = (found - expected).abs() / expected
-        assert (found == expected)[:4].all()
+        assert torch.equal(result.isnan(), exact.isnan())
+        off = (result - expected).abs() / expected
+        assert (result == expected)[:4].all()
         assert off[5:].max() < 6 * 2.0**-24
 
 
@@ -137,65 +137,65 @@ def test_a_centre_just_below_a_border_stays_in_its_cell(width: int) -> None:
     columns = [int(np.float64(x) * width) for x in below]
     assert columns[0] == width - 1
     rows = torch.tensor([[float(x), 0.25, 0.1, 0.1, 0] for x in below], device=DEVICE)[None]
-    asked = given((1, 1, 2, width), 3, anchors=(1.0, 1.0))._replace(rows=rows)
-    assert forward(asked).owner.tolist() == [columns]
+    inputs = random_inputs((1, 1, 2, width), 3, anchors=(1.0, 1.0))._replace(rows=rows)
+    assert forward(inputs).predictor_of_truth.tolist() == [columns]
 
 
-def test_the_first_of_equal_anchors_and_the_last_of_rivals_answer() -> None:
+def test_the_first_of_equal_anchors_and_the_last_of_colliding_truths_win() -> None:
     rows = torch.tensor([[[0.1, 0.1, 0.5, 0.5, 0], [0.1, 0.1, 0.25, 0.5, 1], [0.12, 0.1, 0.5, 0.5, 1]]], device=DEVICE)
-    asked = given((1, 2, 2, 2), 3, anchors=(1.0, 0.5, 0.5, 1.0, 1.0, 0.5))._replace(rows=rows)
-    assert forward(asked).owner.tolist() == [[-1, 4, 0]]
-    first = asked._replace(settings=settings_of(DARKNET.replace(collision="first")))
-    assert forward(first).owner.tolist() == [[0, 4, -1]]
+    inputs = random_inputs((1, 2, 2, 2), 3, anchors=(1.0, 0.5, 0.5, 1.0, 1.0, 0.5))._replace(rows=rows)
+    assert forward(inputs).predictor_of_truth.tolist() == [[-1, 4, 0]]
+    first = inputs._replace(settings=settings_of(DARKNET.replace(collision="first")))
+    assert forward(first).predictor_of_truth.tolist() == [[0, 4, -1]]
 
 
 def test_terminator_counts_and_capacity_end_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(triton_path.FORWARD, "CHUNK", 2)  # so that few truths are several chunks
-    asked = given((3, 2, 2, 2), 6, profile=DARKNET.replace(max_truths=5))
-    rows = asked.rows.clone()
+    inputs = random_inputs((3, 2, 2, 2), 6, profile=DARKNET.replace(max_truths=5))
+    rows = inputs.rows.clone()
     rows[0, 4, 0] = 0
     rows[1, 1, 0] = 0
-    asked = asked._replace(rows=rows)
+    inputs = inputs._replace(rows=rows)
     lengths = [(4, 1, 5), (3, 1, 0)]
     for counts, expected in zip((None, torch.tensor([3, 7, 0], device=DEVICE)), lengths, strict=True):
-        found = same_decisions(asked._replace(counts=counts))
+        result = same_decisions(inputs._replace(counts=counts))
         for image, length in enumerate(expected):
-            assert (found.owner[image, length:] == -1).all()
-            assert length == 0 or found.owner[image, length - 1] >= 0  # the last one is paid
+            assert (result.predictor_of_truth[image, length:] == -1).all()
+            assert length == 0 or result.predictor_of_truth[image, length - 1] >= 0  # the last one is paid
     profile = DARKNET.replace(max_truths=0, truth_end="none", collision="first")
-    endless = same_decisions(asked._replace(settings=settings_of(profile)))
-    assert (endless.owner[:, 0] >= 0).all()
+    endless = same_decisions(inputs._replace(settings=settings_of(profile)))
+    assert (endless.predictor_of_truth[:, 0] >= 0).all()
 
 
 def test_a_long_list_is_read_to_its_end() -> None:
-    # Far more slots than a chunk has, the last of which takes the predictor of all others.
-    asked = given((1, 1, 1, 1), 130, anchors=(1.0, 1.0), profile=DARKNET.replace(max_truths=0))
-    assert same_decisions(asked).owner[0].tolist() == [-1] * 129 + [0]
+    # Far more truths than a chunk has, the last of which takes the predictor of all others.
+    inputs = random_inputs((1, 1, 1, 1), 130, anchors=(1.0, 1.0), profile=DARKNET.replace(max_truths=0))
+    assert same_decisions(inputs).predictor_of_truth[0].tolist() == [-1] * 129 + [0]
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
 def test_rows_may_have_any_type_and_strides(dtype: torch.dtype) -> None:
-    asked = given()
-    kept = asked.rows.to(dtype)
-    plain = asked._replace(rows=kept.float())
+    inputs = random_inputs()
+    kept = inputs.rows.to(dtype)
+    plain = inputs._replace(rows=kept.float())
     expected = forward(plain)
-    slope = backward(plain, expected)
+    gradient = backward(plain, expected)
     wide = torch.full((5, 2, 8), float("nan"), dtype=dtype, device=DEVICE)
     wide[:, :, ::2] = torch.nn.functional.pad(kept, (0, 0, 0, 1)).permute(2, 0, 1)
     strided = wide[:, :, :6:2].permute(1, 2, 0)
     assert not strided.is_contiguous()
     for rows in (kept, strided):
-        found = forward(asked._replace(rows=rows))
-        assert torch.equal(found.loss, expected.loss)
-        assert torch.equal(found.owner, expected.owner)
-        assert torch.equal(backward(asked._replace(rows=rows), found), slope)
+        result = forward(inputs._replace(rows=rows))
+        assert torch.equal(result.loss, expected.loss)
+        assert torch.equal(result.predictor_of_truth, expected.predictor_of_truth)
+        assert torch.equal(backward(inputs._replace(rows=rows), result), gradient)
 
 
 def test_float64_rows_are_read_exactly() -> None:
     # The last number below a half: rounded to float32 it would be in the next cell.
     rows = torch.tensor([[[0.5 - 2.0**-54, 0.5, 0.3, 0.3, 0]]], dtype=torch.float64, device=DEVICE)
-    asked = given((1, 1, 2, 2), 1, anchors=(1.0, 1.0))._replace(rows=rows)
-    assert forward(asked).owner.tolist() == [[2]]
+    inputs = random_inputs((1, 1, 2, 2), 1, anchors=(1.0, 1.0))._replace(rows=rows)
+    assert forward(inputs).predictor_of_truth.tolist() == [[2]]
 
 
 FAULTS = [
@@ -205,43 +205,43 @@ FAULTS = [
 ]  # fmt: skip
 
 
-def test_a_bad_truth_touches_nothing_but_makes_its_image_known(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bad_truth_writes_nothing_but_the_state_of_its_image(monkeypatch: pytest.MonkeyPatch) -> None:
     # The first image is sound, each of the others has a fault in its second truth.
-    asked = given((1 + len(FAULTS), 2, 2, 2), 2, anchors=(1.0, 1.0))
-    rows = asked.rows.clone()
+    inputs = random_inputs((1 + len(FAULTS), 2, 2, 2), 2, anchors=(1.0, 1.0))
+    rows = inputs.rows.clone()
     for image, (column, value) in enumerate(FAULTS, start=1):
         rows[image, 1, column] = value
     one = torch.ones(1 + len(FAULTS), dtype=torch.int64, device=DEVICE)
     one[0] = 2
-    expected = forward(asked._replace(counts=one))
-    gradient = backward(asked, expected)
-    memory = Guarded(monkeypatch)
-    asked = asked._replace(rows=rows)
-    found = forward(asked)
-    slope = backward(asked, found)
+    expected = forward(inputs._replace(counts=one))
+    gradient = backward(inputs, expected)
+    memory = GuardedMemory(monkeypatch)
+    inputs = inputs._replace(rows=rows)
+    result = forward(inputs)
+    grad = backward(inputs, result)
     assert memory.untouched()
-    assert found.loss.isnan()
-    assert found.terms.isfinite().all()
-    assert torch.equal(found.owner, expected.owner)
-    assert torch.equal(found.kept[0], expected.kept[0])
-    assert torch.equal(found.state[0], expected.state[0])
-    assert torch.equal(found.state[1:] & 6, expected.state[1:] & 6)
-    assert (found.state[1:] >= ops.BAD).all()
-    assert torch.equal(slope[0], gradient[0])
-    assert slope[1:, 4].isnan().all()
+    assert result.loss.isnan()
+    assert result.terms.isfinite().all()
+    assert torch.equal(result.predictor_of_truth, expected.predictor_of_truth)
+    assert torch.equal(result.kept[0], expected.kept[0])
+    assert torch.equal(result.state[0], expected.state[0])
+    assert torch.equal(result.state[1:] & 6, expected.state[1:] & 6)
+    assert (result.state[1:] >= ops.BAD).all()
+    assert torch.equal(grad[0], gradient[0])
+    assert grad[1:, 4].isnan().all()
     others = [0, 1, 2, 3, 5, 6]
-    assert torch.equal(slope[1:, others], gradient[1:, others])
+    assert torch.equal(grad[1:, others], gradient[1:, others])
 
 
-def test_a_bad_row_that_is_not_read_is_no_fault() -> None:
-    asked = given((1, 4, 2, 3), 4)
-    rows = asked.rows.clone()
+def test_a_bad_row_that_is_not_read_is_ignored() -> None:
+    inputs = random_inputs((1, 4, 2, 3), 4)
+    rows = inputs.rows.clone()
     rows[0, 2, 0] = 0
     rows[0, 3] = float("nan")
-    assert forward(asked._replace(rows=rows)).loss.isfinite()
+    assert forward(inputs._replace(rows=rows)).loss.isfinite()
     counts = torch.tensor([3], device=DEVICE)
     rows[0, 2] = rows[0, 1]
-    assert forward(asked._replace(rows=rows, counts=counts)).loss.isfinite()
+    assert forward(inputs._replace(rows=rows, counts=counts)).loss.isfinite()
 
 
 LAYOUTS: dict[str, Callable[[Any], Any]] = {
@@ -258,25 +258,27 @@ LAYOUTS: dict[str, Callable[[Any], Any]] = {
     [*((layout, DARKNET) for layout in LAYOUTS), ("contiguous", EVERY)],
     ids=[*LAYOUTS, "every-predictor"],
 )
-def test_every_element_is_written_and_nothing_beside(
+def test_every_element_is_written_and_nothing_else(
     layout: str, profile: Profile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = given((2, 35, 5, 27), 2, profile=profile, anchors=(1.0, 2.0))  # one more than a tile, in each direction
-    asked = asked._replace(predictions=LAYOUTS[layout](asked.predictions))
-    kept = [value.clone() for value in (asked.predictions, asked.rows)]
-    plain = asked._replace(predictions=asked.predictions.contiguous())
+    inputs = random_inputs(
+        (2, 35, 5, 27), 2, profile=profile, anchors=(1.0, 2.0)
+    )  # one more than a tile, in each direction
+    inputs = inputs._replace(predictions=LAYOUTS[layout](inputs.predictions))
+    kept = [value.clone() for value in (inputs.predictions, inputs.rows)]
+    plain = inputs._replace(predictions=inputs.predictions.contiguous())
     expected = forward(plain)
-    slope = backward(plain, expected)
-    memory = Guarded(monkeypatch)
-    found = forward(asked)
-    gradient = backward(asked, found)
+    grad = backward(plain, expected)
+    memory = GuardedMemory(monkeypatch)
+    result = forward(inputs)
+    gradient = backward(inputs, result)
     monkeypatch.undo()
     assert memory.untouched()
-    assert gradient.stride() == torch.empty_like(asked.predictions).stride()
-    for got, wanted in zip((*found.flat(), gradient), (*expected.flat(), slope), strict=True):
+    assert gradient.stride() == torch.empty_like(inputs.predictions).stride()
+    for got, wanted in zip((*result.flat(), gradient), (*expected.flat(), grad), strict=True):
         assert torch.equal(got, wanted)  # and so holds no NaN
-    assert torch.equal(asked.predictions, kept[0])
-    assert torch.equal(asked.rows, kept[1])
+    assert torch.equal(inputs.predictions, kept[0])
+    assert torch.equal(inputs.rows, kept[1])
 
 
 @pytest.mark.skipif(not INTERPRETED, reason="only the interpreter can be watched while it writes")
@@ -292,32 +294,32 @@ def test_no_element_is_written_twice(profile: Profile, monkeypatch: pytest.Monke
         return store(self, places, value, mask, policy)
 
     monkeypatch.setattr(InterpreterBuilder, "create_masked_store", watched)
-    asked = given((2, 35, 3, 23), 4, profile=profile, anchors=(1.0, 2.0))
-    found = forward(asked)
-    gradient = backward(asked, found)
+    inputs = random_inputs((2, 35, 3, 23), 4, profile=profile, anchors=(1.0, 2.0))
+    result = forward(inputs)
+    gradient = backward(inputs, result)
     addresses = np.concatenate(written)
     assert len(np.unique(addresses)) == len(addresses)
-    for answer in (*found.flat(), gradient):
+    for answer in (*result.flat(), gradient):
         own = answer.data_ptr() + answer.element_size() * np.arange(answer.numel(), dtype=np.uint64)
         assert np.isin(own, addresses).all()
 
 
-def test_answers_repeat_bit_for_bit() -> None:
-    asked = given((2, 5, 6, 11), 4)
-    answers = [(*found.flat(), backward(asked, found)) for found in (forward(asked), forward(asked))]
+def test_results_repeat_bit_for_bit() -> None:
+    inputs = random_inputs((2, 5, 6, 11), 4)
+    answers = [(*result.flat(), backward(inputs, result)) for result in (forward(inputs), forward(inputs))]
     assert all(torch.equal(one, other) for one, other in zip(*answers, strict=True))
 
 
 def test_upstream_is_multiplied_before_the_gradient_is_rounded() -> None:
-    asked = given((1, 2, 2, 2), 2, profile=EVERY)
-    found = forward(asked)
-    slope = backward(asked, found)
-    assert torch.equal(backward(asked, found, 2.0**-20), slope * 2.0**-20)
-    half = asked._replace(predictions=asked.predictions.half())
-    exact = asked._replace(predictions=half.predictions.float())
-    expected = backward(exact, found, 3.0).half()
-    assert torch.equal(backward(half, found, 3.0), expected)
-    assert not torch.equal(backward(half, found) * 3, expected)
+    inputs = random_inputs((1, 2, 2, 2), 2, profile=EVERY)
+    result = forward(inputs)
+    gradient = backward(inputs, result)
+    assert torch.equal(backward(inputs, result, 2.0**-20), gradient * 2.0**-20)
+    half = inputs._replace(predictions=inputs.predictions.half())
+    exact = inputs._replace(predictions=half.predictions.float())
+    expected = backward(exact, result, 3.0).half()
+    assert torch.equal(backward(half, result, 3.0), expected)
+    assert not torch.equal(backward(half, result) * 3, expected)
 
 
 @pytest.fixture
@@ -340,86 +342,88 @@ def _rounding_to_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_rounding_to_nearest")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_a_half_gradient_is_that_of_float32_rounded_once(dtype: torch.dtype) -> None:
-    asked = given(profile=EVERY)
-    half = asked._replace(predictions=asked.predictions.to(dtype))
-    exact = asked._replace(predictions=half.predictions.float())
-    found, expected = forward(half), forward(exact)
-    assert found.loss.dtype == torch.float32
-    for got, wanted in zip(found.flat(), expected.flat(), strict=True):
+    inputs = random_inputs(profile=EVERY)
+    half = inputs._replace(predictions=inputs.predictions.to(dtype))
+    exact = inputs._replace(predictions=half.predictions.float())
+    result, expected = forward(half), forward(exact)
+    assert result.loss.dtype == torch.float32
+    for got, wanted in zip(result.flat(), expected.flat(), strict=True):
         assert torch.equal(got, wanted)
-    gradient = backward(half, found)
+    gradient = backward(half, result)
     assert gradient.dtype == dtype
     assert torch.equal(gradient, backward(exact, expected).to(dtype))
 
 
 @pytest.mark.parametrize("axis", range(4))
-def test_a_number_two_billion_numbers_away_is_found(axis: int) -> None:
-    asked = given((3, 1, 3, 3), 2, anchors=(1.0, 1.0))
+def test_an_element_beyond_two_billion_is_addressed(axis: int) -> None:
+    inputs = random_inputs((3, 1, 3, 3), 2, anchors=(1.0, 1.0))
     strides = [54, 9, 3, 1]
     strides[axis] = 2**30 + 64
-    reach = 1 + sum(stride * (size - 1) for stride, size in zip(strides, asked.predictions.shape, strict=True))
+    reach = 1 + sum(stride * (size - 1) for stride, size in zip(strides, inputs.predictions.shape, strict=True))
     if axis == 1:
         strides[axis], reach = 2**29, 5 * 2**29 + 256
     assert reach > 2**31
     memory = torch.empty(reach, dtype=torch.float16, device=DEVICE)  # of which hardly a page is touched
-    predictions = memory.as_strided(asked.predictions.shape, strides).copy_(asked.predictions)
-    near = asked._replace(predictions=predictions.clone(memory_format=torch.contiguous_format))
-    asked = asked._replace(predictions=predictions)
-    found, expected = forward(asked), forward(near)
-    assert torch.equal(found.loss, expected.loss)
-    assert torch.equal(backward(asked, found).contiguous(), backward(near, expected))
+    predictions = memory.as_strided(inputs.predictions.shape, strides).copy_(inputs.predictions)
+    near = inputs._replace(predictions=predictions.clone(memory_format=torch.contiguous_format))
+    inputs = inputs._replace(predictions=predictions)
+    result, expected = forward(inputs), forward(near)
+    assert torch.equal(result.loss, expected.loss)
+    assert torch.equal(backward(inputs, result).contiguous(), backward(near, expected))
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int32])
-def test_the_prior_is_on_up_to_the_limit_wherever_t_comes_from(dtype: torch.dtype) -> None:
-    asked = given((1, 2, 2, 2), 2)
+def test_the_prior_ends_at_its_limit_for_every_form_of_t(dtype: torch.dtype) -> None:
+    inputs = random_inputs((1, 2, 2, 2), 2)
     for seen, pays in ((0, True), (12799, True), (12800, False), (2**40, False)):
-        number = forward(asked._replace(seen=seen))
+        number = forward(inputs._replace(seen=seen))
         assert (number.terms[1] > 0) == pays
         assert ((number.state & ops.PRIOR) > 0).any() == pays
         places = [DEVICE, "cpu"] if seen < 2**31 or dtype == torch.int64 else []
         for place in places:
             tensor = torch.tensor(seen, dtype=dtype, device=place)
-            found = forward(asked._replace(images_seen=tensor, seen=0 if pays else 10**6))
-            assert all(torch.equal(one, other) for one, other in zip(found.flat(), number.flat(), strict=True))
+            result = forward(inputs._replace(images_seen=tensor, seen=0 if pays else 10**6))
+            assert all(torch.equal(one, other) for one, other in zip(result.flat(), number.flat(), strict=True))
 
 
 def test_float64_and_tensors_on_other_devices_are_refused() -> None:
-    asked = given()
+    inputs = random_inputs()
     with pytest.raises(TypeError, match=r"torch\.float64; the triton path takes float32, .* to the analytic path"):
-        forward(asked._replace(predictions=asked.predictions.double()))
+        forward(inputs._replace(predictions=inputs.predictions.double()))
     with pytest.raises(ValueError, match="truths are on meta, expected"):
-        forward(asked._replace(rows=asked.rows.to("meta")))
+        forward(inputs._replace(rows=inputs.rows.to("meta")))
     with pytest.raises(ValueError, match="counts are on meta, expected"):
-        forward(asked._replace(counts=torch.zeros(2, dtype=torch.int64, device="meta")))
+        forward(inputs._replace(counts=torch.zeros(2, dtype=torch.int64, device="meta")))
 
 
-def arguments(asked: Given) -> tuple[Any, ...]:
-    return (*asked[:5], list(asked.anchors), list(asked.settings), False)
+def arguments(inputs: Inputs) -> tuple[Any, ...]:
+    return (*inputs[:5], list(inputs.anchors), list(inputs.settings), False)
 
 
-def test_the_operators_keep_what_they_promise_to_pytorch() -> None:
-    asked = given((1, 2, 2, 1), 1, anchors=(1.0, 1.0))
-    predictions = asked.predictions.to(memory_format=torch.channels_last).requires_grad_()
+def test_the_operators_pass_opcheck() -> None:
+    inputs = random_inputs((1, 2, 2, 1), 1, anchors=(1.0, 1.0))
+    predictions = inputs.predictions.to(memory_format=torch.channels_last).requires_grad_()
     counts, seen = torch.tensor([1], device=DEVICE), torch.tensor(3, device=DEVICE)
-    full = asked._replace(predictions=predictions, counts=counts, images_seen=seen)
+    full = inputs._replace(predictions=predictions, counts=counts, images_seen=seen)
     torch.library.opcheck(torch.ops.regionloss.triton.default, arguments(full))
-    found = forward(asked)
+    result = forward(inputs)
     torch.library.opcheck(
         torch.ops.regionloss.triton_backward.default,
-        (torch.ones((), device=DEVICE), asked.predictions, asked.rows, *found[2:], *arguments(asked)[5:7]),
+        (torch.ones((), device=DEVICE), inputs.predictions, inputs.rows, *result[2:], *arguments(inputs)[5:7]),
     )
 
 
 def test_nothing_waits_for_the_device() -> None:
     # To ask a fake tensor for a number, or how many there are of something, raises.
-    asked = given()
+    inputs = random_inputs()
     with FakeTensorMode() as mode:
-        fake = carried(asked, mode.from_tensor)
+        fake = map_tensors(inputs, mode.from_tensor)
         predictions = fake.predictions.requires_grad_()
         seen = mode.from_tensor(torch.tensor(0, device=DEVICE))
         fake = fake._replace(images_seen=seen)
-        loss, *_, owner, overlap = torch.ops.regionloss.triton(*arguments(fake._replace(predictions=predictions)))
+        loss, *_, predictor_of_truth, overlap = torch.ops.regionloss.triton(
+            *arguments(fake._replace(predictions=predictions))
+        )
         (gradient,) = torch.autograd.grad(loss, predictions)
-    assert (gradient.shape, gradient.stride()) == (asked.predictions.shape, asked.predictions.stride())
-    assert (owner.dtype, overlap.dtype) == (torch.int32, torch.float32)
+    assert (gradient.shape, gradient.stride()) == (inputs.predictions.shape, inputs.predictions.stride())
+    assert (predictor_of_truth.dtype, overlap.dtype) == (torch.int32, torch.float32)

@@ -1,8 +1,8 @@
-"""The fast path of any device: the gradient written down instead of found by autograd.
+"""The operators of the fast path for any device, whose gradient is written down instead of derived by autograd.
 
-The dense part looks at the five box and objectness channels of every predictor, the row part at all channels of the
-responsible ones; nothing else of the predictions is read. Forward keeps what the slopes of the dense part are made of
-and the slopes of the rows, a small part of the gradient; to store all of it would cost its memory.
+The dense part reads the five box and objectness channels of every predictor, the other part all channels of the
+responsible ones; nothing else of the predictions is read. Forward keeps what the dense gradient is made of and the
+gradient of the responsible predictors, a small part of the whole gradient; to keep all of it would cost its memory.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import torch
 from torch import Tensor
 
 from regionloss.torch.analytic.boxes import boxes_of
-from regionloss.torch.analytic.dense import activate, pay_dense, silence, take_owned, write_dense
-from regionloss.torch.analytic.responsible import pay_owners
+from regionloss.torch.analytic.dense import activate, find_silenced, pay_dense, take_responsible, write_dense
+from regionloss.torch.analytic.responsible import pay_responsible
 from regionloss.torch.arrays import Array, array_of, cast, library_of
-from regionloss.torch.assignment import Truths, choose, grid_of, is_read, rows_of, settle
-from regionloss.torch.checks import check_slots
-from regionloss.torch.ops import BAD, Forward, define, is_early, slopes_kept
+from regionloss.torch.assignment import Assignment, assign, grid_of, is_read, resolve_collisions, rows_of
+from regionloss.torch.checks import check_rows
+from regionloss.torch.ops import BAD, Forward, define, is_early, kept_tensors
 from regionloss.torch.settings import Settings
 
 
-@np.errstate(all="ignore")  # what is huge or no number makes a loss that says so, as it does in PyTorch
+@np.errstate(all="ignore")  # huge numbers and NaN make a loss that shows them, as they do in PyTorch
 def forward(
     predictions: Tensor,
     rows: Tensor,
@@ -32,7 +32,7 @@ def forward(
     anchors: Sequence[float],
     settings: Settings,
 ) -> Forward:
-    """The loss of a batch; it keeps `slopes_kept`.
+    """The loss of a batch; it keeps `kept_tensors`.
 
     Args:
         predictions: `[N, A*(5+C), H, W]`, of any strides.
@@ -43,60 +43,64 @@ def forward(
         settings: the choices of the profile.
 
     Raises:
-        DomainError: a truth outside the domain, where the truths are on the host; elsewhere it makes the loss and its
-            gradient not a number, since to look would be to wait for the device.
+        DomainError: a truth outside the domain, if the truths are on the host. On a device it makes the loss and its
+            gradient NaN, since a look at it would wait for the device.
     """
     t = by_anchor(predictions, anchors)
     images, count, channels, height, width = t.shape
-    kept, slopes = slopes_kept(predictions, rows, anchors)
-    grid = grid_of(tuple(anchors), channels - 5, height, width, t.device, kept.dtype)
+    activated, truth_grads = kept_tensors(predictions, rows, anchors)
+    grid = grid_of(tuple(anchors), channels - 5, height, width, t.device, activated.dtype)
     exact = rows_of(rows)
-    truths, bad = choose(exact, is_read(exact, counts, settings), grid)
-    here = library_of(exact) is np  # on the host
-    if here:
+    truths, bad = assign(exact, is_read(exact, counts, settings), grid)
+    on_host = library_of(exact) is np
+    if on_host:
         early = bool(early)
         if bad.any():
-            check_slots(rows, truths.slot[bad], channels - 5)
-    wins, owned = settle(truths, kept[0].numel(), settings)
-    activate(kept, t)
-    active = array_of(kept)
+            check_rows(rows, truths.index[bad], channels - 5)
+    wins, responsible = resolve_collisions(truths, activated[0].numel(), settings)
+    activate(activated, t)
+    active = array_of(activated)
     boxes = boxes_of(truths, grid)
-    pays = None if here and wins.all() else wins
-    found = pay_owners(*_gather(active, t, truths), truths, boxes, pays, grid, settings)
-    quiet = silence(active, truths, boxes, grid, settings)
-    if not here:
-        owned = owned.view(quiet.shape)
-    state, no_object, prior = pay_dense(active, quiet, owned, early, settings)
+    pays = None if on_host and wins.all() else wins
+    terms = pay_responsible(*_gather(active, t, truths), truths, boxes, pays, grid, settings)
+    silenced = find_silenced(active, truths, boxes, grid, settings)
+    if not on_host:
+        responsible = responsible.view(silenced.shape)
+    state, no_object, prior = pay_dense(active, silenced, responsible, early, settings)
     if settings.every_no_object or settings.every_prior:
-        found.slopes[:, :5] += (take_owned(kept, owned, truths.predictor, settings) * wins).T
-    owner = torch.full(rows.shape[:2], -1, dtype=torch.int32, device=t.device)
-    local = truths.predictor - truths.image * (count * height * width)
-    array_of(owner.view(-1))[truths.slot] = cast(library_of(local).where(wins, local, -1), library_of(local).int32)
-    array_of(slopes.zero_().flatten(0, 1))[truths.slot] = found.slopes
+        terms.grads[:, :5] += (take_responsible(activated, responsible, truths.predictor, settings) * wins).T
+    predictor_of_truth = torch.full(rows.shape[:2], -1, dtype=torch.int32, device=t.device)
+    in_image = truths.predictor - truths.image * (count * height * width)
+    library = library_of(in_image)
+    array_of(predictor_of_truth.view(-1))[truths.index] = cast(library.where(wins, in_image, -1), library.int32)
+    array_of(truth_grads.zero_().flatten(0, 1))[truths.index] = terms.grads
     paid = (
-        settings.no_object * no_object, settings.prior * prior, found.coord, found.object,
-        settings.class_weight * found.classes,
-    )  # fmt: skip
-    terms = torch.tensor([float(term) for term in paid], dtype=kept.dtype) if here else torch.stack(paid)
+        settings.no_object * no_object,
+        settings.prior * prior,
+        terms.coord,
+        terms.object,
+        settings.class_weight * terms.classes,
+    )
+    values = torch.tensor([float(term) for term in paid], dtype=activated.dtype) if on_host else torch.stack(paid)
     if settings.per_image:
-        terms = terms / max(images, 1)
-    loss = terms.sum()
-    if not here:
-        spoiled = bad.view(images, -1).any(dim=1) if len(bad) else bad.new_zeros(images)
-        loss = torch.where(spoiled.any(), torch.nan, loss)
-        state |= (spoiled * BAD).to(torch.uint8)[:, None, None, None]
-        kept.masked_fill_(spoiled[:, None, None, None], torch.nan)
-    return Forward(loss, terms, torch.as_tensor(state), owner, (kept, slopes))
+        values = values / max(images, 1)
+    loss = values.sum()
+    if not on_host:
+        bad_images = bad.view(images, -1).any(dim=1) if len(bad) else bad.new_zeros(images)
+        loss = torch.where(bad_images.any(), torch.nan, loss)
+        state |= (bad_images * BAD).to(torch.uint8)[:, None, None, None]
+        activated.masked_fill_(bad_images[:, None, None, None], torch.nan)
+    return Forward(loss, values, torch.as_tensor(state), predictor_of_truth, (activated, truth_grads))
 
 
-def _gather(active: Array, t: Tensor, truths: Truths) -> tuple[Array, Array]:
-    """What the predictors of truths have: bx, by, tw, th and bo, `[5, M]`, and the class outputs, `[M, C]`."""
+def _gather(active: Array, t: Tensor, truths: Assignment) -> tuple[Array, Array]:
+    """The outputs of the predictors of truths: bx, by, tw, th and bo, `[5, M]`, and those of the classes, `[M, C]`."""
     place = truths.image, truths.anchor, slice(5, None), truths.cell[1], truths.cell[0]
-    mine = active.reshape(5, -1)[:, truths.predictor]
+    outputs = active.reshape(5, -1)[:, truths.predictor]
     if t.dtype in (torch.float32, torch.float64):
-        return mine, array_of(t)[place]
+        return outputs, array_of(t)[place]
     z = t[tuple(axis if isinstance(axis, slice) else torch.as_tensor(axis) for axis in place)]  # NumPy has no bfloat16
-    return mine, array_of(z.float())
+    return outputs, array_of(z.float())
 
 
 def backward(
@@ -104,44 +108,45 @@ def backward(
     predictions: Tensor,
     rows: Tensor,
     state: Tensor,
-    owner: Tensor,
+    predictor_of_truth: Tensor,
     kept: Sequence[Tensor],
     anchors: Sequence[float],
     settings: Settings,
 ) -> Tensor:
     """The gradient with respect to the predictions, in their type and layout, times the 0-d `upstream`.
 
-    The other arguments are those of `forward` and what it answered.
+    The other arguments are those of `forward` and what it returned.
     """
-    active, slopes = kept
-    factor = upstream.item() if library_of(array_of(owner)) is np else upstream.to(active.dtype)
+    active, truth_grads = kept
+    on_host = library_of(array_of(predictor_of_truth)) is np
+    factor = upstream.item() if on_host else upstream.to(active.dtype)
     if settings.per_image:
         factor = factor / max(len(active[0]), 1)
     gradient = torch.zeros_like(predictions)
     g = by_anchor(gradient, anchors)
     write_dense(g[:, :, :5].movedim(2, 0), active, factor, settings)
-    _add_rows(g, owner, slopes, factor)
+    _add_responsible(g, predictor_of_truth, truth_grads, factor)
     return gradient
 
 
-def _add_rows(g: Tensor, owner: Tensor, slopes: Tensor, factor: Tensor | float) -> None:
-    """Add the slopes `[N, T, 5+C]`, times `factor`, to the gradient `[N, A, 5+C, H, W]` of who answers for a truth."""
+def _add_responsible(g: Tensor, predictor_of_truth: Tensor, truth_grads: Tensor, factor: Tensor | float) -> None:
+    """Add the gradients of responsible predictors `[N, T, 5+C]`, times `factor`, to all of it `[N, A, 5+C, H, W]`."""
     channels, height, width = g.shape[2:]
-    index, found = array_of(owner.view(-1)), array_of(slopes.view(-1, channels))
-    if library_of(index) is np:
-        slot = (index >= 0).nonzero()[0]
-        index, found = index[slot], found[slot]
-    else:  # where to count them would be to wait: those that no predictor answers for add zeros to the first
-        slot = torch.arange(len(index), device=index.device)
-        index = index.clamp(min=0)
-    n, line = slot // max(owner.shape[1], 1), index // width
+    predictor, grads = array_of(predictor_of_truth.view(-1)), array_of(truth_grads.view(-1, channels))
+    if library_of(predictor) is np:
+        truth = (predictor >= 0).nonzero()[0]
+        predictor, grads = predictor[truth], grads[truth]
+    else:  # to count them would wait for the device: truths without a predictor add zeros to the first predictor
+        truth = torch.arange(len(predictor), device=predictor.device)
+        predictor = predictor.clamp(min=0)
+    n, line = truth // max(predictor_of_truth.shape[1], 1), predictor // width
     k = line // height
-    place = tuple(torch.as_tensor(axis).long() for axis in (n, k, line - k * height, index - line * width))
-    g.movedim(2, -1).index_put_(place, torch.as_tensor(found * factor).to(g.dtype), accumulate=True)
+    place = tuple(torch.as_tensor(axis).long() for axis in (n, k, line - k * height, predictor - line * width))
+    g.movedim(2, -1).index_put_(place, torch.as_tensor(grads * factor).to(g.dtype), accumulate=True)
 
 
 def by_anchor(predictions: Tensor, anchors: Sequence[float]) -> Tensor:
-    """A view of `[N, A*(5+C), H, W]` as `[N, A, 5+C, H, W]`, whatever the strides."""
+    """A view of `[N, A*(5+C), H, W]` as `[N, A, 5+C, H, W]`, of any strides."""
     images, channels, height, width = predictions.shape
     count = len(anchors) // 2
     return predictions.view(images, count, channels // count, height, width)
@@ -159,4 +164,4 @@ def _operator(
     return forward(predictions, rows, counts, is_early(images_seen, seen, settings), anchors, settings)
 
 
-define("analytic", _operator, backward, slopes_kept)
+define("analytic", _operator, backward, kept_tensors)

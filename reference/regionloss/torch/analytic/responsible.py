@@ -1,6 +1,6 @@
-"""The part of the loss that the responsible predictors have: the coordinate, objectness and class terms.
+"""The terms of the responsible predictors: coordinates, objectness and class, in NumPy or PyTorch.
 
-It looks at the outputs of these predictors alone, which were gathered, in NumPy or PyTorch.
+Only the outputs of these predictors are read, gathered into arrays with one column for each truth.
 """
 
 from __future__ import annotations
@@ -9,82 +9,82 @@ from typing import NamedTuple
 
 from regionloss.torch.analytic.boxes import half_sizes, iou
 from regionloss.torch.arrays import Array, cast, copy, library_of
-from regionloss.torch.assignment import Grid, Truths
+from regionloss.torch.assignment import Assignment, Grid
 from regionloss.torch.settings import Settings
 
 
-class Owners(NamedTuple):
+class ResponsibleTerms(NamedTuple):
     """What the predictors of M truths pay.
 
     Attributes:
         coord, object, classes: the terms, the last before its weight, 0-d each.
-        slopes: their gradient with respect to the outputs of each predictor, in the type of the arithmetic, `[M, 5+C]`.
+        grads: their gradient with respect to the outputs of each predictor, in the type of the arithmetic, `[M, 5+C]`.
     """
 
     coord: Array
     object: Array
     classes: Array
-    slopes: Array
+    grads: Array
 
 
-def pay_owners(
-    mine: Array, z: Array, truths: Truths, boxes: Array, pays: Array | None, grid: Grid, settings: Settings
-) -> Owners:
-    """The terms of the predictors that answer for truths.
+def pay_responsible(
+    outputs: Array, z: Array, truths: Assignment, boxes: Array, pays: Array | None, grid: Grid, settings: Settings
+) -> ResponsibleTerms:
+    """The terms of the predictors that truths chose.
 
     Args:
-        mine: bx, by, tw, th and bo of each, `[5, M]`.
+        outputs: bx, by, tw, th and bo of each predictor, `[5, M]`.
         z: its class outputs, in the type of the arithmetic, `[M, C]`.
-        truths: of `choose`.
+        truths: of `assign`.
         boxes: of `boxes_of`.
         pays: which of them pay, bool `[M]`; `None` if all do.
         grid: of `grid_of`.
         settings: the choices of the profile.
     """
-    library = library_of(mine)
-    away = mine - _targets(mine, truths, boxes, grid, settings)
+    library = library_of(outputs)
+    residual = outputs - _targets(outputs, truths, boxes, grid, settings)
     small = (2 - truths.area) ** settings.small_box_exponent
-    pull = copy(away)  # half the slopes with respect to `mine`
-    pull[:4] *= cast(small * settings.coord, pull.dtype)
-    pull[4] *= settings.object
-    classes, slopes = _classify(z, truths.label, settings)
+    weighted = copy(residual)
+    weighted[:4] *= cast(small * settings.coord, weighted.dtype)
+    weighted[4] *= settings.object
+    classes, class_grads = _classify(z, truths.label, settings)
     if pays is not None:
-        pull *= pays
-        classes, slopes = library.where(pays, classes, 0), library.where(pays[:, None], slopes, 0)
-    coord = (pull[:4] * away[:4]).sum()
-    moves = 2 * pull
+        weighted *= pays
+        classes, class_grads = library.where(pays, classes, 0), library.where(pays[:, None], class_grads, 0)
+    coord = (weighted[:4] * residual[:4]).sum()
+    grads = 2 * weighted  # with respect to `outputs`, and then to what these are the logistic of
     for logistic in (slice(0, 2), slice(4, 5)):
-        moves[logistic] *= mine[logistic] * (1 - mine[logistic])
-    slopes = library.concatenate([moves.T, slopes], 1)
-    return Owners(coord, (pull[4] * away[4]).sum(), classes.sum(), slopes)
+        grads[logistic] *= outputs[logistic] * (1 - outputs[logistic])
+    grads = library.concatenate([grads.T, class_grads], 1)
+    return ResponsibleTerms(coord, (weighted[4] * residual[4]).sum(), classes.sum(), grads)
 
 
 def _classify(z: Array, label: Array, settings: Settings) -> tuple[Array, Array]:
-    """The class term of each predictor before its weight, `[M]`, and the slopes after it, `[M, C]`."""
+    """The class term of each predictor before its weight, `[M]`, and its gradient after it, `[M, C]`."""
     library = library_of(z)
-    place = library.arange(len(label), device=label.device), label
+    true = library.arange(len(label), device=label.device), label
     shifted = z - library.amax(z, 1)[:, None]
     p = library.exp(shifted)
     total = p.sum(1)
     p /= total[:, None]
-    away = copy(p)
-    away[place] -= 1
+    residual = copy(p)
+    residual[true] -= 1
     if settings.class_squared:
-        mean = (p * away).sum(1)[:, None]
-        return (away * away).sum(1), 2 * settings.class_weight * p * (away - mean)
-    return library.log(total) - shifted[place], settings.class_weight * away
+        mean = (p * residual).sum(1)[:, None]
+        return (residual * residual).sum(1), 2 * settings.class_weight * p * (residual - mean)
+    return library.log(total) - shifted[true], settings.class_weight * residual
 
 
-def _targets(mine: Array, truths: Truths, boxes: Array, grid: Grid, settings: Settings) -> Array:
-    """What bx, by, tw, th and bo of `mine` are drawn to, `[5, M]`."""
-    library = library_of(mine)
+def _targets(outputs: Array, truths: Assignment, boxes: Array, grid: Grid, settings: Settings) -> Array:
+    """The targets of bx, by, tw, th and bo of `outputs`, `[5, M]`."""
+    library = library_of(outputs)
     size = truths.size.clip(min=settings.size_floor) if settings.size_floor else truths.size
     # In float64: in a lower precision a wide grid would cost digits of the targets.
-    within = truths.place - truths.cell
+    within = truths.centre - truths.cell
     shape = library.log(size / grid.anchors[:, truths.anchor])
     if settings.target_one:
-        goal = library.ones_like(mine[:1])
+        goal = library.ones_like(outputs[:1])
     else:
-        half = half_sizes(mine[2:4], grid.half_anchors[:, truths.anchor])
-        goal = iou(mine[:2] + cast(truths.cell, mine.dtype), half, boxes).clip(min=0)[None]
-    return library.concatenate([cast(within, mine.dtype), cast(shape, mine.dtype), goal])
+        half = half_sizes(outputs[2:4], grid.half_anchors[:, truths.anchor])
+        goal = iou(outputs[:2] + cast(truths.cell, outputs.dtype), half, boxes).clip(min=0)[None]
+    return library.concatenate([cast(within, outputs.dtype), cast(shape, outputs.dtype), goal])

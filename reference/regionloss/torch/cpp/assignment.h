@@ -32,14 +32,14 @@ static bool inside(const Batch<Real> *b, const double *truth) {
    that are read. Returns how many these are, or -1 if one of them is outside the domain. */
 template <typename Real>
 static int64_t assign(const Batch<Real> *b, const Settings *s, int64_t image, Box<Real> *boxes, int32_t *truth_of) {
-    const double *truth = b->rows + image * b->capacity * 5;
-    int32_t *predictor_of = b->predictor_of_truth + image * b->capacity;
-    int64_t capacity = b->capacity;
-    if (s->max_truths) capacity = std::min(capacity, (int64_t)s->max_truths);
-    if (b->counts) capacity = std::min(capacity, b->counts[image]);
-    for (int64_t t = 0; t < b->capacity; t++) predictor_of[t] = -1;
+    const double *truth = b->rows + image * b->length * 5;
+    int32_t *predictor_of = b->predictor_of_truth + image * b->length;
+    int64_t end = b->length;
+    if (s->max_truths) end = std::min(end, (int64_t)s->max_truths);
+    if (b->counts) end = std::min(end, b->counts[image]);
+    for (int64_t t = 0; t < b->length; t++) predictor_of[t] = -1;
     int64_t count = 0;
-    for (int64_t t = 0; t < capacity; t++, truth += 5) {
+    for (int64_t t = 0; t < end; t++, truth += 5) {
         if (s->terminated && truth[0] == 0) break;
         if (!inside(b, truth)) return -1;
         boxes[count++] = box_of(b, s, truth);

@@ -45,8 +45,8 @@ static NEVER_INLINE Status write_image(const Batch<Real> *b, const Settings *s, 
     Real *buffer = (Real *)malloc(grid->cells * sizeof(Real)), factor = b->factor;
     if (!buffer) return NO_MEMORY;
     write_dense(b, s, grid, image, buffer);
-    for (int64_t t = 0; t < b->capacity; t++) {
-        int64_t predictor = b->predictor_of_truth[image * b->capacity + t];
+    for (int64_t t = 0; t < b->length; t++) {
+        int64_t predictor = b->predictor_of_truth[image * b->length + t];
         if (predictor < 0) continue;
         const Real *grad = grad_of_truth(b, image, t);
         Real *to = gradient_plane(b, image, predictor / grid->cells, 0) + grid->offset[predictor % grid->cells];

@@ -22,7 +22,7 @@ enum Status { DONE = 0, NO_MEMORY = 1, BAD_TRUTH = 2 }; /* of a batch: the worst
 
 template <typename Real>
 struct Batch {
-    int64_t images, anchors, classes, height, width, capacity, threads; /* capacity: rows of an image */
+    int64_t images, anchors, classes, height, width, length, threads; /* length: T, rows of an image */
     int64_t image_stride, channel_stride, row_stride, column_stride;    /* of the predictions or their gradient */
     const double *sizes;                                                /* widths and heights of the anchors, cells */
     uint8_t *state;
@@ -90,7 +90,7 @@ static Real *active_plane(const Batch<Real> *b, const Grid<Real> *grid, int64_t 
 
 template <typename Real>
 static Real *grad_of_truth(const Batch<Real> *b, int64_t image, int64_t truth) {
-    return b->truth_grads + (image * b->capacity + truth) * (5 + b->classes);
+    return b->truth_grads + (image * b->length + truth) * (5 + b->classes);
 }
 
 /* Work on all images, `work(grid, image)`, in as many threads as there may be. */

@@ -16,16 +16,16 @@ static NEVER_INLINE Status pay_image(const Batch<Real> *b, const Settings *s, co
     int64_t predictors = b->anchors * grid->cells, truths = 0;
     Plane<Real> plane;
     int32_t *truth_of = (int32_t *)malloc(predictors * sizeof(int32_t) + 1);
-    Box<Real> *boxes = (Box<Real> *)malloc(b->capacity * sizeof(Box<Real>) + 1);
+    Box<Real> *boxes = (Box<Real> *)malloc(b->length * sizeof(Box<Real>) + 1);
     Real *memory = alloc_plane(&plane, grid);
     bool allocated = truth_of && boxes && memory;
     if (allocated) {
         memset(truth_of, -1, predictors * sizeof(int32_t));
         truths = assign(b, s, image, boxes, truth_of);
         pay_dense(b, s, grid, image, boxes, truths, truth_of, &plane, sums);
-        memset(grad_of_truth(b, image, 0), 0, b->capacity * (5 + b->classes) * sizeof(Real));
-        for (int64_t t = 0; t < b->capacity; t++)
-            if (b->predictor_of_truth[image * b->capacity + t] >= 0) pay_responsible(b, s, grid, image, t, sums);
+        memset(grad_of_truth(b, image, 0), 0, b->length * (5 + b->classes) * sizeof(Real));
+        for (int64_t t = 0; t < b->length; t++)
+            if (b->predictor_of_truth[image * b->length + t] >= 0) pay_responsible(b, s, grid, image, t, sums);
         double weights[TERMS] = {s->no_object, s->prior, 1, s->object, s->class_weight}; /* coord has its own */
         for (int v = 0; v < TERMS; v++) sums[v] *= weights[v];
     }

@@ -57,7 +57,7 @@ Batch<Real> batch_of(const Tensor &planes, Numbers anchors, const Tensor &state,
     Batch<Real> batch = {};
     batch.images = planes.size(0), batch.height = planes.size(2), batch.width = planes.size(3);
     batch.anchors = anchors.size() / 2, batch.classes = planes.size(1) / batch.anchors - 5;
-    batch.capacity = predictor_of_truth.size(1), batch.threads = at::get_num_threads();
+    batch.length = predictor_of_truth.size(1), batch.threads = at::get_num_threads();
     batch.image_stride = planes.stride(0), batch.channel_stride = planes.stride(1);
     batch.row_stride = planes.stride(2), batch.column_stride = planes.stride(3);
     batch.sizes = anchors.data();
@@ -89,16 +89,16 @@ ForwardResult forward(const Tensor &predictions, const Tensor &rows, const Optio
     Tensor outputs = predictions.to(predictions.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
     Tensor exact_rows = rows.to(at::kDouble).contiguous();
     OptionalTensor lengths = counts ? OptionalTensor(counts->to(at::kLong).contiguous()) : std::nullopt;
-    int64_t images = outputs.size(0), height = outputs.size(2), width = outputs.size(3), capacity = rows.size(1);
+    int64_t images = outputs.size(0), height = outputs.size(2), width = outputs.size(3), length = rows.size(1);
     int64_t count = anchors.size() / 2;
     auto reals = outputs.options();
     ForwardResult result = {
         at::empty({}, reals),
         at::empty({5}, reals),
         at::empty({images, count, height, width}, reals.dtype(at::kByte)),
-        at::empty({images, capacity}, reals.dtype(at::kInt)),
+        at::empty({images, length}, reals.dtype(at::kInt)),
         at::empty({5, images, count, height, width}, reals),
-        at::empty({images, capacity, outputs.size(1) / count}, reals),
+        at::empty({images, length, outputs.size(1) / count}, reals),
     };
     auto run = outputs.scalar_type() == at::kDouble ? forward_of<double> : forward_of<float>;
     Status status = run(outputs, exact_rows, lengths, seen < settings.prior_until, anchors, settings, result);

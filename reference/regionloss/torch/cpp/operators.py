@@ -1,9 +1,8 @@
-"""The path for the host in C++: forward in one pass over the predictions, backward in one over the gradient.
+"""The operators of the path `compiled`, for the host: compiled when they are first needed, and cached.
 
-It is compiled when it is first needed and kept (`regionloss.c_compiler`): `kernels.h` is what computes, and
-`operators.cpp` what PyTorch calls, forward and backward, without Python in between. It takes predictions of any strides
-and truths of any shape; the half types are computed in float32. Images are shared out among as many threads as PyTorch
-has, and the answer does not depend on how many that are.
+operators.cpp is what PyTorch calls, forward and backward, without Python in between; the headers are the kernels, which
+know nothing of PyTorch. The path takes predictions of any strides and truths of any shape, and computes the half types
+in float32. Images are spread over as many threads as PyTorch has; the result does not depend on how many that are.
 """
 
 from __future__ import annotations
@@ -16,31 +15,32 @@ from torch import Tensor
 
 from regionloss.c_compiler import CompilerError, build, processor
 from regionloss.torch.checks import check_truths
-from regionloss.torch.ops import check, declare, implement, refuse_second, slopes_kept
+from regionloss.torch.ops import check, declare, implement, kept_tensors, refuse_second
 from regionloss.torch.settings import PathError, Settings
 
+#: Includes every header beside it.
 _SOURCE = Path(__file__).with_suffix(".cpp")
 
-#: For vectors, nobody looks at errno or at traps; products are not fused with sums, which could move a tie.
+#: Vector code needs functions that set no errno and trap nothing. Fused products and sums could break a tie.
 _FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-fPIC", "-shared")
 
-#: Of some compilers the first is not to be had, and then there is one thread; without the second it is slower.
+#: In the order of preference. Without the first there is one thread; without the second, loops are slower too.
 _THREADING = (("-fopenmp",), ("-fopenmp-simd",), ())
 
 _FROM_STDIN = ("-x", "c++", "-")
 
 
 def _load() -> None:
-    """Register what computes the operators.
+    """Register the kernels of the operators.
 
     Raises:
-        PathError: it cannot be compiled, or what was compiled does not fit this PyTorch.
+        PathError: they do not compile, or the library does not load into this PyTorch.
     """
     try:
         torch.ops.load_library(_build())  # type: ignore[no-untyped-call]  # PyTorch leaves it so
     except (CompilerError, OSError) as error:
-        why = f"{error}\n{error.__cause__}" if error.__cause__ else error  # which PyTorch puts there
-        raise PathError(f"the path 'compiled' cannot be compiled, path='analytic' needs no compiler: {why}") from None
+        why = f"{error}\n{error.__cause__}" if error.__cause__ else error  # PyTorch puts the reason there
+        raise PathError(f"the path 'compiled' cannot be compiled; path='analytic' needs no compiler: {why}") from None
 
 
 def _build() -> Path:
@@ -59,21 +59,21 @@ def _build() -> Path:
 
 
 def _threading() -> tuple[str, ...]:
-    """Those of `_THREADING` that the compiler has; to find out by compiling the path would take thrice as long."""
-    why_not: CompilerError | None = None
+    """The first of `_THREADING` that the compiler accepts, tried on an empty source because that is quick."""
+    first_error: CompilerError | None = None
     for threading in _THREADING:
         try:
             build("threads", [*_FLAGS, *threading, *_FROM_STDIN], language="C++", source="int nothing;\n")
         except CompilerError as error:
-            why_not = why_not or error
+            first_error = first_error or error
         else:
             return threading
-    assert why_not is not None
-    raise why_not
+    assert first_error is not None
+    raise first_error
 
 
 def _declarations() -> str:
-    """`Settings` with the very fields that it has in Python, so that the two languages cannot disagree about them."""
+    """`Settings` in C++, generated from its fields in Python so that the two languages cannot disagree."""
     fields = "".join(f"    double {name};\n" for name in Settings._fields)
     return f"struct Settings {{\n{fields}}};\n"
 
@@ -87,7 +87,7 @@ def _check(
     settings: Sequence[float],
     validate: bool,
 ) -> None:
-    """What `regionloss.torch.ops.check` looks at and, without `validate`, the truths that a kernel did not like."""
+    """`regionloss.torch.ops.check`, and without `validate` the truths, since a kernel has found a bad one."""
     chosen = Settings(*settings)
     check(predictions, rows, counts, images_seen, anchors, chosen, validate)
     if not validate:
@@ -95,7 +95,7 @@ def _check(
 
 
 _load()
-declare("compiled", slopes_kept)
+declare("compiled", kept_tensors)
 implement(
     "compiled_check",
     "(Tensor predictions, Tensor rows, Tensor? counts, Tensor? images_seen, float[] anchors, float[] settings, "

@@ -17,8 +17,8 @@ struct Responsible {
 template <typename Real>
 static Responsible<Real> responsible_for(const Batch<Real> *b, const Settings *s, const Grid<Real> *grid,
                                          int64_t image, int64_t t) {
-    const double *truth = b->rows + (image * b->capacity + t) * 5;
-    int64_t predictor = b->predictor_of_truth[image * b->capacity + t];
+    const double *truth = b->rows + (image * b->length + t) * 5;
+    int64_t predictor = b->predictor_of_truth[image * b->length + t];
     Responsible<Real> r = {};
     r.anchor = predictor / grid->cells, r.cell = predictor % grid->cells, r.label = truth[4];
     for (int v = 0; v < 5; v++) r.raw[v] = prediction_plane(b, image, r.anchor, v)[grid->offset[r.cell]];
@@ -73,7 +73,7 @@ static void pay_responsible(const Batch<Real> *b, const Settings *s, const Grid<
                             double *sums) {
     Responsible<Real> r = responsible_for(b, s, grid, image, t);
     Real *grad = grad_of_truth(b, image, t), *p = grad + 5;
-    const double *truth = b->rows + (image * b->capacity + t) * 5;
+    const double *truth = b->rows + (image * b->length + t) * 5;
     r.residual[4] = r.o - (s->target_one ? 1 : iou_with_truth(b, s, grid, &r, truth));
     for (int v = 0; v < 4; v++) sums[COORD_TERM] += r.weight * r.residual[v] * r.residual[v];
     sums[OBJECT_TERM] += (double)r.residual[4] * r.residual[4];

@@ -1,8 +1,8 @@
 """The backward kernel of the CUDA path.
 
-It takes no IoU and no decision: forward left one byte for each predictor, and the owner and the IoU of each truth.
-Dense programs write all channels of every predictor that is not responsible, row programs those of one that is, so
-that every element of the gradient is written once and none is read.
+It computes no IoU and takes no decision: forward left one byte for each predictor, and the predictor and the IoU of
+each truth. Dense programs write all channels of every predictor that is not responsible, row programs those of one that
+is, so that every element of the gradient is written once and none is read.
 """
 
 from __future__ import annotations
@@ -35,41 +35,53 @@ def backward_kernel(
     """The gradient with respect to the predictions, times `upstream` and divided by `divisor`.
 
     Args:
-        upstream: where the gradient of the loss lies.
+        upstream: the address of the gradient of the loss.
         divisor: N for a loss per image, else 1.
         predictions: `Outputs`.
-        truths: `Truths`.
+        truths: `TruthRows`.
         saved: `Saved`.
-        gradient: `Outputs`, which are written.
+        gradient: `Outputs`, which is written.
         sizes: `Sizes`.
         settings: `Settings`.
         anchors: `Anchors`.
         BLOCK: cells of a tile.
         CHANNELS: channels that are written at a time.
         CLASSES: classes that are read at a time.
-        FLAT: whether each row of the grid follows the one before in memory, as if it were one row.
+        FLAT: whether the rows of the grid follow each other in memory, so that the grid is addressed as one row.
     """
     cells = sizes.height * sizes.width
     tiles = len(anchors.sizes) // 2 * tl.cdiv(cells, BLOCK)
-    place = tl.program_id(0) % (tiles + sizes.slots)
-    n = (tl.program_id(0) // (tiles + sizes.slots)).to(tl.int64)
+    place = tl.program_id(0) % (tiles + sizes.length)
+    n = (tl.program_id(0) // (tiles + sizes.length)).to(tl.int64)
     factor = tl.div_rn(tl.load(upstream).to(tl.float32), divisor)
     state = saved.state + n * (len(anchors.sizes) // 2 * cells)
     if place < tiles:
         dense_backward(predictions, state, gradient, factor, sizes, settings, n, place, BLOCK, CHANNELS, FLAT)
     else:
         t = place - tiles
-        owner = tl.load(saved.owner + n * sizes.slots + t)
-        if owner >= 0:
-            overlap = tl.load(saved.overlap + n * sizes.slots + t)
+        predictor = tl.load(saved.predictor_of_truth + n * sizes.length + t)
+        if predictor >= 0:
+            overlap = tl.load(saved.overlap + n * sizes.length + t)
             row_backward(
-                predictions, truths, state, gradient, factor, sizes, settings, n, t, owner, overlap, anchors, CLASSES
+                predictions,
+                truths,
+                state,
+                gradient,
+                factor,
+                sizes,
+                settings,
+                n,
+                t,
+                predictor,
+                overlap,
+                anchors,
+                CLASSES,
             )
 
 
 @triton.jit
-def shared_slopes(predictions, at, bits, exists, factor, settings):
-    """Gradients of the no-object and prior terms of predictors with the given state; nothing else is loaded."""
+def dense_grads(predictions, at, bits, exists, factor, settings):
+    """Gradients of the no-object and prior terms of predictors in state `bits`; loads only what these terms need."""
     prior = exists & ((bits & 2) > 0)
     t_x, t_y, t_w, t_h, t_o = load_five(predictions, at, prior, exists & ((bits & 1) > 0))
     b_x, b_y, b_o = logistic(t_x), logistic(t_y), logistic(t_o)
@@ -101,14 +113,14 @@ def dense_backward(
     k = place // tl.cdiv(cells, BLOCK)
     cell = place % tl.cdiv(cells, BLOCK) * BLOCK + tl.arange(0, BLOCK)
     inside = cell < cells
-    if FLAT:  # then the compiler sees that cells are neighbours in memory, and lets neighbouring threads write them
+    if FLAT:  # so the compiler sees that cells are neighbours in memory, and lets neighbouring threads write them
         j, i = tl.zeros((BLOCK,), tl.int32), cell
     else:
         j, i = cell // sizes.width, cell % sizes.width
     bits = tl.load(state + k * cells + cell, mask=inside, other=4).to(tl.int32)
     writes = (bits & 4) == 0
     at = channel(predictions, n, k, 0, j, i, sizes)
-    g_x, g_y, g_w, g_h, g_o = shared_slopes(predictions, at, bits, writes, factor, settings)
+    g_x, g_y, g_w, g_h, g_o = dense_grads(predictions, at, bits, writes, factor, settings)
     write_five(gradient, channel(gradient, n, k, 0, j, i, sizes), g_x, g_y, g_w, g_h, g_o, writes)
     for start in range(0, sizes.classes, CHANNELS):
         c = start + tl.arange(0, CHANNELS)[:, None]
@@ -119,7 +131,7 @@ def dense_backward(
 
 @triton.jit
 def write_five(gradient, to, g_x, g_y, g_w, g_h, g_o, mask):
-    """Write the box and objectness channels of predictors whose first one lies at `to`, rounded once."""
+    """Write the box and objectness channels of predictors whose first channel is at `to`, rounded once."""
     kind = gradient.at.dtype.element_ty
     to_y = to + gradient.c
     to_w = to_y + gradient.c
@@ -142,17 +154,17 @@ def row_backward(
     settings,
     n,
     t,
-    owner,
+    predictor,
     overlap,
     anchors,
     CLASSES: tl.constexpr,
 ):
     """Write all channels of the predictor that is responsible for truth t."""
     cells = sizes.height * sizes.width
-    k, j, i = owner // cells, owner // sizes.width % sizes.height, owner % sizes.width
+    k, j, i = predictor // cells, predictor // sizes.width % sizes.height, predictor % sizes.width
     at = channel(predictions, n, k, 0, j, i, sizes)
-    bits = tl.load(state + owner).to(tl.int32)
-    g_x, g_y, g_w, g_h, g_o = shared_slopes(predictions, at, bits, bits >= 0, factor, settings)
+    bits = tl.load(state + predictor).to(tl.int32)
+    g_x, g_y, g_w, g_h, g_o = dense_grads(predictions, at, bits, bits >= 0, factor, settings)
     t_x, t_y, t_w, t_h, t_o = load_five(predictions, at, bits >= 0, bits >= 0)
     b_x, b_y, b_o = logistic(t_x), logistic(t_y), logistic(t_o)
     to_x, to_y, to_w, to_h, weight, label = targets(truths, n, t, k, j, i, sizes, settings, anchors)
@@ -161,33 +173,33 @@ def row_backward(
     g_y += weight * (b_y - to_y) * b_y * (1 - b_y)
     g_w += weight * (t_w - to_w)
     g_h += weight * (t_h - to_h)
-    away = b_o - tl.where(settings.target_one > 0, 1.0, overlap)
-    g_o += 2 * factor * settings.object * away * b_o * (1 - b_o)
+    residual = b_o - tl.where(settings.target_one > 0, 1.0, overlap)
+    g_o += 2 * factor * settings.object * residual * b_o * (1 - b_o)
     write_five(gradient, channel(gradient, n, k, 0, j, i, sizes), g_x, g_y, g_w, g_h, g_o, bits >= 0)
-    class_slopes(predictions, gradient, factor * settings.class_weight, n, k, j, i, label, sizes, settings, CLASSES)
+    class_grads(predictions, gradient, factor * settings.class_weight, n, k, j, i, label, sizes, settings, CLASSES)
 
 
 @triton.jit
-def class_slopes(predictions, gradient, weight, n, k, j, i, label, sizes, settings, CLASSES: tl.constexpr):
+def class_grads(predictions, gradient, weight, n, k, j, i, label, sizes, settings, CLASSES: tl.constexpr):
     """Write the class channels of a responsible predictor."""
     largest, total = softmax_parts(predictions, n, k, j, i, sizes, CLASSES)
     joint = 0.0  # Σ p·(p - target), which the derivative of a squared error has
     if settings.class_squared > 0:
         for start in range(0, sizes.classes, CLASSES):
             c = start + tl.arange(0, CLASSES)
-            p, away = off_target(predictions, n, k, j, i, c, label, largest, total, sizes)
-            joint += tl.sum(p * away)
+            p, residual = softmax_residual(predictions, n, k, j, i, c, label, largest, total, sizes)
+            joint += tl.sum(p * residual)
     for start in range(0, sizes.classes, CLASSES):
         c = start + tl.arange(0, CLASSES)
-        p, away = off_target(predictions, n, k, j, i, c, label, largest, total, sizes)
-        away = tl.where(settings.class_squared > 0, 2 * p * (away - joint), away)
+        p, residual = softmax_residual(predictions, n, k, j, i, c, label, largest, total, sizes)
+        residual = tl.where(settings.class_squared > 0, 2 * p * (residual - joint), residual)
         to = channel(gradient, n, k, 5 + c, j, i, sizes)
-        tl.store(to, (weight * away).to(gradient.at.dtype.element_ty), mask=c < sizes.classes)
+        tl.store(to, (weight * residual).to(gradient.at.dtype.element_ty), mask=c < sizes.classes)
 
 
 @triton.jit
-def off_target(predictions, n, k, j, i, c, label, largest, total, sizes):
-    """Probabilities of classes c, and how far they are from 1 or 0; both 0 beyond the last class."""
+def softmax_residual(predictions, n, k, j, i, c, label, largest, total, sizes):
+    """The softmax of classes c and its residual from the target; both 0 beyond the last class."""
     at = channel(predictions, n, k, 5 + c, j, i, sizes)
     z = tl.load(at, mask=c < sizes.classes, other=float("-inf")).to(tl.float32)
     p = tl.div_rn(exponential(z - largest), total)

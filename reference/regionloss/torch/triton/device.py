@@ -1,4 +1,4 @@
-"""What the kernels of the CUDA path share: how their arguments come, and the functions inlined into them."""
+"""What the Triton kernels share: the types of their arguments, and the functions inlined into them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import triton.language as tl
 
 
 class Outputs(NamedTuple):
-    """Predictions or their gradient, `[N, A*(5+C), H, W]`: where they lie, and the strides in elements."""
+    """Predictions or their gradient, `[N, A*(5+C), H, W]`: the address, and the strides in elements."""
 
     at: Any
     n: Any
@@ -18,8 +18,8 @@ class Outputs(NamedTuple):
     w: Any
 
 
-class Truths(NamedTuple):
-    """Rows `[N, T, 5]` with their strides, counts `[N]` or none, and how many rows of an image may be read."""
+class TruthRows(NamedTuple):
+    """Rows `[N, T, 5]` of truths with their strides, counts `[N]` or none, and the most rows to read of an image."""
 
     at: Any
     n: Any
@@ -30,10 +30,10 @@ class Truths(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """What backward needs of forward: state `[N, A, H, W]`, owner and overlap `[N, T]`, each contiguous."""
+    """What backward needs of forward: state `[N, A, H, W]`, predictor and overlap `[N, T]`, each contiguous."""
 
     state: Any
-    owner: Any
+    predictor_of_truth: Any
     overlap: Any
 
 
@@ -44,13 +44,13 @@ class Sizes(NamedTuple):
     height: Any
     width: Any
     classes: Any
-    slots: Any
+    length: Any
 
 
 class Anchors(NamedTuple):
     """Widths and heights in turn, in cells and in fractions of the image: float64, each as the integer of its bits.
 
-    Triton would pass a number as float32, and compile a constant anew for every grid.
+    Triton would pass a number as float32, and compile the kernel again for each value of a constant.
     """
 
     sizes: Any
@@ -95,10 +95,10 @@ def exceeds(shared, union, threshold):
     """Whether the float32 quotient shared/union is above `threshold.below`, without dividing.
 
     The quotient rounds to more than `below` where it lies beyond the middle between `below` and the next float32; on
-    the middle none of two float32 lies, for it would need a digit more than they have. Wherever that is in doubt the
-    fused shared - below·union is exact, so this answers what the division would, equality with the threshold included
-    (`noobj.equality`), at a tenth of its cost; shared held against a rounded below·union would not. False unless the
-    union is positive and finite.
+    the middle no quotient of two float32 lies, for it would need a digit more than they have. Wherever that is in doubt
+    the fused shared - below·union is exact, so this returns what the division would, equality with the threshold
+    included (`noobj.equality`), at a tenth of its cost; shared compared with a rounded below·union would not. False
+    unless the union is positive and finite.
     """
     return tl.fma(-threshold.below, union, shared) > threshold.half_step * union
 
@@ -119,10 +119,10 @@ def count_read(truths, n, terminated, SCAN: tl.constexpr):
 
 @triton.jit
 def assign(truths, n, t, read, sizes, anchors):
-    """Owners of the truths in slots t, -1 for none; and which of the slots are read and outside the domain.
+    """The predictors of truths t, -1 for none; and which of the truths are read and outside the domain.
 
-    By the operations of the reference, in float64: an owner is the same on every path, and the first of equal anchors
-    (`assign.cell`, `assign.anchor-shape`, `assign.anchor-tie`).
+    By the operations of the reference, in float64, so that every path chooses the same predictor, and the first of
+    equal anchors (`assign.cell`, `assign.anchor-shape`, `assign.anchor-tie`).
     """
     exists = t < read
     row = truths.at + n * truths.n + t * truths.t
@@ -131,7 +131,7 @@ def assign(truths, n, t, read, sizes, anchors):
     w = tl.load(row + 2 * truths.v, mask=exists, other=0.0).to(tl.float64)
     h = tl.load(row + 3 * truths.v, mask=exists, other=0.0).to(tl.float64)
     label = tl.load(row + 4 * truths.v, mask=exists, other=0.0).to(tl.float64)
-    # False where one is not a number, so that nothing outside the domain ever becomes an address.
+    # False where one is NaN, so that nothing outside the domain ever becomes an address.
     sound = (x >= 0) & (x < 1) & (y >= 0) & (y < 1) & (w > 0) & (w <= 1) & (h > 0) & (h <= 1)
     sound = sound & (label >= 0) & (label < sizes.classes) & (label == tl.floor(label)) & exists
     i, j = (tl.where(sound, x, 0.0) * sizes.width).to(tl.int32), (tl.where(sound, y, 0.0) * sizes.height).to(tl.int32)
@@ -156,14 +156,14 @@ def anchor_size(k, AXIS: tl.constexpr, anchors):
 
 @triton.jit
 def channel(outputs, n, k, c, j, i, sizes):
-    """Addresses of channel c of predictors (n, k, j, i); in 64 bits, for one tensor may hold more than 2³¹ numbers."""
+    """Addresses of channel c of predictors (n, k, j, i); in 64 bits, since a tensor may hold more than 2³¹ numbers."""
     place = (k * (5 + sizes.classes) + c).to(tl.int64) * outputs.c
     return outputs.at + n * outputs.n + place + j.to(tl.int64) * outputs.h + i.to(tl.int64) * outputs.w
 
 
 @triton.jit
 def load_five(outputs, at, mask, mask_o):
-    """tx, ty, tw, th and to of predictors whose first channel lies at `at`; 0 where a mask hides them.
+    """tx, ty, tw, th and to of predictors whose first channel is at `at`; 0 where a mask is false.
 
     Channel by channel: a multiple of the stride could be too large for 32 bits.
     """
@@ -180,7 +180,7 @@ def load_five(outputs, at, mask, mask_o):
 
 @triton.jit
 def targets(truths, n, t, k, j, i, sizes, settings, anchors):
-    """What the coordinates of a responsible predictor are drawn to, with which weight, and the class of its truth.
+    """The targets of the coordinates of a responsible predictor, their weight, and the class of its truth.
 
     In float64 until the end: in a lower precision a wide grid would cost digits of x·W - i.
     """

@@ -1,7 +1,7 @@
-"""The forward kernel of the CUDA path, and the one that adds up what its programs pay.
+"""The forward kernel of the CUDA path, and the one that adds up the sums of its programs.
 
-A program is a dense one, with a tile of the grid of one anchor, or a row one, with one slot of the truths. None needs
-what another writes, so there are no atomics, there is no order to keep, and an answer is the same bits each time.
+A dense program computes a tile of the grid of one anchor, a row program one row of the truths. None needs what another
+writes, so there are no atomics and no order, and the result is the same bits each time.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ def forward_kernel(
     CHUNK: tl.constexpr,
     CLASSES: tl.constexpr,
 ):
-    """State, owners and overlaps, and what every program pays.
+    """State, predictors and overlaps of truths, and the sums of every program.
 
     Args:
         predictions: `Outputs`.
-        truths: `Truths`.
-        seen: t, or where it lies.
-        until: the t from which the prior is off.
+        truths: `TruthRows`.
+        seen: t, or its address.
+        until: the t at which the prior ends.
         saved: `Saved`, which is written.
         sums: float32: no-object and prior of all dense programs, then coord, object, class and number of bad truths of
             all row programs; each of the six together, images first.
@@ -62,8 +62,8 @@ def forward_kernel(
         CLASSES: classes that are read at a time.
     """
     tiles = len(anchors.sizes) // 2 * tl.cdiv(sizes.height * sizes.width, BLOCK)
-    place = tl.program_id(0) % (tiles + sizes.slots)
-    n = (tl.program_id(0) // (tiles + sizes.slots)).to(tl.int64)
+    place = tl.program_id(0) % (tiles + sizes.length)
+    n = (tl.program_id(0) // (tiles + sizes.length)).to(tl.int64)
     if place < tiles:
         if seen.dtype.is_ptr():
             early = tl.load(seen) < until
@@ -81,8 +81,8 @@ def forward_kernel(
         coord, objectness, classes, bad = row_forward(
             predictions, truths, saved, sizes, settings, n, t, anchors, CHUNK, CLASSES
         )
-        programs = sizes.images.to(tl.int64) * sizes.slots
-        at = sums + 2 * sizes.images.to(tl.int64) * tiles + n * sizes.slots + t
+        programs = sizes.images.to(tl.int64) * sizes.length
+        at = sums + 2 * sizes.images.to(tl.int64) * tiles + n * sizes.length + t
         tl.store(at, coord)
         tl.store(at + programs, objectness)
         tl.store(at + 2 * programs, classes)
@@ -112,41 +112,41 @@ def dense_forward(
     j, i = cell // sizes.width, cell % sizes.width
     at = channel(predictions, n, k, 0, j, i, sizes)
     t_x, t_y, t_w, t_h, t_o = load_five(predictions, at, inside, inside)
-    # Only now: the number of truths is waited for, and by then the predictions are on their way.
+    # Only now, because this waits for the number of truths; by now the predictions are on their way.
     read = count_read(truths, n, settings.terminated, CHUNK)
     first = k * cells + place % tl.cdiv(cells, BLOCK) * BLOCK
     end = tl.minimum(first + BLOCK, (k + 1) * cells)
-    responsible, bad = owned(truths, n, read, first, end, sizes, anchors, BLOCK, CHUNK)
+    responsible, bad = find_responsible(truths, n, read, first, end, sizes, anchors, BLOCK, CHUNK)
     b_x, b_y, b_o = logistic(t_x), logistic(t_y), logistic(t_o)
     x, y, w, h = decode(b_x, b_y, t_w, t_h, k, j, i, sizes, anchors)
-    quiet = silenced(truths, n, read, x, y, w, h, settings, threshold)
-    no_object = (quiet == 0) & ((responsible == 0) | (settings.every_no_object > 0))
+    silent = silenced(truths, n, read, x, y, w, h, settings, threshold)
+    no_object = (silent == 0) & ((responsible == 0) | (settings.every_no_object > 0))
     prior = early & ((responsible == 0) | (settings.every_prior > 0))
     state = tl.where(no_object, 1, 0) + tl.where(prior, 2, 0) + 4 * responsible + 8 * bad
     tl.store(saved.state + n * (len(anchors.sizes) // 2 * cells) + k * cells + cell, state.to(tl.uint8), mask=inside)
-    paid = settings.no_object * tl.sum(tl.where(inside & no_object, b_o * b_o, 0.0))
+    term_n = settings.no_object * tl.sum(tl.where(inside & no_object, b_o * b_o, 0.0))
     b_x, b_y = b_x - 0.5, b_y - 0.5
-    pull = settings.prior * b_x * b_x + settings.prior * b_y * b_y
-    pull += settings.prior * t_w * t_w + settings.prior * t_h * t_h  # the weight first, against overflow
-    return paid, tl.sum(tl.where(inside & prior, pull, 0.0))
+    term_p = settings.prior * b_x * b_x + settings.prior * b_y * b_y
+    term_p += settings.prior * t_w * t_w + settings.prior * t_h * t_h  # the weight first, against overflow
+    return term_n, tl.sum(tl.where(inside & prior, term_p, 0.0))
 
 
 @triton.jit
-def owned(truths, n, read, first, end, sizes, anchors, BLOCK: tl.constexpr, CHUNK: tl.constexpr):
-    """Whether the predictors from `first` to `end` answer for a truth, and whether a truth is bad; 1 or 0.
+def find_responsible(truths, n, read, first, end, sizes, anchors, BLOCK: tl.constexpr, CHUNK: tl.constexpr):
+    """Whether the predictors from `first` to `end` are responsible, and whether a truth is bad; 1 or 0.
 
-    Which of several truths a predictor answers for is left to the row programs.
+    Which of several truths wins a predictor is left to the row programs.
     """
     index = first + tl.arange(0, BLOCK)
     responsible, bad = tl.zeros(index.shape, tl.int32), 0
     for start in range(0, read, CHUNK):
-        owner, wrong = assign(truths, n, start + tl.arange(0, CHUNK), read, sizes, anchors)
+        predictor, wrong = assign(truths, n, start + tl.arange(0, CHUNK), read, sizes, anchors)
         bad = tl.maximum(bad, tl.max(wrong.to(tl.int32)))
-        # The greatest first, one after the other: a tile has few owners, and to hold all against all costs more.
-        found = tl.max(tl.where(owner < end, owner, -1))
-        while found >= first:
-            responsible = tl.where(index == found, 1, responsible)
-            found = tl.max(tl.where(owner < found, owner, -1))
+        # One after the other, the greatest first: a tile has few of them, and to compare all with all costs more.
+        greatest = tl.max(tl.where(predictor < end, predictor, -1))
+        while greatest >= first:
+            responsible = tl.where(index == greatest, 1, responsible)
+            greatest = tl.max(tl.where(predictor < greatest, predictor, -1))
     return responsible, bad
 
 
@@ -176,11 +176,11 @@ def intersection(x, y, w, h, truths, n, t):
 def silenced(truths, n, read, x, y, w, h, settings, threshold):
     """Where MaxIOU silences the no-object term (`noobj.threshold`, `noobj.equality`)."""
     # At or above a threshold of 0 is everything, for MaxIOU is 0 without a truth.
-    quiet = tl.zeros(x.shape, tl.int1) | ((settings.ignores == 2) & (settings.thresh <= 0))
+    silent = tl.zeros(x.shape, tl.int1) | ((settings.ignores == 2) & (settings.thresh <= 0))
     for t in range(0, tl.where(settings.ignores > 0, read, 0)):
         shared, area = intersection(x, y, w, h, truths, n, t)
-        quiet = quiet | exceeds(shared, w * h + area - shared, threshold)
-    return quiet
+        silent = silent | exceeds(shared, w * h + area - shared, threshold)
+    return silent
 
 
 @triton.jit
@@ -196,20 +196,20 @@ def row_forward(
     CHUNK: tl.constexpr,
     CLASSES: tl.constexpr,
 ):
-    """What truth t pays; writes its owner and overlap. All of it is 0 for one that is not read, or lost its owner."""
+    """The terms of truth t, 0 if it is not read or loses its predictor; writes its predictor and overlap."""
     read = count_read(truths, n, settings.terminated, CHUNK)
-    owner, wrong = assign(truths, n, t, read, sizes, anchors)
-    for start in range(0, tl.where(owner >= 0, read, 0), CHUNK):
+    predictor, wrong = assign(truths, n, t, read, sizes, anchors)
+    for start in range(0, tl.where(predictor >= 0, read, 0), CHUNK):
         other = start + tl.arange(0, CHUNK)
         rival, _ = assign(truths, n, other, read, sizes, anchors)
         wins = tl.where(settings.first_wins > 0, other < t, other > t)
-        owner = tl.where(tl.max((wins & (rival == owner)).to(tl.int32)) > 0, -1, owner)
+        predictor = tl.where(tl.max((wins & (rival == predictor)).to(tl.int32)) > 0, -1, predictor)
     coord, objectness, classes, overlap = 0.0, 0.0, 0.0, 0.0
-    if owner >= 0:
+    if predictor >= 0:
         cells = sizes.height * sizes.width
-        k, j, i = owner // cells, owner // sizes.width % sizes.height, owner % sizes.width
+        k, j, i = predictor // cells, predictor // sizes.width % sizes.height, predictor % sizes.width
         at = channel(predictions, n, k, 0, j, i, sizes)
-        t_x, t_y, t_w, t_h, t_o = load_five(predictions, at, owner >= 0, owner >= 0)
+        t_x, t_y, t_w, t_h, t_o = load_five(predictions, at, predictor >= 0, predictor >= 0)
         b_x, b_y, b_o = logistic(t_x), logistic(t_y), logistic(t_o)
         x, y, w, h = decode(b_x, b_y, t_w, t_h, k, j, i, sizes, anchors)
         shared, area = intersection(x, y, w, h, truths, n, t)
@@ -218,17 +218,17 @@ def row_forward(
         to_x, to_y, to_w, to_h, weight, label = targets(truths, n, t, k, j, i, sizes, settings, anchors)
         coord = weight * (b_x - to_x) * (b_x - to_x) + weight * (b_y - to_y) * (b_y - to_y)
         coord += weight * (t_w - to_w) * (t_w - to_w) + weight * (t_h - to_h) * (t_h - to_h)
-        away = b_o - tl.where(settings.target_one > 0, 1.0, overlap)
-        objectness = settings.object * away * away
+        residual = b_o - tl.where(settings.target_one > 0, 1.0, overlap)
+        objectness = settings.object * residual * residual
         classes = class_term(predictions, n, k, j, i, label, sizes, settings, CLASSES)
-    tl.store(saved.owner + n * sizes.slots + t, owner)
-    tl.store(saved.overlap + n * sizes.slots + t, overlap)
+    tl.store(saved.predictor_of_truth + n * sizes.length + t, predictor)
+    tl.store(saved.overlap + n * sizes.length + t, overlap)
     return coord, objectness, classes, wrong.to(tl.float32)
 
 
 @triton.jit
 def class_term(predictions, n, k, j, i, label, sizes, settings, CLASSES: tl.constexpr):
-    """Cross-entropy of a predictor, or the squared error of its probabilities."""
+    """Cross-entropy of a predictor, or the squared error of its softmax."""
     largest, total = softmax_parts(predictions, n, k, j, i, sizes, CLASSES)
     true = tl.load(channel(predictions, n, k, 5 + label, j, i, sizes)).to(tl.float32) - largest
     value = tl.log(total) - true
@@ -238,8 +238,8 @@ def class_term(predictions, n, k, j, i, label, sizes, settings, CLASSES: tl.cons
             c = start + tl.arange(0, CLASSES)
             at = channel(predictions, n, k, 5 + c, j, i, sizes)
             z = tl.load(at, mask=c < sizes.classes, other=float("-inf")).to(tl.float32)
-            away = tl.div_rn(exponential(z - largest), total) - tl.where(c == label, 1.0, 0.0)
-            value += tl.sum(away * away)
+            residual = tl.div_rn(exponential(z - largest), total) - tl.where(c == label, 1.0, 0.0)
+            value += tl.sum(residual * residual)
     return settings.class_weight * value
 
 
@@ -247,7 +247,7 @@ def class_term(predictions, n, k, j, i, label, sizes, settings, CLASSES: tl.cons
 def reduction_kernel(sums, loss, terms, dense, rows, divisor, LANES: tl.constexpr):
     """Add up `sums` of `dense` and `rows` programs, always in the same order, into the five terms and the loss.
 
-    The loss is not a number where a truth is bad, so that an input outside the domain is noticed without being awaited.
+    The loss is NaN if a truth is outside the domain, so that this is noticed without waiting for the device.
     """
     lane = tl.arange(0, LANES)
     no_object, prior = tl.zeros((LANES,), tl.float32), tl.zeros((LANES,), tl.float32)

@@ -1,4 +1,4 @@
-"""The path of CUDA: three launches of fused kernels, as the operators `regionloss::triton` and `triton_backward`.
+"""The operators of the path of CUDA, `regionloss::triton` and `triton_backward`: three launches of fused kernels.
 
 Forward reads five channels of every predictor and the classes of the responsible ones; backward writes the gradient
 once. Nothing waits for the device, so that a step can be captured in a CUDA graph. Importing this module needs Triton.
@@ -19,14 +19,14 @@ from torch import Tensor
 from regionloss.torch.ops import Forward, define
 from regionloss.torch.settings import TRITON_DTYPES, Settings
 from regionloss.torch.triton.backward import backward_kernel
-from regionloss.torch.triton.device import Anchors, Outputs, Saved, Sizes, Threshold, Truths
+from regionloss.torch.triton.device import Anchors, Outputs, Saved, Sizes, Threshold, TruthRows
 from regionloss.torch.triton.forward import forward_kernel, reduction_kernel
 
-#: Whether the kernels run in Triton's interpreter, which was asked for when they were imported.
+#: Whether the kernels run in Triton's interpreter; TRITON_INTERPRET decided that when they were imported.
 INTERPRETED = not isinstance(forward_kernel, triton.JITFunction)
 
-# How the kernels are cut, in one place for whoever tunes them; powers of two. No GPU has judged these choices yet: they
-# follow from registers, as the compiler counts them, and from how many instructions share a piece of work.
+# The block sizes, in one place for tuning; powers of two. They are not measured on a GPU: they follow from the
+# registers that the compiler counts, and from how many instructions share a piece of work.
 #: Forward: one warp, so that what a tile does once (the assignment, in float64) is done by 32 threads and not by 128,
 #: one truth for each, and sums need no barrier. Two cells for each thread take 85 registers, which lets 23 warps live
 #: on a multiprocessor; four cells take 122, and of 13 x 13 cells a third of the threads would have none.
@@ -37,7 +37,7 @@ BACKWARD: dict[str, int] = {"BLOCK": 128, "CHANNELS": 16, "num_warps": 4}
 BACKWARD_CHANNELS_LAST: dict[str, int] = {"BLOCK": 32, "CHANNELS": 32, "num_warps": 4}
 #: The sum of all programs is the work of one, which waits for memory and for little else: wide, to wait less often.
 REDUCTION: dict[str, int] = {"LANES": 1024, "num_warps": 8}
-#: Classes of a predictor that are held at a time; more are read in turns.
+#: Classes of a predictor that are read at a time.
 CLASSES = 256
 
 
@@ -50,7 +50,7 @@ def forward(
     anchors: Sequence[float],
     settings: Settings,
 ) -> Forward:
-    """The loss of a batch; arguments and answer are those of the operators (`regionloss.torch.ops`).
+    """The loss of a batch; arguments and result are those of the operators (`regionloss.torch.ops`).
 
     Raises:
         TypeError: predictions in another type than `TRITON_DTYPES`.
@@ -61,15 +61,15 @@ def forward(
     cells = sizes.height * sizes.width
     saved = Saved(
         predictions.new_empty((sizes.images, len(anchors) // 2, sizes.height, sizes.width), dtype=torch.uint8),
-        predictions.new_empty((sizes.images, sizes.slots), dtype=torch.int32),
-        predictions.new_empty((sizes.images, sizes.slots), dtype=torch.float32),
+        predictions.new_empty((sizes.images, sizes.length), dtype=torch.int32),
+        predictions.new_empty((sizes.images, sizes.length), dtype=torch.float32),
     )
     tiles = len(anchors) // 2 * triton.cdiv(cells, FORWARD["BLOCK"])
-    dense, payers = sizes.images * tiles, sizes.images * sizes.slots
+    dense, payers = sizes.images * tiles, sizes.images * sizes.length
     sums = predictions.new_empty((2 * dense + 4 * payers,), dtype=torch.float32)
     loss, terms = predictions.new_empty((), dtype=torch.float32), predictions.new_empty((5,), dtype=torch.float32)
     if images_seen is not None and images_seen.device != predictions.device:
-        seen, images_seen = int(images_seen), None  # on the host, where to read it is to wait for nothing
+        seen, images_seen = int(images_seen), None  # on the host, where reading it waits for nothing
     with _on(predictions.device):
         if dense + payers:
             forward_kernel[(dense + payers,)](
@@ -90,7 +90,7 @@ def forward(
         reduction_kernel[(1,)](
             sums, loss, terms, dense, payers, _divisor(sizes, settings), enable_fp_fusion=False, **REDUCTION
         )
-    return Forward(loss, terms, saved.state, saved.owner, (saved.overlap,))
+    return Forward(loss, terms, saved.state, saved.predictor_of_truth, (saved.overlap,))
 
 
 def backward(
@@ -98,7 +98,7 @@ def backward(
     predictions: Tensor,
     rows: Tensor,
     state: Tensor,
-    owner: Tensor,
+    predictor_of_truth: Tensor,
     kept: Sequence[Tensor],
     anchors: Sequence[float],
     settings: Settings,
@@ -109,7 +109,7 @@ def backward(
     gradient = torch.empty_like(predictions)
     shape = BACKWARD_CHANNELS_LAST if gradient.stride(1) == 1 and gradient.stride(3) > 1 else BACKWARD
     tiles = len(anchors) // 2 * triton.cdiv(sizes.height * sizes.width, shape["BLOCK"])
-    programs = sizes.images * (tiles + sizes.slots)
+    programs = sizes.images * (tiles + sizes.length)
     with _on(predictions.device):
         if programs:
             backward_kernel[(programs,)](
@@ -117,7 +117,7 @@ def backward(
                 _divisor(sizes, settings),
                 Outputs(predictions, *predictions.stride()),
                 _truths(rows, None, settings),
-                Saved(state, owner, *kept),
+                Saved(state, predictor_of_truth, *kept),
                 Outputs(gradient, *gradient.stride()),
                 sizes,
                 settings,
@@ -176,12 +176,12 @@ def _divisor(sizes: Sizes, settings: Settings) -> float:
     return float(max(sizes.images, 1)) if settings.per_image else 1.0
 
 
-def _truths(rows: Tensor, counts: Tensor | None, settings: Settings) -> Truths:
+def _truths(rows: Tensor, counts: Tensor | None, settings: Settings) -> TruthRows:
     capacity = rows.shape[1]
     if settings.max_truths:
         capacity = min(capacity, int(settings.max_truths))
     n, t, v = rows.stride()
-    return Truths(rows, n, t, v, None if counts is None else counts.contiguous(), capacity)
+    return TruthRows(rows, n, t, v, None if counts is None else counts.contiguous(), capacity)
 
 
 def _flat(outputs: Tensor) -> bool:
@@ -198,7 +198,7 @@ def _on(device: torch.device) -> AbstractContextManager[Any]:
 
 
 def _kept(predictions: Tensor, rows: Tensor, anchors: Sequence[float]) -> tuple[Tensor]:
-    """The IoU of each truth with the predictor that answers for it, float32 `[N, T]`, of any value where none does."""
+    """The IoU of each truth with its predictor, float32 `[N, T]`; arbitrary for a truth without one."""
     return (predictions.new_empty(rows.shape[:2], dtype=torch.float32),)
 
 
