@@ -78,15 +78,18 @@ def small_cases(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def quick_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for the search path, whose `regionloss` is the one under test, with two batches for a property."""
+    """A folder for the search path, whose `regionloss` is the one under test and tries only a few properties."""
     program = tmp_path_factory.mktemp("bin") / "regionloss"
     program.write_text(
         f"#!{sys.executable}\n"
         "import sys, pytest\n"
         "run = pytest.main\n"
-        "pytest.main = lambda arguments, plugins: run([*arguments, '--regionloss-examples', '2', '-n', '0'], plugins)\n"
-        "from regionloss_suite.cli.main import main\n"
-        "sys.exit(main())\n",
+        "def main(arguments, plugins):\n"
+        "    few = ['-k', 'the-gradient-of', '-n', '0'] if 'regionloss_suite.test_properties' in arguments else []\n"
+        "    return run([*arguments, *few], plugins)\n"
+        "pytest.main = main\n"
+        "from regionloss_suite.cli import main as cli\n"
+        "sys.exit(cli.main())\n",
         encoding="utf-8",
     )
     program.chmod(0o755)

@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 
 #: The tests of a file in two processes, which several workers run side by side: those with a word in their name, and
 #: the others. What the files leave to the sweep is left to it here too.
-SPLIT = {"test_triton_golden.py": "golden", "test_triton_path.py": "shape or element"}
+SPLIT = {"test_triton_golden.py": "no_clause", "test_triton_path.py": "shape or element"}
 
 
 @pytest.mark.slow
