@@ -113,6 +113,20 @@ def region_loss(
         ProfileError: no such profile.
 
     Source: darknet `src/region_layer.c`, `forward_region_layer`.
+
+    Example:
+        One image with one cell, one anchor, one class, and a truth that fills it. All outputs are 0, so the box is the
+        truth, the objectness is σ(0) = ½ and its target is the IoU, 1: ½·5·(½ - 1)² = 0.625.
+
+        >>> import numpy as np
+        >>> predictions = np.zeros((1, 6, 1, 1))
+        >>> result = region_loss(predictions, [[[0.5, 0.5, 1, 1, 0]]], [[1, 1]], classes=1, images_seen=12800)
+        >>> result.potential
+        0.625
+        >>> result.gradient[0, :, 0, 0].tolist()  # tx, ty, tw, th, to, class 0
+        [0.0, 0.0, 0.0, 0.0, -0.625, 0.0]
+        >>> bool(result.decisions.responsible[0, 0, 0, 0])
+        True
     """
     if isinstance(profile, str):
         profile = load_profile(profile)

@@ -22,20 +22,30 @@ def check_loss(
     golden: bool = False,
     failures: Path | None = None,
 ) -> Report:
-    """Judge a loss clause by clause, by the golden cases and by properties of drawn batches; nothing is printed.
+    """Check a loss clause by clause, with the golden cases and with properties of random batches; print nothing.
 
     Args:
         adapter: an adapter, or the name of one: `numpy`, `torch` or `module:object`.
-        profile: judge it as this profile, a name or a `.toml` file; as all that it claims if left out.
-        cases: the cases to put to it and no properties: a folder of cases or of darknet recordings, a file, or the id
-            of a bundled case; all bundled cases if left out.
-        golden: leave out the properties, which take about half a minute.
-        failures: the folder for the smallest batches on which properties depart; they are not written if left out.
+        profile: check it against this profile, a name or a `.toml` file; by default every profile that it claims.
+        cases: use only these cases and no properties: a folder of cases or darknet recordings, a file, or the id of a
+            bundled case; by default all bundled cases.
+        golden: skip the properties, which take about half a minute.
+        failures: the folder for the smallest batches that fail a property; by default they are not written.
+
+    Returns:
+        The verdict on each clause, with the first difference of each that deviates, and an exit code.
 
     Raises:
         regionloss_adapters.AdapterError: there is no such adapter.
         regionloss_suite.judging.judge.NothingToJudgeError: no case belongs to the profile.
         regionloss_spec.CaseError, regionloss_spec.ProfileError: a file that cannot be read.
+
+    Example:
+        >>> report = check_loss("numpy", cases="hand-one-class")
+        >>> report.outcome, report.exit_code
+        ('conforming', 0)
+        >>> [verdict.clause for verdict in report.verdicts if verdict.verdict == "deviating"]
+        []
     """
     # Every pytest run in an environment with this package imports this module, so it imports nothing by itself.
     from regionloss_suite.run import run

@@ -32,6 +32,19 @@ def from_torch(loss: Loss, *, name: str, **declared: Unpack[Options]) -> Adapter
     Raises:
         ModuleNotFoundError: there is no PyTorch.
         ValueError: an option that does not exist, or a format that the layout cannot be given in.
+
+    Example:
+        The no-object term alone, of a loss that takes predictions as `[N, H, W, A*(5+C)]` and is a mean over images.
+
+        >>> import torch
+        >>> from regionloss_adapters import layouts
+        >>> def no_object(predictions, truths, question):
+        ...     n, h, w, _ = predictions.shape
+        ...     objectness = predictions.reshape(n, h, w, len(question.batch.anchors), -1)[..., 4]
+        ...     return 0.5 * torch.sigmoid(objectness).square().sum() / n
+        >>> adapter = from_torch(no_object, name="mine", layout=layouts.NHWC, reduction="per-image")
+        >>> adapter.describe().answers
+        ('gradient',)
     """
     from regionloss_adapters.wrap import torch
 
