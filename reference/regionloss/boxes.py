@@ -63,8 +63,8 @@ def iou(boxes: Array, truth: Array) -> Array:
 
 def shape_iou(widths: Array, heights: Array, width: float, height: float) -> Array:
     """IoU of boxes that share one centre: shapes alone (`assign.anchor-shape`). Sizes in one unit, `[...]`."""
-    here = np.zeros_like(widths)
-    return iou(np.stack([here, here, widths, heights]), np.array([0.0, 0.0, width, height], dtype=here.dtype))
+    zeros = np.zeros_like(widths)
+    return iou(np.stack([zeros, zeros, widths, heights]), np.array([0.0, 0.0, width, height], dtype=zeros.dtype))
 
 
 def iou_grad(box: Array, truth: Array) -> Array:

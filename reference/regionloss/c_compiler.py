@@ -1,4 +1,4 @@
-"""C and C++ compiled when it is first needed, by the user's own compiler, and kept in a folder of the user."""
+"""C and C++ that the user's own compiler compiles on first use, cached in a folder of the user."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Literal
 
 from filelock import FileLock
 
-#: The variables of the environment that name the compiler and what it is handed, and the compiler without them.
+#: The environment variables for the compiler and its options, and the default compiler.
 _COMPILERS = {"C": ("CC", "CFLAGS", "cc"), "C++": ("CXX", "CXXFLAGS", "c++")}
 
 
 class CompilerError(RuntimeError):
-    """There is no compiler, it did not finish, or it refused, which the message says in its words."""
+    """There is no compiler, it did not finish, or it failed; then the message quotes it."""
 
 
 def build(
@@ -29,21 +29,20 @@ def build(
     source: str = "",
     made_of: Sequence[str] = (),
 ) -> Path:
-    """The file that the compiler makes, from the folder if it made the same before.
+    """Compile a file, or return it from the cache.
 
-    Of several processes that want the same file, one makes it and the others wait for it. The compiler is what the
-    environment variable CC names, `cc` if it names none; CFLAGS are handed to it. For C++ they are CXX, `c++` and
-    CXXFLAGS.
+    If several processes need the same file, one compiles it and the others wait. The compiler for C is that of the
+    environment variable CC, by default `cc`, with the options in CFLAGS; for C++ it is CXX, `c++` and CXXFLAGS.
 
     Args:
-        name: what the file's name begins with.
-        arguments: for the compiler, without the output.
+        name: prefix of the file name.
+        arguments: of the compiler, without the output.
         language: which compiler.
-        source: what it is given on its standard input.
-        made_of: what else the file depends on: whatever changes, makes another file.
+        source: its standard input.
+        made_of: what else the file depends on; a change compiles a new file.
 
     Raises:
-        CompilerError: it was not made.
+        CompilerError: the file cannot be compiled.
     """
     variable, flags, usual = _COMPILERS[language]
     compiler = shlex.split(os.environ.get(variable) or usual)
@@ -52,16 +51,16 @@ def build(
     folder = _folder()
     kept = folder / f"{name}-{key}"
     if not kept.is_file():
-        with FileLock(f"{kept}.lock"):  # the processes of a distributed training want it all at once
+        with FileLock(f"{kept}.lock"):  # all processes of a distributed training need it at once
             if not kept.is_file():
                 _compile(kept, command, source, language)
     return kept
 
 
 def _compile(kept: Path, command: Sequence[str], source: str, language: str) -> None:
-    """Make the file, which is there as a whole or not at all."""
-    with tempfile.TemporaryDirectory(dir=kept.parent) as here:
-        fresh = Path(here) / kept.name
+    """Compile the file and move it into place, so that it never exists in part."""
+    with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
+        fresh = Path(folder) / kept.name
         try:
             made = subprocess.run(
                 [*command, "-o", str(fresh)], input=source.encode(), capture_output=True, timeout=600, check=False
@@ -74,13 +73,13 @@ def _compile(kept: Path, command: Sequence[str], source: str, language: str) -> 
         except subprocess.TimeoutExpired:
             raise CompilerError(f"{command[0]} did not finish within 600 s") from None
         if made.returncode:
-            said = made.stderr.decode(errors="replace")[-2000:]
-            raise CompilerError(f"this failed: {shlex.join(command)}\n{said}")
+            message = made.stderr.decode(errors="replace")[-2000:]
+            raise CompilerError(f"this failed: {shlex.join(command)}\n{message}")
         fresh.replace(kept)
 
 
 def processor() -> str:
-    """What tells processors apart, for code that only runs on those like the one that it was compiled for."""
+    """Model and features of the processor, since compiled code only runs on one like that it was compiled for."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -89,7 +88,7 @@ def processor() -> str:
 
 
 def _folder() -> Path:
-    """A folder of the user's own for what is compiled."""
+    """The cache folder of the user, or a temporary one if that cannot be written."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "regionloss"
     try:
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -101,9 +101,9 @@ def class_term(
     residual = p - target
     if profile.class_term in ("squared-linear", "squared-error"):
         value = profile.squared_factor * weight * float((residual**2).sum())
-        slope = 2 * profile.squared_factor * weight * residual
+        grad = 2 * profile.squared_factor * weight * residual
         # `class.squared-linear`; `class.squared-error` goes through the softmax: dp_c/dz_k = p_c (δ_ck - p_k).
-        gradient = slope if profile.class_term == "squared-linear" else p * (slope - (slope * p).sum())
+        gradient = grad if profile.class_term == "squared-linear" else p * (grad - (grad * p).sum())
         return value, gradient, -gradient
     if profile.class_term == "logistic":  # `class.logistic`
         value = weight * float((np.logaddexp(0.0, z) - target * z).sum())

@@ -69,7 +69,7 @@ class Decisions:
 
     @property
     def assigned_truth(self) -> Array:
-        """The truth whose box each predictor answers for, -1 for none, `[N, A, H, W]`."""
+        """The truth that each predictor is responsible for, the last of several, -1 for none, `[N, A, H, W]`."""
         truth = np.full(self.max_iou.shape, -1)
         for match in self.matches:
             if match.pays_box:
@@ -124,7 +124,7 @@ def conclude(
     Args:
         max_iou: `[N, A, H, W]`.
         best_truth: `[N, A, H, W]`.
-        choices: one match for every truth that is read, in order; who is paid is settled here.
+        choices: one match for every truth that is read, in order, before collisions are resolved.
         class_only: `[N]`.
         images_seen: t of 1{t < 12800}.
         profile: the choices of the loss.
@@ -184,7 +184,7 @@ def anchor_fit(j: int, i: int, row: Array, boxes: Array, anchors: Array, profile
 
 
 def _settle(matches: list[Match], profile: Profile) -> list[Match]:
-    """Say which truths are paid where several chose one predictor (`truths.order`, `assign.repeated-truth`)."""
+    """Decide which truths are paid if several chose one predictor (`truths.order`, `assign.repeated-truth`)."""
     first: dict[tuple[int, int, int, int], int] = {}
     last: dict[tuple[int, int, int, int], int] = {}
     for index, match in enumerate(matches):
@@ -207,13 +207,13 @@ def _settle(matches: list[Match], profile: Profile) -> list[Match]:
 
 
 def _match_by_class(image: int, t: Array, label: int, tree: tuple[int, ...]) -> Match:
-    """The predictor most sure of a class that came without a box (`tree.class-only-choice`)."""
+    """The predictor with the largest probability of a class that has no box (`tree.class-only-choice`)."""
     z = np.moveaxis(t[:, 5:], 1, 0)
-    # Logarithms, since products of small probabilities underflow into ties that are none.
-    sure = -np.logaddexp(0.0, -t[:, 4])
+    # Logarithms, since products of small probabilities underflow into false ties.
+    log_p = -np.logaddexp(0.0, -t[:, 4])
     for node in path_to_root(label, tree):
         group = group_of(node, tree)
-        sure = sure + log_softmax(z[group])[node - group.start]
-    by_cell = np.moveaxis(sure, 0, -1)  # [H, W, A]: the first in the order row, column, anchor on a tie
+        log_p = log_p + log_softmax(z[group])[node - group.start]
+    by_cell = np.moveaxis(log_p, 0, -1)  # [H, W, A]: the first in the order row, column, anchor on a tie
     j, i, k = np.unravel_index(int(np.argmax(by_cell)), by_cell.shape)
     return Match(image, 0, int(k), int(j), int(i), 0.0, pays_box=False)

@@ -41,8 +41,8 @@ def statistics(t: Array, truths: list[Array], decisions: Decisions, profile: Pro
     p = class_probabilities(z, t[:, :, T_O], profile, tree)
     b_o = objectness(t, profile)
     sure = [
-        0.0 if again else _sureness(p, label, who, profile, tree)
-        for who, label, again in class_targets(truths, decisions, profile)
+        0.0 if again else _sureness(p, label, predictor, profile, tree)
+        for predictor, label, again in class_targets(truths, decisions, profile)
     ]
     boxed = [match for match in decisions.matches if not decisions.class_only[match.image]]
     return Statistics(
@@ -63,16 +63,18 @@ def class_targets(
 
     darknet counts a truth that adds its class to another's, but not its probability.
     """
-    rows: list[tuple[tuple[int, ...], int, bool]] = []
-    met: set[tuple[int, ...]] = set()
+    targets: list[tuple[tuple[int, ...], int, bool]] = []
+    counted: set[tuple[int, ...]] = set()
     for match in decisions.matches:
-        again = match.predictor in met and profile.class_term == "logistic" and profile.class_collision == "accumulate"
-        rows.append((match.predictor, int(truths[match.image][match.truth, 4]), again))
-        met.add(match.predictor)
+        again = (
+            match.predictor in counted and profile.class_term == "logistic" and profile.class_collision == "accumulate"
+        )
+        targets.append((match.predictor, int(truths[match.image][match.truth, 4]), again))
+        counted.add(match.predictor)
     if profile.ignored_class != "none":  # counted wherever MaxIOU is above the threshold, responsible or not
         for place in map(tuple, np.argwhere((decisions.max_iou > profile.thresh) & (decisions.best_truth >= 0))):
-            rows.append((place, int(truths[place[0]][decisions.best_truth[place], 4]), False))
-    return rows
+            targets.append((place, int(truths[place[0]][decisions.best_truth[place], 4]), False))
+    return targets
 
 
 def printed_cost(delta: Array) -> float:
@@ -95,10 +97,10 @@ def objectness(t: Array, profile: Profile) -> Array:
     return np.asarray(softmax(np.moveaxis(t[:, :, T_O:], 2, 0))[0])
 
 
-def _sureness(p: Array, label: int, who: tuple[int, ...], profile: Profile, tree: Tree | None) -> float:
+def _sureness(p: Array, label: int, predictor: tuple[int, ...], profile: Profile, tree: Tree | None) -> float:
     """Probability of a class at a predictor, in a tree that of its whole path."""
     path = path_to_root(label, tree) if profile.class_term == "tree" and tree is not None else [label]
-    return float(np.prod([p[node][who] for node in path]))
+    return float(np.prod([p[node][predictor] for node in path]))
 
 
 def _mean(values: list[float]) -> float:

@@ -35,25 +35,27 @@ class Term:
         """A term that nobody pays yet, for predictions `[N, A, 5+C, H, W]`."""
         return cls(np.zeros((*t.shape[:2], *t.shape[3:])), np.zeros(t.shape), np.zeros(t.shape))
 
-    def pay_squared(self, who: tuple[Any, ...], channel: int, q: float, weight: Any, residual: Any, slope: Any) -> None:
-        """Add q·λ·r² and its derivative 2q·λ·r·(dr/dt); `who` indexes `[N, A, H, W]` (`scale.squared-factor`)."""
-        self.value[who] += q * weight * residual**2
-        self.gradient[:, :, channel][who] += 2 * q * weight * residual * slope
-        self.delta[:, :, channel][who] -= 2 * q * weight * residual
+    def pay_squared(
+        self, index: tuple[Any, ...], channel: int, q: float, weight: Any, residual: Any, grad: Any
+    ) -> None:
+        """Add q·λ·r² and its derivative 2q·λ·r·(dr/dt); `index` is into `[N, A, H, W]` (`scale.squared-factor`)."""
+        self.value[index] += q * weight * residual**2
+        self.gradient[:, :, channel][index] += 2 * q * weight * residual * grad
+        self.delta[:, :, channel][index] -= 2 * q * weight * residual
 
 
 def no_object_term(t: Array, decisions: Decisions, profile: Profile) -> Term:
     """λ_noobj·(0 - b_o)² where the indicator is 1 (`noobj.value`, `noobj.gradient`, `scale.no-object-weight`)."""
     term = Term.zero(t)
-    who = np.nonzero(decisions.no_object)
+    index = np.nonzero(decisions.no_object)
     if profile.objectness == "background":
-        _pay_background(term, t, who, profile.no_object_weight, target=1.0)
+        _pay_background(term, t, index, profile.no_object_weight, target=1.0)
         return term
-    t_o = t[:, :, T_O][who]
+    t_o = t[:, :, T_O][index]
     # `noobj.target-zero`, `noobj.target-max-iou`
-    target = decisions.max_iou[who] if profile.no_object_target == "max-iou" else 0.0
+    target = decisions.max_iou[index] if profile.no_object_target == "max-iou" else 0.0
     term.pay_squared(
-        who, T_O, profile.squared_factor, profile.no_object_weight, sigmoid(t_o) - target, sigmoid_grad(t_o)
+        index, T_O, profile.squared_factor, profile.no_object_weight, sigmoid(t_o) - target, sigmoid_grad(t_o)
     )
     return term
 
@@ -61,16 +63,16 @@ def no_object_term(t: Array, decisions: Decisions, profile: Profile) -> Term:
 def prior_term(t: Array, decisions: Decisions, profile: Profile) -> Term:
     """λ_prior·Σ(prior - b)²: a pull towards the middle of the cell and the anchor's size (`prior.value`)."""
     term = Term.zero(t)
-    who = np.nonzero(decisions.prior)
+    index = np.nonzero(decisions.prior)
     # On the coordinates alone: `prior.coordinates-only`, `prior.gradient`, `prior.weight`.
     for channel in (T_X, T_Y):
-        raw = t[:, :, channel][who]
+        raw = t[:, :, channel][index]
         term.pay_squared(
-            who, channel, profile.squared_factor, profile.prior_weight, sigmoid(raw) - 0.5, sigmoid_grad(raw)
+            index, channel, profile.squared_factor, profile.prior_weight, sigmoid(raw) - 0.5, sigmoid_grad(raw)
         )
     for channel in (T_W, T_H):  # `prior.coordinates-only`, `prior.gradient`, `prior.weight`
-        raw = t[:, :, channel][who]
-        term.pay_squared(who, channel, profile.squared_factor, profile.prior_weight, raw, 1.0)
+        raw = t[:, :, channel][index]
+        term.pay_squared(index, channel, profile.squared_factor, profile.prior_weight, raw, 1.0)
     return term
 
 
@@ -85,18 +87,18 @@ def coord_term(t: Array, truths: list[Array], anchors: Array, decisions: Decisio
         n, k, j, i = match.predictor
         a_w, a_h = anchors[k]
         t_x, t_y, t_w, t_h = t[n, k, :4, j, i]
-        # Of the truth's size, which no prediction moves: `scale.coord-weight`, `constant.weight`,
+        # It depends on the truth alone, on no prediction: `scale.coord-weight`, `constant.weight`,
         # `coord.small-box-weight`, `coord.constant-weight`, `coord.squared-small-box-weight`.
         weight = profile.coord_weight * (2 - w * h) ** profile.small_box_exponent
-        residual_w, slope_w = _size_residual(t_w, w, width, a_w, profile)
-        residual_h, slope_h = _size_residual(t_h, h, height, a_h, profile)
+        residual_w, grad_w = _size_residual(t_w, w, width, a_w, profile)
+        residual_h, grad_h = _size_residual(t_h, h, height, a_h, profile)
         q = profile.squared_factor
         # `coord.centre-target`, `coord.centre-gradient`
         term.pay_squared(match.predictor, T_X, q, weight, sigmoid(t_x) - (x * width - i), sigmoid_grad(t_x))
         term.pay_squared(match.predictor, T_Y, q, weight, sigmoid(t_y) - (y * height - j), sigmoid_grad(t_y))
         # `coord.size-gradient`
-        term.pay_squared(match.predictor, T_W, q, weight, residual_w, slope_w)
-        term.pay_squared(match.predictor, T_H, q, weight, residual_h, slope_h)
+        term.pay_squared(match.predictor, T_W, q, weight, residual_w, grad_w)
+        term.pay_squared(match.predictor, T_H, q, weight, residual_h, grad_h)
     return term
 
 
@@ -106,22 +108,22 @@ def object_term(t: Array, truths: list[Array], anchors: Array, decisions: Decisi
     for match in decisions.matches:
         if not match.pays_box:
             continue
-        n, k, j, i = who = match.predictor
+        n, k, j, i = index = match.predictor
         if profile.objectness == "background":
-            _pay_background(term, t, who, profile.object_weight, target=0.0)
+            _pay_background(term, t, index, profile.object_weight, target=0.0)
             continue
         t_o = t[n, k, T_O, j, i]
-        target, target_slope = _object_target(match, t[n], truths[n], anchors, decisions, profile)
+        target, target_grad = _object_target(match, t[n], truths[n], anchors, decisions, profile)
         residual = sigmoid(t_o) - target  # `decode.objectness`
         q, weight = profile.squared_factor, profile.object_weight
         # `object.gradient`, `scale.object-weight`
-        term.pay_squared(who, T_O, q, weight, residual, sigmoid_grad(t_o))
-        term.gradient[n, k, :T_O, j, i] -= 2 * q * weight * residual * target_slope
+        term.pay_squared(index, T_O, q, weight, residual, sigmoid_grad(t_o))
+        term.gradient[n, k, :T_O, j, i] -= 2 * q * weight * residual * target_grad
     return term
 
 
 def class_term_of_all(t: Array, truths: list[Array], decisions: Decisions, profile: Profile, tree: Tree | None) -> Term:
-    """λ_class times the class term of who answers for a class (`class.only-responsible`, `scale.class-weight`)."""
+    """λ_class times the class term of all that pay one (`class.only-responsible`, `scale.class-weight`)."""
     term = Term.zero(t)
     for (n, k, j, i), true_classes, weight in class_payers(t, truths, decisions, profile):
         value, gradient, delta = class_term(
@@ -136,7 +138,7 @@ def class_term_of_all(t: Array, truths: list[Array], decisions: Decisions, profi
 def class_payers(
     t: Array, truths: list[Array], decisions: Decisions, profile: Profile
 ) -> list[tuple[tuple[int, int, int, int], list[int], float]]:
-    """Who answers for a class: the predictor, the true classes in the order of the truths, and the weight."""
+    """Who pays a class term: the predictor, its true classes in the order of the truths, and the weight."""
     labels: dict[tuple[int, int, int, int], list[int]] = {}
     pays: list[tuple[tuple[int, int, int, int], list[int], float]] = []
     for match in decisions.matches:
@@ -145,7 +147,7 @@ def class_payers(
             labels.setdefault(match.predictor, []).append(label)
         elif match.pays_class:
             pays.append((match.predictor, [label], profile.class_weight))
-    pays += [(who, accumulated, profile.class_weight) for who, accumulated in labels.items()]
+    pays += [(predictor, accumulated, profile.class_weight) for predictor, accumulated in labels.items()]
     # `class.ignored-none`, `class.ignored-full`, `class.ignored-by-objectness`
     if profile.ignored_class != "none":
         for n, k, j, i in np.argwhere(decisions.ignored & (decisions.best_truth >= 0)):
@@ -186,23 +188,23 @@ def _object_target(
     if truth < 0:
         return 0.0, np.zeros(4)
     box = decode(t, anchors)[:, k, j, i]
-    moves = iou_grad(box, truths[truth, :4])
-    if not moves.any():  # apart, or of an overflowed size: the target stands still
+    grad = iou_grad(box, truths[truth, :4])
+    if not grad.any():  # apart, or of an overflowed size: the target is constant
         return constant, np.zeros(4)
     _, height, width = t.shape[1:]
     t_x, t_y = t[k, T_X, j, i], t[k, T_Y, j, i]
-    box_slope = np.array([sigmoid_grad(t_x) / width, sigmoid_grad(t_y) / height, box[2], box[3]])
-    return float(iou(box, truths[truth, :4])), moves * box_slope  # `object.target-flows`
+    box_grad = np.array([sigmoid_grad(t_x) / width, sigmoid_grad(t_y) / height, box[2], box[3]])
+    return float(iou(box, truths[truth, :4])), grad * box_grad  # `object.target-flows`
 
 
-def _pay_background(term: Term, t: Array, who: tuple[Any, ...], weight: float, target: float) -> None:
+def _pay_background(term: Term, t: Array, index: tuple[Any, ...], weight: float, target: float) -> None:
     """The objectness output as background class: 1 without an object, 0 with one (`object.background`).
 
     Only the derivative with respect to t_o itself is taken; darknet leaves the class outputs out of it.
     """
-    logits = np.moveaxis(t[:, :, T_O:], 2, 0)[(slice(None), *who)]  # [1+C, ...]
+    logits = np.moveaxis(t[:, :, T_O:], 2, 0)[(slice(None), *index)]  # [1+C, ...]
     residual = softmax(logits)[0] - target
     whole = logsumexp(logits)
-    term.value[who] += weight * (whole - (logits[0] if target else logsumexp(logits[1:])))
-    term.gradient[:, :, T_O][who] += weight * residual
-    term.delta[:, :, T_O][who] -= weight * residual
+    term.value[index] += weight * (whole - (logits[0] if target else logsumexp(logits[1:])))
+    term.gradient[:, :, T_O][index] += weight * residual
+    term.delta[:, :, T_O][index] -= weight * residual

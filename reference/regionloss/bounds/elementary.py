@@ -1,4 +1,4 @@
-"""Errors of the elementary quantities that the answers are made of (the table of `numerics.bound`)."""
+"""Errors of the elementary quantities from which the results follow (the table of `numerics.bound`)."""
 
 from __future__ import annotations
 
@@ -62,21 +62,21 @@ class Overlap:
         met = np.isfinite(error) & (share + self.intersection_error > 0)
         return np.asarray(np.where(met, error, 0.0))
 
-    def slope_error(self) -> Array:
+    def grad_error(self) -> Array:
         """Error of `iou_grad` of one box, `[4]`; which edges move with the box is taken as known."""
-        slope = np.abs(iou_grad(self.box, self.truth))
+        grad = np.abs(iou_grad(self.box, self.truth))
         error = np.zeros(4)
         for channel in range(4):
             across = 1 - channel % 2  # how far x and w move the intersection depends on its height
             side, side_error = self.sides[across], self.side_errors[across]
             size = self.box[2 + across] if channel > 1 else 0.0
-            # The slope is (e·side·S - I·size)/U², e being 0, ½ or 1 in size and S the sum of the areas.
+            # The derivative is (e·side·S - I·size)/U², e being 0, ½ or 1 in size and S the sum of the areas.
             above = (side + side_error) * (self.areas + self.areas_error) - side * self.areas
             above += self.intersection_error * size
             parts = side * self.areas + self.intersection * size
             below = 2 * self.union * self.union_error + self.union_error**2
             rounding = 2 * self.precision.rounding * parts
-            error[channel] = (above + rounding + slope[channel] * below) / self.least_union**2
+            error[channel] = (above + rounding + grad[channel] * below) / self.least_union**2
         return error
 
 
@@ -112,7 +112,7 @@ def decoded_overlap(box: Array, t_size: Array, truth: Array, precision: Precisio
 
 
 def logistic_error(t: Array, precision: Precision) -> Array:
-    """Error of σ(t), and of its slope: near 1 the slope has an absolute error, since 1 - σ cancels."""
+    """Error of σ(t), and of its derivative: near 1 that has an absolute error, since 1 - σ cancels."""
     return np.asarray(precision.rounding * sigmoid(t) + precision.scalar_tiny)
 
 

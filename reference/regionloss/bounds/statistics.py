@@ -17,13 +17,13 @@ def statistics_bounds(result: Result, precision: Precision) -> dict[str, float]:
     """The bound of every statistic, by name; of `avg_recall` where the truths are counted as the reference does."""
     boxed = [match for match in result.decisions.matches if not result.decisions.class_only[match.image]]
     b_o, b_o_error = objectness(result.t, result.profile), _objectness_error(result, precision)
-    who = tuple(np.array([match.predictor for match in boxed], dtype=int).reshape(-1, 4).T)
+    index = tuple(np.array([match.predictor for match in boxed], dtype=int).reshape(-1, 4).T)
     overlaps = np.array([match.iou for match in boxed])
     counted = ~result.decisions.class_only
     return {
         "avg_iou": _mean(overlaps, iou_errors(result, precision), precision),
         "avg_class": _mean(*_sureness(result, precision), precision),
-        "avg_obj": _mean(b_o[who], b_o_error[who], precision),
+        "avg_obj": _mean(b_o[index], b_o_error[index], precision),
         "avg_no_obj": _mean(b_o[counted].ravel(), b_o_error[counted].ravel(), precision, b_o.size),
         "avg_recall": precision.rounding,
         "count": 0.0,
@@ -32,14 +32,14 @@ def statistics_bounds(result: Result, precision: Precision) -> dict[str, float]:
 
 def iou_errors(result: Result, precision: Precision) -> Array:
     """Error of the IoU of each truth that has a box with that of its predictor, `[M]`."""
-    bounds = []
+    errors = []
     for match in result.decisions.matches:
         if result.decisions.class_only[match.image]:
             continue
         n, k, j, i = match.predictor
         box, sizes = result.boxes[n][:, k, j, i], result.t[n, k, T_W : T_H + 1, j, i]
-        bounds.append(float(decoded_overlap(box, sizes, result.truths[n][match.truth, :4], precision).iou_error))
-    return np.array(bounds)
+        errors.append(float(decoded_overlap(box, sizes, result.truths[n][match.truth, :4], precision).iou_error))
+    return np.array(errors)
 
 
 def _mean(values: Array, errors: Array, precision: Precision, count: int | None = None) -> float:
@@ -65,9 +65,9 @@ def _sureness(result: Result, precision: Precision) -> tuple[Array, Array]:
     p = class_probabilities(z, t_o, result.profile, result.tree)
     error = class_output_error(z, t_o, result.profile, result.tree, precision)
     values, errors = [], []
-    for who, label, again in class_targets(result.truths, result.decisions, result.profile):
+    for index, label, again in class_targets(result.truths, result.decisions, result.profile):
         path = path_to_root(label, result.tree) if result.profile.class_term == "tree" and result.tree else [label]
-        size, off = (np.array([array[node][who] for node in path]) for array in (np.abs(p), error))
+        size, off = (np.array([array[node][index] for node in path]) for array in (np.abs(p), error))
         product = 0.0 if again else float(np.prod(size))
         values.append(product)
         errors.append(0.0 if again else float(np.prod(size + off)) - product)

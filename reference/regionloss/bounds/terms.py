@@ -45,19 +45,19 @@ class TermErrors:
         self._class()
 
     def _squared(
-        self, name: str, who: Any, channel: int, weight: Any, residual: Any, error: Any, slope: Any, slope_error: Any
+        self, name: str, index: Any, channel: int, weight: Any, residual: Any, error: Any, grad: Any, grad_error: Any
     ) -> None:
         """Error of q·λ·r² and of 2q·λ·r·(dr/dt), from the errors of r and of dr/dt."""
         q = self.result.profile.squared_factor
         self.summands[name] += np.size(residual)
-        self.values[name][who] += q * weight * (2 * np.abs(residual) + error) * error
-        self.delta[:, :, channel][who] += 2 * q * weight * error
-        self.gradient[:, :, channel][who] += (
-            2 * q * weight * (error * np.abs(slope) + (np.abs(residual) + error) * slope_error)
+        self.values[name][index] += q * weight * (2 * np.abs(residual) + error) * error
+        self.delta[:, :, channel][index] += 2 * q * weight * error
+        self.gradient[:, :, channel][index] += (
+            2 * q * weight * (error * np.abs(grad) + (np.abs(residual) + error) * grad_error)
         )
 
     def _logistic(self, t: Any) -> tuple[Any, Any, Any]:
-        """σ, its slope and the error of both."""
+        """σ, its derivative and the error of both."""
         return sigmoid(t), sigmoid_grad(t), logistic_error(t, self.precision)
 
     def _max_iou(self) -> Array:
@@ -74,27 +74,27 @@ class TermErrors:
 
     def _no_object(self) -> None:
         result, profile = self.result, self.result.profile
-        who = np.nonzero(result.decisions.no_object)
+        index = np.nonzero(result.decisions.no_object)
         if profile.objectness == "background":
-            self._background("no_object", who, profile.no_object_weight)
+            self._background("no_object", index, profile.no_object_weight)
             return
-        b, slope, error = self._logistic(result.t[:, :, T_O][who])
+        b, grad, error = self._logistic(result.t[:, :, T_O][index])
         target: Any = 0.0
         target_error: Any = 0.0
         if profile.no_object_target == "max-iou":
-            target, target_error = result.decisions.max_iou[who], self.max_iou[who]
-        self._squared("no_object", who, T_O, profile.no_object_weight, b - target, error + target_error, slope, error)
+            target, target_error = result.decisions.max_iou[index], self.max_iou[index]
+        self._squared("no_object", index, T_O, profile.no_object_weight, b - target, error + target_error, grad, error)
 
     def _prior(self) -> None:
         result = self.result
-        who = np.nonzero(result.decisions.prior)
+        index = np.nonzero(result.decisions.prior)
         weight = result.profile.prior_weight
-        for channel, place in ((T_X, who[3]), (T_Y, who[2])):
-            b, slope, error = self._logistic(result.t[:, :, channel][who])
-            self._squared("prior", who, channel, weight, b - 0.5, error + self.u * (place + 1), slope, error)
+        for channel, place in ((T_X, index[3]), (T_Y, index[2])):
+            b, grad, error = self._logistic(result.t[:, :, channel][index])
+            self._squared("prior", index, channel, weight, b - 0.5, error + self.u * (place + 1), grad, error)
         for channel in (T_W, T_H):
-            raw = result.t[:, :, channel][who]
-            self._squared("prior", who, channel, weight, raw, self.u * (np.abs(raw) + 1), 1.0, 0.0)
+            raw = result.t[:, :, channel][index]
+            self._squared("prior", index, channel, weight, raw, self.u * (np.abs(raw) + 1), 1.0, 0.0)
 
     def _coord(self, match: Match) -> None:
         result, profile = self.result, self.result.profile
@@ -103,10 +103,10 @@ class TermErrors:
         _, _, _, height, width = result.t.shape
         weight = profile.coord_weight * (2 - w * h) ** profile.small_box_exponent
         for channel, place, cells, cell in ((T_X, x, width, i), (T_Y, y, height, j)):
-            b, slope, error = self._logistic(result.t[n, k, channel, j, i])
+            b, grad, error = self._logistic(result.t[n, k, channel, j, i])
             residual = b - (place * cells - cell)
             self._squared(
-                "coord", match.predictor, channel, weight, residual, error + self.u * (place * cells + 1), slope, error
+                "coord", match.predictor, channel, weight, residual, error + self.u * (place * cells + 1), grad, error
             )
         for channel, size, cells, anchor in (
             (T_W, w, width, result.anchors[k, 0]),
@@ -123,18 +123,18 @@ class TermErrors:
             if profile.size_space == "square-root":
                 predicted, target = np.sqrt(predicted / cells), np.sqrt(size)
             relative, tiny = self.u * (1 + abs(raw)), self.precision.scalar_tiny
-            slope = predicted if profile.size_space == "decoded" else predicted / 2
+            grad = predicted if profile.size_space == "decoded" else predicted / 2
             error = relative * predicted + self.u * target + tiny
-            slope_error = relative * slope + tiny
-            self._squared("coord", match.predictor, channel, weight, predicted - target, error, slope, slope_error)
+            grad_error = relative * grad + tiny
+            self._squared("coord", match.predictor, channel, weight, predicted - target, error, grad, grad_error)
 
     def _object(self, match: Match) -> None:
         result, profile = self.result, self.result.profile
-        n, k, j, i = who = match.predictor
+        n, k, j, i = index = match.predictor
         if profile.objectness == "background":
-            self._background("object", who, profile.object_weight)
+            self._background("object", index, profile.object_weight)
             return
-        b, slope, error = self._logistic(result.t[n, k, T_O, j, i])
+        b, grad, error = self._logistic(result.t[n, k, T_O, j, i])
         sizes = result.t[n, k, T_W : T_H + 1, j, i]
         target, target_error, truth = 1.0, 0.0, -1
         if profile.object_target == "iou":
@@ -142,31 +142,31 @@ class TermErrors:
             met = decoded_overlap(result.boxes[n][:, k, j, i], sizes, result.truths[n][truth, :4], self.precision)
             target, target_error = match.iou, float(met.iou_error)
         elif profile.object_target == "max-iou":
-            truth = int(result.decisions.best_truth[who])
-            target, target_error = result.decisions.max_iou[who], self.max_iou[who]
+            truth = int(result.decisions.best_truth[index])
+            target, target_error = result.decisions.max_iou[index], self.max_iou[index]
         residual, weight = b - target, profile.object_weight
-        self._squared("object", who, T_O, weight, residual, error + target_error, slope, error)
+        self._squared("object", index, T_O, weight, residual, error + target_error, grad, error)
         if profile.object_target_gradient == "flows" and truth >= 0:
             spread = abs(residual), error + target_error
-            self.gradient[n, k, :T_O, j, i] += 2 * profile.squared_factor * weight * self._flow(who, truth, *spread)
+            self.gradient[n, k, :T_O, j, i] += 2 * profile.squared_factor * weight * self._flow(index, truth, *spread)
 
-    def _flow(self, who: tuple[int, int, int, int], truth: int, residual: float, error: float) -> Array:
+    def _flow(self, index: tuple[int, int, int, int], truth: int, residual: float, error: float) -> Array:
         """Error of residual · dIoU/dt for tx, ty, tw and th, `[4]`, from the residual and its error."""
         result = self.result
-        n, k, j, i = who
+        n, k, j, i = index
         raw, box, row = result.t[n, k, :T_O, j, i], result.boxes[n][:, k, j, i], result.truths[n][truth, :4]
-        moves = np.abs(iou_grad(box, row))
-        if not moves.any():  # the target stands still
+        iou_wrt_box = np.abs(iou_grad(box, row))
+        if not iou_wrt_box.any():  # the target stands still
             return np.zeros(4)
-        moves_error = decoded_overlap(box, raw[2:], row, self.precision).slope_error()
+        iou_wrt_box_error = decoded_overlap(box, raw[2:], row, self.precision).grad_error()
         _, _, _, height, width = result.t.shape
         grid = np.array([width, height])
-        slope = np.concatenate([sigmoid_grad(raw[:2]) / grid, box[2:]])
-        slope_error = np.concatenate(
+        grad = np.concatenate([sigmoid_grad(raw[:2]) / grid, box[2:]])
+        grad_error = np.concatenate(
             [logistic_error(raw[:2], self.precision) / grid, self.u * (1 + np.abs(raw[2:])) * box[2:]]
         )
-        product_error = moves_error * slope + (moves + moves_error) * slope_error
-        return np.asarray(error * moves * slope + (residual + error) * product_error)
+        product_error = iou_wrt_box_error * grad + (iou_wrt_box + iou_wrt_box_error) * grad_error
+        return np.asarray(error * iou_wrt_box * grad + (residual + error) * product_error)
 
     def _class(self) -> None:
         result, profile = self.result, self.result.profile
@@ -192,8 +192,8 @@ class TermErrors:
         p = class_probabilities(z, np.asarray(t_o), profile, result.tree)
         error = class_output_error(z, np.asarray(t_o), profile, result.tree, self.precision)
         if profile.class_term == "squared-error":
-            slope = 2 * profile.squared_factor * weight
-            return np.asarray(slope * (2 * error + 2 * p * (error.sum() + self.u)))
+            grad = 2 * profile.squared_factor * weight
+            return np.asarray(grad * (2 * error + 2 * p * (error.sum() + self.u)))
         if profile.class_term == "focal":
             residual = np.abs(p - (np.arange(len(z)) == label))
             modulation, modulation_error = self._focal(float(p[label]), float(error[label]))
@@ -206,17 +206,17 @@ class TermErrors:
         rest = 1 - p
         error += self.u * rest
         modulation = rest * (rest - 2 * p * log_p) / 2
-        slope = abs(rest - 2 * p * log_p + rest * (3 + 2 * log_p)) / 2
-        slope += rest  # the logarithm's own error is that of p, over p
+        grad = abs(rest - 2 * p * log_p + rest * (3 + 2 * log_p)) / 2
+        grad += rest  # the logarithm's own error is that of p, over p
         # Half the second derivative is below 2.4/p.
-        return modulation, slope * error + 5 * error**2 / max(p, error) + self.u * modulation
+        return modulation, grad * error + 5 * error**2 / max(p, error) + self.u * modulation
 
-    def _background(self, name: str, who: Any, weight: float) -> None:
+    def _background(self, name: str, index: Any, weight: float) -> None:
         """Error of an objectness that joins the softmax as background class."""
         t = self.result.t
-        logits = np.moveaxis(t[:, :, T_O:], 2, 0)[(slice(None), *who)]
+        logits = np.moveaxis(t[:, :, T_O:], 2, 0)[(slice(None), *index)]
         error = weight * probability_error(logits, self.precision)[0]
-        self.gradient[:, :, T_O][who] += error
-        self.delta[:, :, T_O][who] += error
-        self.values[name][who] += weight * self.u * (1 + 2 * np.abs(logits).max(axis=0) + len(logits))
+        self.gradient[:, :, T_O][index] += error
+        self.delta[:, :, T_O][index] += error
+        self.values[name][index] += weight * self.u * (1 + 2 * np.abs(logits).max(axis=0) + len(logits))
         self.summands[name] += np.size(logits[0])

@@ -69,7 +69,7 @@ def test_the_slope_of_an_iou_in_float32_is_within_its_error(side: float) -> None
         if iou(box, truth) == 0 or np.abs(edges[0] - edges[1]).min() < 1e-6:
             continue
         off = np.abs(iou_grad(rounded, truth.astype(np.float32)) - iou_grad(box, truth))
-        assert (off <= decoded_overlap(box, t[0, 2:, 0, at], truth, SINGLE).slope_error()).all()
+        assert (off <= decoded_overlap(box, t[0, 2:, 0, at], truth, SINGLE).grad_error()).all()
         compared += 1
     assert compared > 150
 

@@ -34,7 +34,7 @@ def iou(boxes: Tensor, others: Tensor) -> Tensor:
     """Intersection over union of boxes `[4, ...]` with others `[4, ...]`, broadcast against each other.
 
     It is 0 where the union is not a positive finite number (`iou.overflow`, `iou.zero-area`). Its derivative is right
-    where it is positive; elsewhere it must not be asked for, because the unused branch of `where` may be NaN.
+    where it is positive; elsewhere it must not be used, because the unused branch of `where` may be NaN.
     """
     across = _overlap(boxes[0], boxes[2], others[0], others[2])
     down = _overlap(boxes[1], boxes[3], others[1], others[3])

@@ -1,7 +1,7 @@
 """The YOLOv2 loss in plain PyTorch: autograd of its potential is the gradient of the spec.
 
-Whatever the spec holds constant is detached, and whoever pays a term is picked by index: a mask that multiplies would
-let an overflow in as `0·inf`, and what is never picked has a gradient of exactly 0 (`table.structural-zeros`).
+What the spec holds constant is detached. The predictors that pay a term are gathered by index: to multiply by a mask
+would turn an overflow into `0·inf`. What is never gathered has a gradient of exactly 0 (`table.structural-zeros`).
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class EagerResult:
         no_object: 1{MaxIOU < Thresh} as the profile reads it, bool `[N, A, H, W]`.
         prior: 1{t < 12800} as the profile reads it, bool `[N, A, H, W]`.
         ignored: predictors that MaxIOU silences, bool `[N, A, H, W]`.
-        assigned_truth: the truth whose box a predictor answers for, the last of several, -1 for none, `[N, A, H, W]`.
+        assigned_truth: the truth that a predictor is responsible for, the last of several, -1 for none, `[N, A, H, W]`.
         max_iou: largest IoU of each decoded box with any truth of its image, `[N, A, H, W]`.
-        matches: every truth that was read, in order, with its predictor and what that pays for it.
+        matches: every truth that is read, in order, with its predictor and the terms that it pays for the truth.
     """
 
     potential: Tensor
@@ -62,8 +62,8 @@ def region_loss(
 ) -> EagerResult:
     """The YOLOv2 ("region") loss of a batch, differentiable with respect to the predictions.
 
-    float64 and float32 are computed as they come. float16 and bfloat16 are computed in float32, and their gradient is
-    rounded once (`numerics.float16`). A gradient of the gradient exists wherever the loss is smooth.
+    float64 and float32 are computed in their own type, float16 and bfloat16 in float32, and their gradient is rounded
+    once (`numerics.float16`). A gradient of the gradient exists wherever the loss is smooth.
 
     Args:
         predictions: raw network outputs, floating point `[N, A*(5+C), H, W]`, of any strides and on any device
@@ -72,7 +72,7 @@ def region_loss(
             them in one padded tensor `[N, T, 5]` (`notation.truth-units`, `truths.terminator`).
         anchors: `[A, 2]`, widths and heights in cells (`notation.anchor-units`).
         classes: C.
-        images_seen: t, images seen by the run when this batch is judged (`prior.images-seen`).
+        images_seen: t, images seen by the training before this batch (`prior.images-seen`).
         profile: the choices that the formula leaves open, or the name of a shipped profile.
         tree: the parent of each class, -1 at a root, for a profile with a class tree.
 
@@ -133,5 +133,5 @@ def pay_terms(
 
 
 def _on_host(values: Any) -> Any:
-    """A tensor as a float64 array that shares nothing with the graph; anything else as it is."""
+    """A tensor as a float64 array outside the graph; anything else unchanged."""
     return values.detach().to("cpu", torch.float64).numpy() if isinstance(values, Tensor) else values

@@ -34,7 +34,7 @@ def prior_term(t: Tensor, decisions: Decisions, profile: Profile) -> Tensor:
 
 def coord_term(t: Tensor, truths: TruthLists, decisions: Decisions, profile: Profile) -> Tensor:
     """λ_coord·s·Σ(truth - b)² of every responsible predictor (`coord.value`), 0-d."""
-    # Without weight nobody pays: a decoded size may be infinite, and 0·inf is no number.
+    # Without a weight no predictor pays: a decoded size may be infinite, and 0·inf is NaN.
     matches = _boxed(decisions) if profile.coord_weight * profile.squared_factor > 0 else []
     n, k, j, i = indices(matches, t)
     raw = t[n, k, :4, j, i]  # [M, 4]
@@ -106,12 +106,12 @@ def _object_target(
         of = decisions.best_truth[n, k, j, i].tolist()
     if profile.object_target_gradient == "constant":
         return constant
-    (moves,) = torch.nonzero(constant > 0, as_tuple=True)  # elsewhere the derivative is 0, and the box may be infinite
-    rows = truths.of([(matches[m].predictor[0], of[m]) for m in moves.tolist()]).to(t)
-    n, k, j, i = n[moves], k[moves], j[moves], i[moves]
+    (flows,) = torch.nonzero(constant > 0, as_tuple=True)  # elsewhere the derivative is 0, and the box may be infinite
+    rows = truths.of([(matches[m].predictor[0], of[m]) for m in flows.tolist()]).to(t)
+    n, k, j, i = n[flows], k[flows], j[flows], i[flows]
     anchors = truths.anchors.to(t)[k]
     boxes = decode(t[n, k, :4, j, i].T, i, j, anchors.T, t.shape[3], t.shape[4])
-    return constant.index_put((moves,), iou(boxes, rows[:, :4].T))
+    return constant.index_put((flows,), iou(boxes, rows[:, :4].T))
 
 
 def _background(outputs: Tensor, weight: float, background: bool) -> Tensor:
@@ -121,5 +121,5 @@ def _background(outputs: Tensor, weight: float, background: bool) -> Tensor:
     """
     t_o, z = outputs[:, 0], outputs[:, 1:].detach()
     # p_bg = σ(t_o - ln Σ e^z), so that -ln p_bg and -ln(1 - p_bg) are those of a logistic output.
-    against = t_o - torch.logsumexp(z, dim=1)
-    return -weight * F.logsigmoid(against if background else -against).sum()
+    logit = t_o - torch.logsumexp(z, dim=1)
+    return -weight * F.logsigmoid(logit if background else -logit).sum()
