@@ -363,7 +363,7 @@ def test_a_copied_case_is_explained_by_the_command_line(
     copied.write_text(page.page.evaluate("navigator.clipboard.readText()"), encoding="utf-8")
     assert main(["explain", str(copied)]) == 0
     told = capsys.readouterr().out
-    (potential,) = re.findall(r"^potential (\S+), whose derivative", told, re.MULTILINE)
+    (potential,) = re.findall(r"^potential (\S+): the loss", told, re.MULTILINE)
     assert float(potential) == pytest.approx(page.read("potential"), rel=1e-4)
     assert "t = 0 images seen < 12800: the prior is on" in told
     Path(copied).write_text(copied.read_text(encoding="utf-8").replace('"images_seen": 0', '"images_seen": 12800'))

@@ -231,7 +231,7 @@ def test_what_takes_several_calls_to_see_is_reproduced_by_its_property(
     capsys.readouterr()
     assert checked_in_full("mine:Forgetful", "--jobs", "1")[0] == 1
     output = capsys.readouterr().out
-    assert "it does not hold that " in output
+    assert "violates: " in output
     reproduce = printed(output, "reproduce")[0]
     assert reproduce.startswith("python -m pytest --pyargs regionloss_suite.test_properties -k ")
     again = program(reproduce)
@@ -342,7 +342,7 @@ def test_a_folder_of_cases_is_judged_and_a_changed_entry_is_refused(tmp_path: Pa
         (["check", "numpy", "--profile", "nobody"], "no profile 'nobody'"),
         (["check", "numpy", "--cases", "absent"], "no case 'absent' and no such file or folder"),
         (["check", "numpy", "--cases", "."], "no case and no recording"),
-        (["check", "numpy", "--golden", "--json", "absent/report.json"], "cannot be written"),
+        (["check", "numpy", "--golden", "--json", "absent/report.json"], "cannot write absent/report.json"),
         (["explain", "nobody"], "no case 'nobody'"),
         (["explain", "one-object-one"], "did you mean"),
         (["explain", "mine.py"], "not JSON"),
@@ -380,7 +380,7 @@ def test_explain_answers_both_questions(capsys: pytest.CaptureFixture[str]) -> N
     said = capsys.readouterr().out
     assert "anchor 0 wins" in said
     assert "MaxIOU 0.94444 (truth 0) > 0.6" in said
-    assert "it is not non-max suppression" in said
+    assert "this is not non-max suppression" in said
     assert "anchor 1, ignored, pays nothing" in said
 
 

@@ -50,14 +50,17 @@ def test_a_file_is_read_by_clause(tmp_path: Path) -> None:
     [
         ('["coord.smal-box-weight"]\nreason = "x"', "coord.smal-box-weight: no such clause"),
         ('[coord.small-box-weight]\nreason = "x"', 'write a clause in quotes, as in ["coord.small-box-weight"]'),
-        (f'["{WEIGHT}"]\n', f"{WEIGHT}: reason: a sentence was expected, and None came"),
-        (f'["{WEIGHT}"]\nreason = "  "', f"{WEIGHT}: reason: a sentence was expected"),
-        (f'["{WEIGHT}"]\nreason = 3', f"{WEIGHT}: reason: a sentence was expected, and 3 came"),
+        (f'["{WEIGHT}"]\n', f"{WEIGHT}: reason: expected a sentence, got None"),
+        (f'["{WEIGHT}"]\nreason = "  "', f"{WEIGHT}: reason: expected a sentence"),
+        (f'["{WEIGHT}"]\nreason = 3', f"{WEIGHT}: reason: expected a sentence, got 3"),
         (f'["{WEIGHT}"]\nreason = "x"\nexpires = 2027-01-31', f"{WEIGHT}: expires: unknown key"),
-        (f'["{WEIGHT}"]\nreason = "x"\nissue = "#7"', f"{WEIGHT}: issue: a link (https://…) was expected, and '#7'"),
-        (f'["{WEIGHT}"]\nreason = "x"\nuntil = "soon"', f"{WEIGHT}: until: a date without quotes"),
-        (f'["{WEIGHT}"]\nreason = "x"\nuntil = 2027-01-31T10:00:00', f"{WEIGHT}: until: a date without quotes"),
-        (f'"{WEIGHT}" = "trained without it"', f"{WEIGHT}: a table with a reason was expected"),
+        (f'["{WEIGHT}"]\nreason = "x"\nissue = "#7"', f"{WEIGHT}: issue: expected a link (https://…), got '#7'"),
+        (f'["{WEIGHT}"]\nreason = "x"\nuntil = "soon"', f"{WEIGHT}: until: expected a date without quotes"),
+        (
+            f'["{WEIGHT}"]\nreason = "x"\nuntil = 2027-01-31T10:00:00',
+            f"{WEIGHT}: until: expected a date without quotes",
+        ),
+        (f'"{WEIGHT}" = "trained without it"', f"{WEIGHT}: expected a table with a reason"),
         (f'["{WEIGHT}"]\nreason = "x"\nuntil = 2027-02-31', "not TOML"),
         (f'["{WEIGHT}"\n', "not TOML"),
     ],
@@ -121,7 +124,7 @@ def test_an_entry_that_expects_nothing_fails_the_run(found: list[Verdict], messa
     assert after.stale[0].startswith(WEIGHT)
     assert message in after.stale[0]
     assert after.stale[0] in "\n".join(after.lines(colour=False))
-    assert "1 expected deviation to settle" in after.summary(colour=False)
+    assert "1 stale expected deviation" in after.summary(colour=False)
     assert after.to_json()["stale"] == list(after.stale)
 
 

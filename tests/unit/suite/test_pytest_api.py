@@ -225,7 +225,7 @@ def test_the_decorator_works_in_several_processes(tmp_path: Path) -> None:
     [
         ({"coord.nobody": "x"}, "no clause 'coord.nobody'"),
         ({"coord.constant-weight": "x"}, "does not bind profile darknet"),
-        ({"coord.small-box-weight": " "}, "a reason was expected"),
+        ({"coord.small-box-weight": " "}, "expected a reason"),
     ],
 )
 def test_an_expectation_that_cannot_be_is_refused_where_it_is_written(expected: dict[str, str], message: str) -> None:

@@ -116,8 +116,19 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
+def test_the_terminal_shows_failures_and_what_could_not_be_judged_and_the_rest_on_request() -> None:
+    def clauses(lines: list[str]) -> list[str]:
+        return [line.split()[1] for line in lines if line[:1] in ("✓", "✗", "↳", "!", "·")]
+
+    report = small()
+    shown, every = clauses(report.lines(colour=False)), clauses(report.lines(every=True, colour=False))
+    kinds = {verdict.clause: verdict.verdict for verdict in report.verdicts}
+    assert [kinds[clause] for clause in shown] == ["expected", "not-answerable", "deviating", "deviating"]
+    assert every[: len(kinds)] == list(kinds)
+
+
 def test_verdicts_are_folded_under_what_they_follow_on_the_terminal() -> None:
-    lines = small().lines(colour=False)
+    lines = small().lines(every=True, colour=False)
     said = "image 0, cell (1, 1), anchor 0 · ty gradient 1.000, expected 1.820 ± 3e-7 · looks like profile darknet-2016"
     at = lines.index(f"✗ coord.small-box-weight deviates · {said}")
     assert lines[at + 1 : at + 3] == [f"  first seen: case {CASE}, in float32", "  1 clause follows from it"]
@@ -568,7 +579,7 @@ def test_a_stored_report_is_shown_as_it_was_and_in_other_forms(
         (["check", "numpy", "--expect", "absent.toml"], "absent.toml: No such file"),
         (["check", "numpy", "--against", "absent.json"], "absent.json: No such file"),
         (["report", "ported.py"], "ported.py: not JSON"),
-        (["check", "numpy", "--cases", "cases", "--html", "absent/r.html"], "absent/r.html cannot be written"),
+        (["check", "numpy", "--cases", "cases", "--html", "absent/r.html"], "cannot write absent/r.html"),
     ],
 )
 def test_wrong_usage_is_one_sentence(
