@@ -1,4 +1,4 @@
-"""Pictures for the training example: those that are learned from, and those that show what was learned."""
+"""Pictures for the training example: those it learns from, and those it draws."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def make_pictures(count: int, size: int, random: np.random.Generator) -> tuple[A
     Args:
         count: N.
         size: height and width, pixels.
-        random: where every choice is drawn from.
+        random: the generator of every choice.
 
     Returns:
         pictures: `[N, 3, size, size]`, values from 0 to 1.
@@ -43,13 +43,13 @@ def make_pictures(count: int, size: int, random: np.random.Generator) -> tuple[A
     return pictures.clip(0, 1), truths
 
 
-def draw_boxes(pictures: Array, truths: Sequence[Array], found: Sequence[Array], path: Path) -> None:
-    """Draw the pictures side by side: what was found as a band in the colour of its class, truths as a white line.
+def draw_boxes(pictures: Array, truths: Sequence[Array], detections: Sequence[Array], path: Path) -> None:
+    """Draw the pictures side by side: detections as bands in the colour of their class, truths as white lines.
 
     Args:
         pictures: `[N, 3, S, S]`, values from 0 to 1.
         truths: for each picture `[T, 5]`.
-        found: for each picture `[D, 6]` of x, y, w, h, class and confidence.
+        detections: for each picture `[D, 6]` of x, y, w, h, class and confidence.
         path: of the PNG.
     """
     zoom, gap, columns = 2, 8, 4
@@ -61,18 +61,18 @@ def draw_boxes(pictures: Array, truths: Sequence[Array], found: Sequence[Array],
         left, top = gap + n % columns * (side + gap), gap + n // columns * (side + gap)
         pixels = (255 * picture).round().astype(np.uint8).transpose(1, 2, 0)
         sheet.paste(Image.fromarray(pixels).resize((side, side), Image.Resampling.NEAREST), (left, top))
-        for box in found[n]:
+        for box in detections[n]:
             x0, y0, x1, y1 = _corners(box, side, left, top)
             draw.rectangle((x0 - 2, y0 - 2, x1 + 2, y1 + 2), outline=COLOURS[int(box[4])], width=5)
         for truth in truths[n]:
             draw.rectangle(_corners(truth, side, left, top), outline="white", width=1)
-        for box in found[n]:
+        for box in detections[n]:
             x0, y0, _, _ = _corners(box, side, left, top)
             text = f"{SHAPES[int(box[4])]} {box[5]:.2f}"
             place = (min(max(x0, left), left + side - draw.textlength(text, FONT)), max(y0 - 18, top))
             draw.rectangle(draw.textbbox(place, text, FONT), fill="#202020")
             draw.text(place, text, COLOURS[int(box[4])], FONT)
-    legend = "coloured bands: what the network finds, with class and confidence;  white lines: truths"
+    legend = "coloured bands: detections, with class and confidence;  white lines: truths"
     draw.text((gap, sheet.height - 22), legend, "white", FONT)
     sheet.save(path)
 
@@ -82,8 +82,8 @@ def draw_curves(curves: Mapping[str, Sequence[float]], marked: int, note: str, p
 
     Args:
         curves: a value for every step, by the name of the curve.
-        marked: a step to be marked.
-        note: what is to be said of it.
+        marked: the step to mark.
+        note: the label of that step.
         path: of the PNG.
     """
     width, height, left, top, right, bottom, fine = 960, 540, 70, 40, 130, 50, 2
@@ -115,7 +115,7 @@ def draw_curves(curves: Mapping[str, Sequence[float]], marked: int, note: str, p
     text(place(marked, 1)[0] + 6, height - bottom - 12, note, "lm", "#777777")
     ends: list[tuple[float, float, str, str]] = []
     for (name, curve), colour in zip(curves.items(), ("#000000", *COLOURS), strict=False):
-        # A logarithm has no place for zero: where a term ends, so does its curve.
+        # There is no logarithm of zero: where a term ends, so does its curve.
         points = [place(step, value) for step, value in enumerate(curve) if value > 0]
         line(points, colour, 2)
         ends += [(y, x, name, colour) for x, y in points[-1:]]

@@ -176,7 +176,7 @@ def resolve_collisions(assignment: Assignment, predictors: int, settings: Settin
 
     Returns:
         Whether each truth does, bool `[M]`, and the responsible predictors: on the host indices in `[N*A*H*W]`, which
-        may repeat, elsewhere a mask of that length.
+        may repeat, on a device a mask of that length.
     """
     predictor, valid = assignment.predictor, assignment.valid
     library = library_of(predictor)

@@ -1,4 +1,4 @@
-"""The training example: it learns, it shows that it does, and it reads boxes as the loss pays them."""
+"""The training example learns, draws what it learned, and decodes boxes as the loss does."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EXAMPLES = Path(__file__).parents[3] / "docs/examples"
 
 @pytest.fixture
 def train(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The example as a module, found where Python finds it when it is run."""
+    """The example as a module, imported from its folder."""
     monkeypatch.syspath_prepend(str(EXAMPLES))
     import train
 
@@ -83,10 +83,10 @@ def test_boxes_are_decoded_as_the_loss_does(train: Any) -> None:
     assert result[:, :5] == pytest.approx(truth, abs=1e-6)
     assert result[0, 5] > 0.99
     assert train.judge([result], [truth]) == (pytest.approx(1, abs=1e-6), 1)
-    elsewhere = truth + np.array([[0.125, 0, 0, 0, 0]])  # half of the width: a third of the union is shared
-    assert train.judge([result], [elsewhere]) == (pytest.approx(1 / 3, abs=1e-6), 0)
+    shifted = truth + np.array([[0.125, 0, 0, 0, 0]])  # half of the width: a third of the union is shared
+    assert train.judge([result], [shifted]) == (pytest.approx(1 / 3, abs=1e-6), 0)
     assert train.judge([result[:0]], [truth]) == (0, 0)
-    assert train.judge([result], [truth - np.array([[0, 0, 0, 0, 1]])]) == (0, 0)  # in its place, and another class
+    assert train.judge([result], [truth - np.array([[0, 0, 0, 0, 1]])]) == (0, 0)  # the same box, another class
 
 
 @pytest.mark.usefixtures("train")

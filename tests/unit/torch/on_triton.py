@@ -1,4 +1,4 @@
-"""What the tests of the Triton path share: where its kernels run, batches for them, and memory that tells who wrote it.
+"""What the tests of the Triton path share: the device of its kernels, batches, and memory that detects stray writes.
 
 The kernels run on a CUDA device if there is one, else in Triton's interpreter. That is chosen for a whole process, when
 Triton is first imported, so `test_triton_interpreted.py` starts one of its own for the tests that need it.
@@ -96,7 +96,7 @@ def on_host(inputs: Inputs) -> Inputs:
 
 
 def forward(inputs: Inputs) -> Forward:
-    """What the kernels answer."""
+    """The result of the kernels."""
     return triton_path.forward(*inputs)
 
 
@@ -116,7 +116,7 @@ def backward(inputs: Inputs, result: Forward, upstream: float = 1.0) -> Any:
 
 
 def analytic_forward(inputs: Inputs) -> Forward:
-    """What the analytic path answers, on the host."""
+    """The result of the analytic path, on the host."""
     host = on_host(inputs)
     t = host.seen if host.images_seen is None else int(host.images_seen)
     early = t < host.settings.prior_until
@@ -124,7 +124,7 @@ def analytic_forward(inputs: Inputs) -> Forward:
 
 
 def same_decisions(inputs: Inputs) -> Forward:
-    """What the kernels answer, whose state and predictors of truths are those of the analytic path."""
+    """The result of the kernels, after a check of its decisions against the analytic path."""
     result, expected = forward(inputs), analytic_forward(inputs)
     assert torch.equal(result.predictor_of_truth.cpu(), expected.predictor_of_truth)
     assert torch.equal(result.state.cpu(), expected.state)
@@ -132,7 +132,7 @@ def same_decisions(inputs: Inputs) -> Forward:
 
 
 def conforms(batch: Batch, profile: Profile, dtype: str = "float32") -> None:
-    """Hold loss, terms, gradient and indicators of a batch against the reference, as the suite does."""
+    """Compare loss, terms, gradient and indicators of a batch with the reference, as the suite does."""
     case = Case(id="drawn", title="", base=profile.name, profile=profile, batch=batch, expected=Expected())
     answer = ADAPTER.answer(Question(batch=batch, profile=profile, dtype=dtype, upstream=1.0))
     with np.errstate(all="ignore"):
@@ -141,7 +141,7 @@ def conforms(batch: Batch, profile: Profile, dtype: str = "float32") -> None:
 
 
 class GuardedMemory:
-    """Memory in place of what `new_empty` and `empty_like` give: not a number inside, and marked on both sides."""
+    """Replaces `new_empty` and `empty_like`: their memory is NaN, with marks on both sides."""
 
     margin = 64
 
@@ -170,6 +170,6 @@ class GuardedMemory:
         return whole.as_strided(shape, strides, self.margin)
 
     def untouched(self) -> bool:
-        """Whether nothing was written beside what was asked for."""
+        """Whether nothing was written outside the tensors."""
         edges = [edge for whole in self.whole for edge in (whole[: self.margin], whole[-self.margin :])]
         return all(bool(edge.isnan().all() if edge.is_floating_point() else (edge == 0x5A).all()) for edge in edges)

@@ -16,7 +16,7 @@ from regionloss_spec import Batch
 ANCHORS = [[1.0, 2.0], [2.0, 1.0]]
 CLASSES = 3
 CHANNELS = 2 * (5 + CLASSES)
-#: Two truths that want the same predictor, and one elsewhere; an image with one; an image without.
+#: An image with two truths that choose the same predictor and a third in another cell, one with one truth, one without.
 LISTS: list[list[list[float]]] = [
     [[0.4, 0.4, 0.2, 0.6, 1], [0.45, 0.4, 0.2, 0.5, 2], [0.9, 0.1, 0.5, 0.2, 0]],
     [[0.1, 0.8, 0.6, 0.3, 2]],

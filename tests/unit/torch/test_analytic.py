@@ -66,7 +66,7 @@ def as_on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
 @settings(max_examples=10, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_every_result_is_within_the_bound_of_the_reference(profile: Profile, data: st.DataObject) -> None:
-    batch = data.draw(batches(profile))  # exact in float32, so both are asked about the very same bits
+    batch = data.draw(batches(profile))  # exact in float32, so both precisions get the same bits
     assume(sum(compare(batch, profile, dtype) for dtype in ("float64", "float32")))
 
 
@@ -176,7 +176,7 @@ def test_rows_beyond_the_count_are_not_read() -> None:
     cut = rows.clone()
     for image, count in enumerate(counts.tolist()):
         cut[image, count:] = 0
-    rows[0, 0] = torch.nan  # is not looked at
+    rows[0, 0] = torch.nan  # is not read
     result = forward(predictions, rows, counts)
     expected = forward(predictions, cut)
     assert torch.equal(result.loss, expected.loss)
@@ -257,7 +257,7 @@ def test_a_bad_truth_is_named_on_the_host_and_makes_the_loss_nan_on_a_device(
 
 
 class Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch leaves it so
-    """Records the most bytes that one of the tensors held that operations answered."""
+    """Records the size in bytes of the largest tensor that an operation returned."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # likewise
@@ -276,7 +276,7 @@ def test_forward_allocates_nothing_as_large_as_predictors_times_truths(monkeypat
     predictions, most, peak = network(4, 6, 7), {}, {}
     for length in (4, 64):
         rows = truths(4, length)
-        rows[..., 2:4] = 0.9  # so that every predictor is near enough to be looked at
+        rows[..., 2:4] = 0.9  # so that every predictor is near enough to be compared
         forward(predictions, rows)  # what is kept for the grid is no part of it
         tracemalloc.start()  # which knows of the memory of NumPy, but not of that of PyTorch
         with Largest() as seen:
@@ -310,7 +310,7 @@ def test_only_five_channels_of_other_predictors_are_read() -> None:
 
 
 def test_nothing_waits_for_a_device(request: pytest.FixtureRequest) -> None:
-    # Tensors without numbers, which raise where one is looked at; what was made of them before or after is not kept.
+    # Tensors without numbers, which raise when one is read. The cache is cleared, so that no other test gets them.
     assignment.grid_of.cache_clear()
     request.addfinalizer(assignment.grid_of.cache_clear)
     predictions = torch.empty(2, len(ANCHORS) * (5 + CLASSES), 3, 4, device="meta")

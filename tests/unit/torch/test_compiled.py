@@ -1,4 +1,4 @@
-"""The path in C++: what it adds to the answers of every path, namely threads, a compiler, and memory that it writes."""
+"""The path in C++: its results, its threads, its compiler, and the memory that it writes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ DARKNET = load_profile("darknet")
 @settings(max_examples=10, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_every_result_is_within_the_bound_of_the_reference(profile: Profile, data: st.DataObject) -> None:
-    batch = data.draw(batches(profile))  # exact in float32, so both are asked about the very same bits
+    batch = data.draw(batches(profile))  # exact in float32, so both precisions get the same bits
     assume(sum(compare(batch, profile, dtype, ADAPTER) for dtype in ("float64", "float32")))
 
 
@@ -118,7 +118,7 @@ def test_rows_beyond_the_count_are_not_read() -> None:
     cut = rows.clone()
     for image, count in enumerate(counts.tolist()):
         cut[image, count:] = 0
-    rows[0, 0] = torch.nan  # is not looked at
+    rows[0, 0] = torch.nan  # is not read
     expected = module()(predictions, cut, images_seen=0)
     assert torch.equal(module()(predictions, PaddedTruths(rows, counts), images_seen=0), expected)
 

@@ -1,4 +1,4 @@
-"""A loss is asked on every device that it names; TF32 is one more device, and changes no answer of this project's."""
+"""A loss is called on every device that it names. TF32 counts as a device, and changes no result of this project."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ CASES = [case for case in load_cases() if case.batch.predictions.size < 2000]
 
 
 class OnTwoDevices:
-    """The reference, which answers everything with a factor on one of its devices."""
+    """The reference with a factor on each of its devices."""
 
     def __init__(self, **factors: float) -> None:
         self.factors = factors
-        self.asked: list[tuple[str, str]] = []
+        self.calls: list[tuple[str, str]] = []
 
     def describe(self) -> Description:
         return Description("it", ("*",), ("gradient",), ("float64", "float32"), tuple(self.factors))
 
     def answer(self, question: Question) -> Answer:
-        self.asked.append((question.dtype, question.device))
+        self.calls.append((question.dtype, question.device))
         gradient = NumpyAdapter().answer(question).gradient
         assert gradient is not None
         return Answer(gradient=gradient * self.factors[question.device])
@@ -44,7 +44,7 @@ def test_a_case_runs_on_every_device_in_every_format() -> None:
     judge = Judge(adapter, [case for case in CASES if case.id == "hand-statistics"])
     judge.verdict(load_clauses()["numerics.bound"])
     judge.verdict(load_clauses()["statistics.count"])
-    assert adapter.asked == [("float64", "near"), ("float32", "near"), ("float64", "far"), ("float32", "far")]
+    assert adapter.calls == [("float64", "near"), ("float32", "near"), ("float64", "far"), ("float32", "far")]
 
 
 @pytest.mark.parametrize("wrong", ["near", "far"])
@@ -56,7 +56,7 @@ def test_a_deviation_on_one_device_names_the_device(wrong: str) -> None:
     assert verdict.first.quantity == f"to gradient on {wrong}"
 
 
-def test_a_loss_on_one_device_gets_no_device_argument() -> None:
+def test_a_deviation_of_a_loss_with_one_device_names_no_device() -> None:
     first = Judge(OnTwoDevices(near=1.01), CASES).verdict(load_clauses()["noobj.gradient"]).first
     assert first is not None
     assert first.quantity == "to gradient"
@@ -71,13 +71,13 @@ def test_the_picture_of_a_failing_case_shows_the_deviating_device() -> None:
 
 
 def test_properties_run_on_every_device() -> None:
-    tried = {(trial.dtype, trial.device) for trial in planned_runs(Judge(OnTwoDevices(near=1.0, far=1.0), CASES))}
-    assert tried == {(dtype, device) for dtype in ("float64", "float32") for device in ("near", "far")}
+    formats = {(run.dtype, run.device) for run in planned_runs(Judge(OnTwoDevices(near=1.0, far=1.0), CASES))}
+    assert formats == {(dtype, device) for dtype in ("float64", "float32") for device in ("near", "far")}
 
 
 @pytest.fixture
 def precision() -> Iterator[Any]:
-    """PyTorch, whose settings are put back."""
+    """PyTorch, with its settings restored afterwards."""
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     yield torch
@@ -95,10 +95,10 @@ def test_tf32_is_enabled_only_for_the_device_that_asks_for_it(
     def settings() -> tuple[str, bool]:
         return precision.get_float32_matmul_precision(), precision.backends.cudnn.allow_tf32
 
-    seen = []
+    calls = []
 
     def loss(predictions: Any, truths: Any, question: Question) -> Any:
-        seen.append((settings(), predictions.device.type))
+        calls.append((settings(), predictions.device.type))
         if question.upstream == 0:
             raise ZeroDivisionError
         return predictions.sum()
@@ -110,12 +110,12 @@ def test_tf32_is_enabled_only_for_the_device_that_asks_for_it(
     adapter.answer(inputs)
     with pytest.raises(ZeroDivisionError):
         adapter.answer(dataclasses.replace(inputs, upstream=0.0))
-    assert seen == [(expected, "cpu")] * 2
+    assert calls == [(expected, "cpu")] * 2
     assert settings() == set_before
 
 
 def test_float32_matmul_precision_does_not_change_the_result(precision: Any) -> None:
-    """Bit by bit, on every golden case that float32 holds; the adapter of the loss is asked likewise."""
+    """Bit for bit, on every golden case that float32 represents exactly; the same through the adapter."""
     from regionloss.torch.eager import region_loss
     from regionloss_adapters.torch.eager import TorchEagerAdapter
 

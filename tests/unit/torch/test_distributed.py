@@ -44,12 +44,12 @@ def _work(rank: int, port: int, folder: str) -> None:
 
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     dist.init_process_group("gloo", rank=rank, world_size=WORLD)
-    result = {}
+    averages = {}
     for split, shards in SPLITS.items():
         for kind in KINDS:
-            result[f"{kind}, {split}"] = _averaged(_images(shards[rank]), kind)
+            averages[f"{kind}, {split}"] = _averaged(_images(shards[rank]), kind)
     if rank == 0:
-        (Path(folder) / "found.json").write_text(json.dumps(result), encoding="utf-8")
+        (Path(folder) / "averages.json").write_text(json.dumps(averages), encoding="utf-8")
     dist.barrier()
     os._exit(0)  # gloo's threads now and then abort a process that tears them down in order
 
@@ -88,18 +88,18 @@ def _averaged(batch: Batch, kind: str) -> tuple[float, float]:
 
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def averages(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """By kind and split: the sum of the losses, and the averaged derivative."""
     folder = tmp_path_factory.mktemp("distributed")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     torch.multiprocessing.spawn(_work, (port, str(folder)), nprocs=WORLD)
-    return json.loads((folder / "found.json").read_text(encoding="utf-8"))
+    return json.loads((folder / "averages.json").read_text(encoding="utf-8"))
 
 
 def _whole(split: str) -> tuple[Result, float, int, int]:
-    """What the reference says of all images in one batch: the result, its derivative, how many images and objects."""
+    """The reference for all images in one batch: the result, its derivative, the number of images and of objects."""
     batch = _images([image for shard in SPLITS[split] for image in shard])
     result = evaluate(batch, DARKNET)
     objects = sum(match.pays_box for match in result.decisions.matches)
@@ -108,49 +108,49 @@ def _whole(split: str) -> tuple[Result, float, int, int]:
 
 def _by_shard(split: str) -> list[tuple[float, int, int]]:
     """The derivative of each shard alone, its images and its objects, from the reference."""
-    output = []
+    shards = []
     for shard in SPLITS[split]:
         batch = _images(shard)
         result = evaluate(batch, DARKNET)
         objects = sum(match.pays_box for match in result.decisions.matches)
-        output.append((float((result.gradient * batch.predictions).sum()), len(shard), objects))
-    return output
+        shards.append((float((result.gradient * batch.predictions).sum()), len(shard), objects))
+    return shards
 
 
 every_split = pytest.mark.parametrize("split", SPLITS)
 
 
 @every_split
-def test_the_sum_over_shards_is_the_loss_of_the_whole(output: Any, split: str) -> None:
-    total, _ = output[f"sum, {split}"]
+def test_the_sum_over_shards_is_the_loss_of_the_whole(averages: Any, split: str) -> None:
+    total, _ = averages[f"sum, {split}"]
     result, derivative, _, _ = _whole(split)
     assert abs(total - result.potential) <= 2 * bounds(result, PRECISIONS["float64"]).potential
     assert sum(shard for shard, _, _ in _by_shard(split)) == pytest.approx(derivative, rel=1e-12)
 
 
 @every_split
-def test_averaging_divides_a_sum_by_the_workers_and_nothing_else(result: Any, split: str) -> None:
+def test_averaging_divides_a_sum_by_the_workers_and_nothing_else(averages: Any, split: str) -> None:
     _, derivative, _, _ = _whole(split)
-    assert result[f"sum, {split}"][1] == pytest.approx(derivative / WORLD, rel=1e-12)
+    assert averages[f"sum, {split}"][1] == pytest.approx(derivative / WORLD, rel=1e-12)
 
 
 @every_split
-def test_a_factor_passes_through_the_average(result: Any, split: str) -> None:
+def test_a_factor_passes_through_the_average(averages: Any, split: str) -> None:
     _, derivative, _, _ = _whole(split)
-    assert result[f"factor, {split}"][1] == pytest.approx(FACTOR * derivative / WORLD, rel=1e-12)
+    assert averages[f"factor, {split}"][1] == pytest.approx(FACTOR * derivative / WORLD, rel=1e-12)
 
 
-def test_averaging_a_mean_over_images_is_the_mean_of_the_whole_where_shards_are_equal(result: Any) -> None:
+def test_averaging_a_mean_over_images_is_the_mean_of_the_whole_where_shards_are_equal(averages: Any) -> None:
     _, derivative, images, _ = _whole("equal")
-    assert result["per-image, equal"][1] == pytest.approx(derivative / images, rel=1e-12)
+    assert averages["per-image, equal"][1] == pytest.approx(derivative / images, rel=1e-12)
 
 
-def test_averaging_a_mean_over_images_weighs_the_images_of_a_small_shard_more(result: Any) -> None:
+def test_averaging_a_mean_over_images_weighs_the_images_of_a_small_shard_more(averages: Any) -> None:
     _, derivative, images, _ = _whole("unequal")
     two, one = (shard for shard, _, _ in _by_shard("unequal"))
     # An image of the first shard weighs 1/4, that of the second 1/2; in the whole each weighs 1/3.
-    assert result["per-image, unequal"][1] == pytest.approx(two / 4 + one / 2, rel=1e-12)
-    assert result["per-image, unequal"][1] != pytest.approx(derivative / images, rel=1e-2)
+    assert averages["per-image, unequal"][1] == pytest.approx(two / 4 + one / 2, rel=1e-12)
+    assert averages["per-image, unequal"][1] != pytest.approx(derivative / images, rel=1e-2)
 
 
 @pytest.mark.parametrize(
@@ -159,16 +159,16 @@ def test_averaging_a_mean_over_images_weighs_the_images_of_a_small_shard_more(re
     [("equal", (1 / 2, 1 / 4)), ("unequal", (1 / 2, 1 / 4)), ("without objects", (1 / 2, 1 / 6))],
 )
 def test_averaging_a_mean_over_objects_is_that_of_the_whole_for_no_split(
-    result: Any, split: str, weights: tuple[float, float]
+    averages: Any, split: str, weights: tuple[float, float]
 ) -> None:
     _, derivative, _, objects = _whole(split)
     shards = [shard for shard, _, _ in _by_shard(split)]
-    assert result[f"per-object, {split}"][1] == pytest.approx(np.dot(weights, shards), rel=1e-12)
-    assert result[f"per-object, {split}"][1] != pytest.approx(derivative / objects, rel=1e-2)
+    assert averages[f"per-object, {split}"][1] == pytest.approx(np.dot(weights, shards), rel=1e-12)
+    assert averages[f"per-object, {split}"][1] != pytest.approx(derivative / objects, rel=1e-2)
 
 
 @every_split
-def test_dividing_by_the_mean_count_of_all_workers_is_the_mean_of_the_whole(result: Any, split: str) -> None:
+def test_dividing_by_the_mean_count_of_all_workers_is_the_mean_of_the_whole(averages: Any, split: str) -> None:
     _, derivative, images, objects = _whole(split)
-    assert result[f"images of all, {split}"][1] == pytest.approx(derivative / images, rel=1e-12)
-    assert result[f"objects of all, {split}"][1] == pytest.approx(derivative / objects, rel=1e-12)
+    assert averages[f"images of all, {split}"][1] == pytest.approx(derivative / images, rel=1e-12)
+    assert averages[f"objects of all, {split}"][1] == pytest.approx(derivative / objects, rel=1e-12)

@@ -62,7 +62,7 @@ def variants() -> list[Any]:
 @settings(max_examples=15, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_every_result_is_within_the_bound_of_the_reference(profile: Profile, data: st.DataObject) -> None:
-    batch = data.draw(batches(profile))  # exact in float32, so both are asked about the very same bits
+    batch = data.draw(batches(profile))  # exact in float32, so both precisions get the same bits
     compared = [compare(batch, profile, dtype) for dtype in ("float64", "float32")]
     assume(any(compared))
 
@@ -428,6 +428,6 @@ def potential_and_gradient(t: Any, profile: Profile = DARKNET, images_seen: int 
 
 
 def truths_of_all_kinds() -> tuple[Array, ...]:
-    """A collision of two shapes and one truth elsewhere, and an image with none."""
+    """A collision of two shapes and a truth in another cell, and an image without truths."""
     rows = np.array([[0.4, 0.4, 0.2, 0.3, 1], [0.45, 0.4, 0.2, 0.3, 3], [0.9, 0.9, 0.9, 0.2, 0]])
     return rows, np.zeros((0, 5))

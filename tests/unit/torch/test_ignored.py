@@ -15,7 +15,7 @@ from unit.torch.fake_device import take_branches_of_a_device  # noqa: E402 - lik
 
 PATHS = ("eager", "analytic", "compiled")
 
-#: Cells along the axis that is looked along, and of the truth that lies in its middle.
+#: Cells along the tested axis, and the size of the truth in its middle.
 CELLS, SIZE = 41, 12.0
 
 
@@ -71,7 +71,7 @@ def test_the_farthest_box_along_both_axes_is_found(
                 *(math.log(by * s) for by, s in zip(longer, size, strict=True)),
             ]
         )
-        loss = RegionLoss([size, [1.0, 1.0]], 1, path=path, thresh=thresh)  # the first answers for the truth
+        loss = RegionLoss([size, [1.0, 1.0]], 1, path=path, thresh=thresh)  # the first is responsible for the truth
         result = loss.details(predictions, rows, images_seen=20000).ignored[0, 1]
         assert result[j, i] == silenced, limit
         assert result.sum() == int(silenced)
@@ -90,7 +90,7 @@ def test_the_shortest_and_the_longest_box_that_overlap_a_truth_beyond_the_thresh
             predictions = torch.full((1, 12, 1, CELLS), -9.0, dtype=dtype)
             predictions[0, 6:10, 0, CELLS // 2] = torch.tensor([0.0, 0.0, math.log(length), 0.0])
             rows = torch.tensor([[[0.5, 0.5, SIZE / CELLS, 1.0, 0]]], dtype=torch.float64)
-            anchors = [[SIZE, 1.0], [1.0, 1.0]]  # the first answers for the truth
+            anchors = [[SIZE, 1.0], [1.0, 1.0]]  # the first is responsible for the truth
             if axis == "down":
                 predictions = predictions[:, [1, 0, 3, 2, 4, 5, 7, 6, 9, 8, 10, 11]].transpose(2, 3)
                 rows = rows[:, :, [1, 0, 3, 2, 4]]

@@ -1,7 +1,7 @@
 """Two processes with half of the batch each: together they take the step of one process with all of it.
 
 The loss is a sum over images; DistributedDataParallel and FSDP average the gradients of the processes. So each process
-multiplies its loss by their number, and then no image weighs more or less for being elsewhere (`scale.sum`).
+multiplies its loss by their number, and then no image weighs more or less because of its process (`scale.sum`).
 """
 
 from __future__ import annotations

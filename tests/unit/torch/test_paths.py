@@ -1,4 +1,4 @@
-"""Which path computes the PyTorch loss: the one that fits, the one that was asked for, or none, with a reason."""
+"""Which path computes the PyTorch loss: the one that fits, the one that is named, or none, with a reason."""
 
 from __future__ import annotations
 

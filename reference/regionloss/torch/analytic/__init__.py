@@ -1,1 +1,1 @@
-"""The fast path of any device: the gradient is written down, in NumPy on the host and in PyTorch elsewhere."""
+"""The fast path of any device: the gradient is written down, in NumPy on the host and in PyTorch on a device."""
