@@ -270,10 +270,10 @@ def test_a_loss_that_conforms_is_admitted() -> None:
     ("adapter", "reason"),
     [
         (NoSmallBoxWeight(), "not conforming in float32 on cpu: coord.small-box-weight, case .* tx gradient"),
-        (Doubled(), "on the batch that is timed, case 4x3-N3-C4-T1to3-float32-NCHW-t0, image 0.* gradient"),
-        (Breaks(), "it broke: ZeroDivisionError: float division by zero"),
+        (Doubled(), "on the timed batch, case 4x3-N3-C4-T1to3-float32-NCHW-t0, image 0.* gradient"),
+        (Breaks(), "it crashed: ZeroDivisionError: float division by zero"),
         (CannotBeTimed(), "it only knows faces"),
-        (load_adapter("numpy"), "its formats are float64, and float32 is timed"),
+        (load_adapter("numpy"), "its formats are float64, but float32 is timed"),
     ],
     ids=["golden", "batch", "breaks", "cannot", "format"],
 )
@@ -283,7 +283,7 @@ def test_a_loss_that_does_not_conform_is_refused_with_the_verdict(adapter: Any, 
 
 
 def test_a_device_that_a_loss_does_not_compute_on_is_refused() -> None:
-    with pytest.raises(NotTimedError, match="its devices are cpu, and cuda is timed"):
+    with pytest.raises(NotTimedError, match="its devices are cpu, but cuda is timed"):
         Gate("cuda").pass_golden(Candidate("mine", load_adapter("numpy")), "float64")
 
 
@@ -545,7 +545,7 @@ def test_results_come_back_from_their_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "not JSON"), ("[]", "no results of"), ('{"benchmarks": []}', "no results of .*'regionloss'")],
+    [("{", "not JSON"), ("[]", "not results of"), ('{"benchmarks": []}', "not results of .*'regionloss'")],
 )
 def test_a_file_without_results_is_named(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "times.json").write_text(text)
@@ -611,7 +611,7 @@ def test_the_report_says_what_it_is_about() -> None:
     assert "![Time](charts/time.svg)" in page
     shown = terminal(found)
     assert any("1 thread" in line for line in shown)
-    assert "  The allocator keeps what is freed, in pieces of up to 32 MB." in shown
+    assert "  The allocator keeps freed blocks of up to 32 MB for reuse." in shown
     assert any(line.startswith("  torch-analytic  1.00 ms (1.00–1.60)") for line in shown)
 
 
@@ -675,12 +675,12 @@ def test_memory_that_was_freed_is_used_again() -> None:
     assert int(done.stdout) < 300  # of 30720 pages
 
 
-def test_an_allocator_that_cannot_be_told_is_said_to_do_as_it_likes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_allocator_that_cannot_be_set_has_its_default_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ctypes.CDLL", lambda _: object())
     assert keep_memory() is False
     found = results(TIMES)
     found.about["memory kept"] = False
-    assert "  The allocator does with memory as it likes." in terminal(found)
+    assert "  The allocator has its default settings." in terminal(found)
 
 
 def test_the_peak_of_memory_by_hand() -> None:
@@ -890,7 +890,7 @@ def test_a_wrong_loss_is_not_timed_and_the_command_fails(
     [
         (
             ["nobody"],
-            "no adapter 'nobody'; .*; the benchmarks know materialised, materialised-compiled, python-loop too",
+            "no adapter 'nobody'; .*; the benchmarks also know materialised, materialised-compiled, python-loop",
         ),
         (["--quick", "--batch", "4"], "--quick fixes the sizes; remove --batch"),
         (["--compare", "absent.json"], "absent.json: No such file"),
