@@ -100,7 +100,7 @@ def ordinary(rng: np.random.Generator) -> Batch:
 def keeps_its_digits(result: Result) -> Array:
     """The elements that no cancellation has made, by the operands of each difference, `[N, A, 5+C, H, W]`.
 
-    Of classes that pay cross-entropy, and of truths of which the last wins; the rule is that of chapter 15.
+    Of classes that pay cross-entropy, and of truths of which the last wins; the rule is that of chapter 12.
     """
     least = 2e-3
     t, decisions = result.t, result.decisions
