@@ -166,12 +166,14 @@ def test_terminator_counts_and_capacity_end_the_list(monkeypatch: pytest.MonkeyP
     assert (endless.owner[:, 0] >= 0).all()
 
 
+@pytest.mark.sweep  # several chunks are read above, of fewer slots
 def test_a_long_list_is_read_to_its_end() -> None:
     # Far more slots than a chunk has, the last of which takes the predictor of all others.
     asked = given((1, 1, 1, 1), 130, anchors=(1.0, 1.0), profile=DARKNET.replace(max_truths=0))
     assert same_decisions(asked).owner[0].tolist() == [-1] * 129 + [0]
 
 
+@pytest.mark.sample(every=2)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
 def test_rows_may_have_any_type_and_strides(dtype: torch.dtype) -> None:
     asked = given()
@@ -369,6 +371,7 @@ def test_a_number_two_billion_numbers_away_is_found(axis: int) -> None:
     assert torch.equal(backward(asked, found).contiguous(), backward(near, expected))
 
 
+@pytest.mark.sample(every=2)
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int32])
 def test_the_prior_is_on_up_to_the_limit_wherever_t_comes_from(dtype: torch.dtype) -> None:
     asked = given((1, 2, 2, 2), 2)
