@@ -133,6 +133,7 @@ def keeps_its_digits(result: Result) -> Array:
     return kept
 
 
+@pytest.mark.slow
 @pytest.mark.sample(every=2)
 @pytest.mark.parametrize("name", ["darknet", "lightnet"])
 def test_a_thousandth_in_any_single_entry_is_found(name: str) -> None:
