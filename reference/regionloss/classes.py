@@ -1,4 +1,4 @@
-"""The class term in each of its forms, for one predictor (spec chapters 09 and 17)."""
+"""The class term in each of its forms, for one predictor (spec chapters 9 and 13)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything that the loss decides and then holds constant: assignment, MaxIOU, indicators (spec chapters 04 to 06)."""
+"""Everything that the loss decides and then holds constant: assignment, MaxIOU, indicators (spec chapters 4 to 6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The domain and its errors (spec chapters 13 and 14): checked once, here, before anything is computed."""
+"""The domain and its errors (spec chapter 11): checked once, here, before anything is computed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What darknet prints about a batch: the statistics line and the cost (spec chapters 12 and 16)."""
+"""What darknet prints about a batch: the statistics line and the cost (spec chapters 10 and 14)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The five terms, each with its value and its gradient, in the order of the formula (spec chapters 05 to 09)."""
+"""The five terms, each with its value and its gradient, in the order of the formula (spec chapters 5 to 9)."""
 
 from __future__ import annotations
 

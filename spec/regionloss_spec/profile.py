@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import tomllib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -84,7 +85,7 @@ class Profile:
     max_truths: int = 30
 
     def __post_init__(self) -> None:
-        for axis, kind in get_type_hints(Profile).items():
+        for axis, kind in _types().items():
             object.__setattr__(self, axis, _checked(f"profile {self.name!r}", axis, getattr(self, axis), kind))
         self._refuse_what_no_clause_defines()
 
@@ -116,9 +117,15 @@ AXES: tuple[str, ...] = tuple(
 )
 
 
+@cache
+def _types() -> dict[str, Any]:
+    """The declared type of each field, which takes a millisecond to work out."""
+    return get_type_hints(Profile)
+
+
 def axis_values(axis: str) -> tuple[Any, ...]:
     """The values that a discrete axis can take; empty for a numeric axis."""
-    kind = get_type_hints(Profile)[axis]
+    kind = _types()[axis]
     return get_args(kind) if get_origin(kind) is Literal else ()
 
 
@@ -137,11 +144,18 @@ def load_profile(name_or_path: str | Path) -> Profile:
         ProfileError: no such profile, not TOML, an unknown axis, or a value that the axis does not take.
     """
     path = Path(name_or_path)
-    if path.suffix != ".toml":
-        path = _FOLDER / f"{name_or_path}.toml"
+    return _read(path) if path.suffix == ".toml" else _shipped(str(name_or_path))
+
+
+@cache  # a file of the user's may change, a shipped one does not
+def _shipped(name: str) -> Profile:
+    return _read(_FOLDER / f"{name}.toml", name)
+
+
+def _read(path: Path, name: str = "") -> Profile:
     if not path.is_file():
         raise ProfileError(
-            f"no profile {str(name_or_path)!r}; shipped are {', '.join(profile_names())}, or name a .toml file"
+            f"no profile {name or str(path)!r}; shipped are {', '.join(profile_names())}, or name a .toml file"
         )
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))

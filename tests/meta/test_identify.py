@@ -49,6 +49,7 @@ def assert_recovered(found: Identified, profile: Profile) -> None:
     assert found.unknown == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", profile_names())
 def test_every_shipped_profile_is_recovered_and_named(name: str) -> None:
     loss = Hidden(load_profile(name))
@@ -162,6 +163,7 @@ def test_what_departs_beside_the_gradient_is_told() -> None:
     assert "beside it, the term object departs" in "\n".join(lines(found, verified))
 
 
+@pytest.mark.slow
 def test_an_edge_that_the_formula_does_not_explain_is_told() -> None:
     class NotANumber(Hidden):
         """Has 0/0 for the IoU of boxes of which neither has an area."""

@@ -100,7 +100,7 @@ def ordinary(rng: np.random.Generator) -> Batch:
 def keeps_its_digits(result: Result) -> Array:
     """The elements that no cancellation has made, by the operands of each difference, `[N, A, 5+C, H, W]`.
 
-    Of classes that pay cross-entropy, and of truths of which the last wins; the rule is that of chapter 15.
+    Of classes that pay cross-entropy, and of truths of which the last wins; the rule is that of chapter 12.
     """
     least = 2e-3
     t, decisions = result.t, result.decisions
@@ -133,6 +133,7 @@ def keeps_its_digits(result: Result) -> Array:
     return kept
 
 
+@pytest.mark.slow
 @pytest.mark.sample(every=2)
 @pytest.mark.parametrize("name", ["darknet", "lightnet"])
 def test_a_thousandth_in_any_single_entry_is_found(name: str) -> None:

@@ -1,4 +1,4 @@
-"""How far a correct implementation may be from the reference, element by element (spec chapter 15).
+"""How far a correct implementation may be from the reference, element by element (spec chapter 12).
 
 Each bound is the sum of |dg/dv|·err(v) over the elementary quantities v that a gradient element is made of. Nothing
 here can be set from outside: a bound follows from the inputs and the precision alone (`numerics.bound`).

@@ -1,4 +1,4 @@
-"""The floating-point formats that a loss is asked in, and what each of them costs (spec chapter 15)."""
+"""The floating-point formats that a loss is asked in, and what each of them costs (spec chapter 12)."""
 
 from __future__ import annotations
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import warnings
-from typing import Literal, get_args
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar, get_args
 
-import torch
 from torch import Tensor
 
 from regionloss.torch.settings import TRITON_DTYPES, PathError, refusal
 from regionloss_spec import Profile
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 #: `eager` computes every profile in plain, differentiable PyTorch. The fast paths have their gradients written down:
 #: `analytic` on any device, `compiled` in C++ on the host (it needs a compiler), `triton` on CUDA.
@@ -78,8 +80,18 @@ def _quickest(predictions: Tensor, profile: Profile) -> Path:
     return "triton" if fused and _has_triton() else "analytic"
 
 
-# `torch.compile` cannot trace an import, and need not: these return the same as long as the process lives.
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # PyTorch leaves it so
+def _constant_when_compiled(function: F) -> F:
+    """Mark a function whose result does not change while the process lives, so `torch.compile` need not trace it.
+
+    This is `torch.compiler.assume_constant_result`, which imports `torch._dynamo`: that doubles the time to import this
+    package, also for those who never compile.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
+# `torch.compile` cannot trace an import.
+@_constant_when_compiled
 def load_path(path: Path) -> None:
     """Import the module of a path; that of a fast path registers `torch.ops.regionloss.<path>`.
 
@@ -92,13 +104,13 @@ def load_path(path: Path) -> None:
         raise PathError(f"the path {path!r} needs {error.name}, which is not installed") from error
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # PyTorch leaves it so
+@_constant_when_compiled
 def _has_triton() -> bool:
     if not _TRITON_INSTALLED:
         warnings.warn("Triton is not installed: the loss takes path 'analytic' on CUDA, which is slower", stacklevel=2)
     return _TRITON_INSTALLED
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # PyTorch leaves it so
+@_constant_when_compiled
 def _interprets_triton() -> bool:
     return bool(importlib.import_module("regionloss.torch.triton.operators").INTERPRETED)

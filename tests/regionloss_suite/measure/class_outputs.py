@@ -33,7 +33,8 @@ def form(findings: Findings) -> None:
     for name in axis_values("class_term"):
         profile = base.replace(class_term=name)
         candidates.append((name, "logistic", profile))
-        candidates.append((name, "background", profile.replace(objectness="background")))
+        if name == "cross-entropy":  # the one form for which `object.background` is defined
+            candidates.append((name, "background", profile.replace(objectness="background")))
     for name, objectness, profile in candidates:
         want = np.array([
             class_term(np.array(z), np.array(t_o), [label], 1.0, profile, _TREE)[1] for t_o, z, label in _LOGITS

@@ -22,7 +22,7 @@ def squared_weights(profile: Profile) -> tuple[str, ...]:
     squared = set(SQUARED)
     if profile.class_term in _SQUARED_CLASS:
         squared.add("class_weight")
-    if profile.objectness == "background" and profile.class_term == "cross-entropy":
+    if profile.objectness == "background":
         squared -= {"object_weight", "no_object_weight"}
     return tuple(sorted(squared))
 
@@ -36,9 +36,7 @@ def canonical(profile: Profile, q: float = 0.5) -> Profile:
     for axis in squared_weights(profile):
         changes[axis] = nice(getattr(profile, axis) * profile.squared_factor / q, 1e-12)
     if profile.objectness == "background":
-        if profile.no_object_target == "max-iou":
-            changes |= {"ignore": "none"}  # the background form has no target, but nothing is ignored either
-        changes |= {"no_object_target": "zero", "object_target": "iou", "object_target_gradient": "constant"}
+        changes |= {"object_target": "iou", "object_target_gradient": "constant"}
     elif profile.no_object_target == "max-iou":
         changes |= {"ignore": "none"}
     if changes.get("ignore", profile.ignore) == "none":
@@ -70,6 +68,9 @@ def profile_of(findings: Findings, name: str) -> Profile:
         values["class_collision"] = "replace"  # no profile may say so; the finding does
     if values["class_collision"] == "accumulate":
         values["ignored_class"] = "none"
+    joins = (values["class_term"], values["no_object_target"]) == ("cross-entropy", "zero")
+    if values["objectness"] == "background" and not joins:
+        values["objectness"] = "logistic"  # no profile may say so either
     at_half = Profile(name=name, title="identified from its answers", source="regionloss identify", **values)
     return _with_a_known_factor(at_half)
 

@@ -1,4 +1,4 @@
-"""Mistakes of the assignment (spec chapter 04)."""
+"""Mistakes of the assignment (spec chapter 4)."""
 
 from __future__ import annotations
 

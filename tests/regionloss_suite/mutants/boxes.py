@@ -1,4 +1,4 @@
-"""Mistakes of the intersection over union (spec chapter 03), which MaxIOU, anchor choice and target share."""
+"""Mistakes of the intersection over union (spec chapter 3), which MaxIOU, anchor choice and target share."""
 
 from __future__ import annotations
 

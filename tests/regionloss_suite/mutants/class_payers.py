@@ -1,4 +1,4 @@
-"""Mistakes about which predictors pay the class term (spec chapter 09)."""
+"""Mistakes about which predictors pay the class term (spec chapter 9)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mistakes of what the class term is, and of its numerics (spec chapters 09 and 15)."""
+"""Mistakes of what the class term is, and of its numerics (spec chapters 9 and 12)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mistakes of the coordinate term (spec chapter 07)."""
+"""Mistakes of the coordinate term (spec chapter 7)."""
 
 from __future__ import annotations
 

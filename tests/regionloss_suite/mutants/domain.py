@@ -1,4 +1,4 @@
-"""Inputs outside the domain that are repaired or let through, and its edges (spec chapter 14)."""
+"""Inputs outside the domain that are repaired or let through, and its edges (spec chapter 11)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mistakes of MaxIOU and of who it silences (spec chapter 05)."""
+"""Mistakes of MaxIOU and of who it silences (spec chapter 5)."""
 
 from __future__ import annotations
 

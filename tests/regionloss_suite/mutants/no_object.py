@@ -1,4 +1,4 @@
-"""Mistakes about who pays the no-object term, and of what it is (spec chapter 05)."""
+"""Mistakes about who pays the no-object term, and of what it is (spec chapter 5)."""
 
 from __future__ import annotations
 

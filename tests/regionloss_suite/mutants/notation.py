@@ -1,4 +1,4 @@
-"""Mistakes of layout, units and decoding (spec chapters 01 and 02)."""
+"""Mistakes of layout, units and decoding (spec chapters 2 and 3)."""
 
 from __future__ import annotations
 

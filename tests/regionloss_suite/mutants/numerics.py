@@ -1,4 +1,4 @@
-"""Mistakes of precision, overflow and underflow (spec chapter 15)."""
+"""Mistakes of precision, overflow and underflow (spec chapter 12)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mistakes of the objectness term (spec chapter 08)."""
+"""Mistakes of the objectness term (spec chapter 8)."""
 
 from __future__ import annotations
 

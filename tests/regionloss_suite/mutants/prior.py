@@ -1,4 +1,4 @@
-"""Mistakes of the prior term (spec chapter 06)."""
+"""Mistakes of the prior term (spec chapter 6)."""
 
 from __future__ import annotations
 

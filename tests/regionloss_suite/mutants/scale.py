@@ -1,4 +1,4 @@
-"""Mistakes of weights, factors, reduction and of the three scalars (spec chapter 12)."""
+"""Mistakes of weights, factors, reduction and of the three scalars (spec chapter 10)."""
 
 from __future__ import annotations
 

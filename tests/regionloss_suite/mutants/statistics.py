@@ -1,4 +1,4 @@
-"""Mistakes in darknet's statistics line (spec chapter 16)."""
+"""Mistakes in darknet's statistics line (spec chapter 14)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mistakes about how the indicators exclude one another, and about what is constant (spec chapters 10 and 11)."""
+"""Mistakes about how the indicators exclude one another, and about what is constant (spec chapters 0 and 10)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mistakes about the class tree and about images with a class and no box (spec chapter 17)."""
+"""Mistakes about the class tree and about images with a class and no box (spec chapter 13)."""
 
 from __future__ import annotations
 

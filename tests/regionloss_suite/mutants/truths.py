@@ -1,4 +1,4 @@
-"""Mistakes about the list of truths (spec chapter 13)."""
+"""Mistakes about the list of truths (spec chapter 11)."""
 
 from __future__ import annotations
 

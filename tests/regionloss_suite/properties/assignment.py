@@ -1,4 +1,4 @@
-"""Which predictor is responsible, and what happens when truths meet (spec chapter 04)."""
+"""Which predictor is responsible, and what happens when truths meet (spec chapter 4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The class term: what a softmax cannot see (spec chapters 09 and 17)."""
+"""The class term: what a softmax cannot see (spec chapters 9 and 13)."""
 
 from __future__ import annotations
 

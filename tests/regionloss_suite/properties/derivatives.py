@@ -1,4 +1,4 @@
-"""How a loss is differentiated: from above, again, and twice (spec chapters 11 and 12)."""
+"""How a loss is differentiated: from above, again, and twice (spec chapter 10)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The domain: what lies outside it is refused, and nothing is repaired (spec chapters 14 and 17)."""
+"""The domain: what lies outside it is refused, and nothing is repaired (spec chapters 11 and 13)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What moves with the picture: shifted, flipped, transposed; anchors and classes renamed (spec chapters 01 to 04).
+"""What moves with the picture: shifted, flipped, transposed; anchors and classes renamed (spec chapters 2 to 4).
 
 All of it on a lattice (`strategies.batches`), where moving a centre is exact, and without class-only images, whose
 predictor is the first of equals in one order of the grid.

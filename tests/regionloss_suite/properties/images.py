@@ -1,4 +1,4 @@
-"""The images of a batch, and how their losses make one (spec chapters 05, 12 and 14)."""
+"""The images of a batch, and how their losses make one (spec chapters 5, 10 and 11)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The indicators: MaxIOU against the threshold, and what each state leaves at zero (spec chapters 03, 05 and 10)."""
+"""The indicators: MaxIOU against the threshold, and what each state leaves at zero (spec chapters 0, 3 and 5)."""
 
 from __future__ import annotations
 

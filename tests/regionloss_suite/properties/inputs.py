@@ -1,4 +1,4 @@
-"""How a loss treats what it is given (spec chapters 01 and 15)."""
+"""How a loss treats what it is given (spec chapters 2 and 12)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The list of truths: where it ends, what is read, and what its order decides (spec chapter 13)."""
+"""The list of truths: where it ends, what is read, and what its order decides (spec chapter 11)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The prior, and when it ends (spec chapter 06)."""
+"""The prior, and when it ends (spec chapter 6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is held constant when the loss is differentiated (spec chapters 08 and 11)."""
+"""What is held constant when the loss is differentiated (spec chapters 8 and 10)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The weights: the loss is linear in each of them, and each term stands alone (spec chapter 12).
+"""The weights: the loss is linear in each of them, and each term stands alone (spec chapter 10).
 
 Response under profiles with other weights; an adapter whose loss has its weights built in cannot answer that.
 """

@@ -70,6 +70,7 @@ def test_a_right_loss_behind_the_interface_is_found_right(stand_in: Adapter, nam
     assert len(asked) >= least
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stand_in", "least"), [("zjykzj", 30), ("keras-yolo2", 14), ("longcw", 30)], indirect=["stand_in"]
 )

@@ -34,6 +34,7 @@ ADAPTER = TorchCompiledAdapter()
 DARKNET = load_profile("darknet")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("profile", variants())
 @settings(max_examples=10, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())

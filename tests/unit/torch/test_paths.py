@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -95,3 +98,23 @@ def test_an_unknown_path_is_refused_at_construction() -> None:
     loss.path = wrong
     with pytest.raises(PathError, match=message):
         loss(network(), LISTS, images_seen=0)
+
+
+def test_what_is_constant_when_compiled_is_marked_as_pytorch_marks_it() -> None:
+    def by_pytorch() -> int:
+        return 0
+
+    def by_us() -> int:
+        return 0
+
+    torch.compiler.assume_constant_result(by_pytorch)
+    assert vars(paths._constant_when_compiled(by_us)) == vars(by_pytorch) != {}
+
+
+@pytest.mark.slow
+def test_importing_the_loss_does_not_import_the_compiler_of_pytorch() -> None:
+    code = "import sys, torch; before = 'torch._dynamo' in sys.modules; import regionloss.torch; "
+    code += "print(before or 'torch._dynamo' not in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip() == "True"

@@ -1,4 +1,4 @@
-"""What the PyTorch loss refuses, on each path, and what it does where it may not look (spec chapter 14)."""
+"""What the PyTorch loss refuses, on each path, and what it does where it may not look (spec chapter 11)."""
 
 from __future__ import annotations
 

@@ -167,12 +167,14 @@ def test_terminator_counts_and_capacity_end_the_list(monkeypatch: pytest.MonkeyP
     assert (endless.predictor_of_truth[:, 0] >= 0).all()
 
 
+@pytest.mark.sweep  # several chunks are read above, of fewer slots
 def test_a_long_list_is_read_to_its_end() -> None:
     # Far more truths than a chunk has, the last of which takes the predictor of all others.
     inputs = random_inputs((1, 1, 1, 1), 130, anchors=(1.0, 1.0), profile=DARKNET.replace(max_truths=0))
     assert same_decisions(inputs).predictor_of_truth[0].tolist() == [-1] * 129 + [0]
 
 
+@pytest.mark.sample(every=2)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
 def test_rows_may_have_any_type_and_strides(dtype: torch.dtype) -> None:
     inputs = random_inputs()
@@ -372,6 +374,7 @@ def test_an_element_beyond_two_billion_is_addressed(axis: int) -> None:
     assert torch.equal(backward(inputs, result).contiguous(), backward(near, expected))
 
 
+@pytest.mark.sample(every=2)
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int32])
 def test_the_prior_ends_at_its_limit_for_every_form_of_t(dtype: torch.dtype) -> None:
     inputs = random_inputs((1, 2, 2, 2), 2)

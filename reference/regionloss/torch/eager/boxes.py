@@ -1,4 +1,4 @@
-"""Decoding and intersection over union on tensors (spec chapters 02 and 03)."""
+"""Decoding and intersection over union on tensors (spec chapter 3)."""
 
 from __future__ import annotations
 

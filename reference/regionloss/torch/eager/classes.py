@@ -1,4 +1,4 @@
-"""The class term in each of its forms, on tensors (spec chapters 09 and 13)."""
+"""The class term in each of its forms, on tensors (spec chapters 9 and 13)."""
 
 from __future__ import annotations
 

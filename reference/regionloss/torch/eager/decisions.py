@@ -1,4 +1,4 @@
-"""The decisions of the NumPy reference, as tensors (spec chapters 04 to 06).
+"""The decisions of the NumPy reference, as tensors (spec chapters 4 to 6).
 
 They are discrete and held constant, so there is nothing in them to differentiate.
 """

@@ -1,4 +1,4 @@
-"""The terms of the boxes and of the objectness, on tensors (spec chapters 05 to 08)."""
+"""The terms of the boxes and of the objectness, on tensors (spec chapters 5 to 8)."""
 
 from __future__ import annotations
 
