@@ -121,7 +121,7 @@ def test_what_is_found_can_be_explained_and_is_known_the_next_time(
     second = json.loads(Path("found/search.json").read_text(encoding="utf-8"))
     assert second["rounds"] == [0, 1]
     assert second["finds"][: len(first["finds"])] == first["finds"]
-    assert len({tuple(find["signs"]) for find in second["finds"]}) == len(second["finds"])
+    assert len({tuple(find["symptoms"]) for find in second["finds"]}) == len(second["finds"])
 
 
 def test_an_interruption_loses_nothing(
@@ -176,7 +176,7 @@ def test_a_crash_has_an_exit_code_of_its_own(capsys: pytest.CaptureFixture[str])
         (["numpy@nobody", "numpy"], "no adapter 'numpy@nobody'"),
         (["numpy", "numpy@absent.toml"], "absent.toml"),
         (["numpy", "numpy", "--profile", "nobody"], "no profile 'nobody'"),
-        (["numpy", "numpy", "--jobs", "0"], "--jobs is at least 1"),
+        (["numpy", "numpy", "--jobs", "0"], "--jobs must be at least 1"),
         (["numpy", "numpy", "--out", "losses.py"], "losses.py"),
     ],
 )
