@@ -1,4 +1,4 @@
-"""Activations that a port expects to be done already, and the chain rule back through them, in float64."""
+"""Activations that a port expects in its input, and the chain rule back through them, in float64."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def sizes(t: Array, kind: str, anchors: Array) -> Array:
     if kind == "raw":
         return t
     unit = 1.0 if kind == "exp" else anchors[:, :, None, None]
-    with np.errstate(over="ignore"):  # whoever asks in a format that does not hold an infinite size is told so
+    with np.errstate(over="ignore"):  # a format without infinity is refused later
         return np.asarray(np.exp(t) * unit / _of_grid(t, kind))
 
 
@@ -45,7 +45,7 @@ def sizes_slope(t: Array, kind: str, anchors: Array) -> Array | float:
 
 
 def objectness(t: Array, kind: str) -> Array:
-    """Raw to as it is or as σ(t); `[N, A, 1, H, W]`."""
+    """Raw to, unchanged or as σ(t); `[N, A, 1, H, W]`."""
     return t if kind == "raw" else sigmoid(t)
 
 
@@ -55,7 +55,7 @@ def objectness_slope(t: Array, kind: str) -> Array | float:
 
 
 def classes(t: Array, kind: str) -> Array:
-    """Raw class outputs as they are or as their softmax over the classes; `[N, A, C, H, W]`."""
+    """Raw class outputs, unchanged or as their softmax over the classes; `[N, A, C, H, W]`."""
     return t if kind == "raw" else np.moveaxis(softmax(np.moveaxis(t, 2, 0)), 0, 2)
 
 
@@ -68,5 +68,5 @@ def classes_back(t: Array, kind: str, gradient: Array) -> Array:
 
 
 def _of_grid(t: Array, kind: str) -> Array | float:
-    """What a length in cells is divided by, `[2, 1, 1]` for fractions of the image."""
+    """The divisor of a length in cells, `[2, 1, 1]` for fractions of the image."""
     return np.array([t.shape[4], t.shape[3]], dtype=np.float64)[:, None, None] if kind == "fraction" else 1.0

@@ -8,12 +8,12 @@ import numpy as np
 
 from regionloss_spec.batch import Array
 
-#: The axes of predictions taken apart: images, anchors, 5+C entries of a predictor, rows, columns.
+#: The axes of predictions, split into images, anchors, the 5+C entries of a predictor, rows and columns.
 AXES = "naehw"
 
 
 def check_axes(axes: str) -> None:
-    """Refuse a pattern that does not name every axis once.
+    """Check that a pattern names every axis once.
 
     Raises:
         ValueError: an axis is missing, named twice or unknown, or a parenthesis has no partner.
@@ -23,7 +23,7 @@ def check_axes(axes: str) -> None:
 
 
 def arrange(array: Array, axes: str) -> Array:
-    """`[N, A, E, H, W]` as a contiguous array in the order of a pattern; axes in one parenthesis become one."""
+    """`[N, A, E, H, W]` as a contiguous array in the order of a pattern; axes in parentheses are merged."""
     sizes = dict(zip(AXES, array.shape, strict=True))
     order = [AXES.index(axis) for axis in "".join(_groups(axes))]
     shape = [math.prod(sizes[axis] for axis in group) for group in _groups(axes)]
@@ -31,7 +31,7 @@ def arrange(array: Array, axes: str) -> Array:
 
 
 def restore(array: Array, axes: str, shape: tuple[int, ...]) -> Array:
-    """The inverse of `arrange`: an array in the order of a pattern as `[N, A, E, H, W]`, which has this shape."""
+    """The inverse of `arrange`: an array in the order of a pattern as `[N, A, E, H, W]` of the given shape."""
     sizes = dict(zip(AXES, shape, strict=True))
     letters = "".join(_groups(axes))
     return array.reshape([sizes[axis] for axis in letters]).transpose([letters.index(axis) for axis in AXES])

@@ -1,6 +1,6 @@
-"""How a port wants its predictions: the order of axes, the order of channels, and what is activated already.
+"""The layout of a port's predictions: the order of axes, the order of channels, and the activations.
 
-Whatever is missing here can be done inside the function that is wrapped, where the framework differentiates it.
+Anything else can be converted inside the wrapped function, where the framework differentiates it.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from regionloss_spec.batch import Array
 
 @dataclass(frozen=True)
 class Layout:
-    """One layout of predictions. `replace` makes another of it.
+    """A layout of predictions. `replace` derives another one from it.
 
     Attributes:
         axes: order of the axes n (images), a (anchors), e (the 5+C entries of a predictor), h (rows) and w (columns);
-            what stands in one parenthesis becomes one axis, its last letter running fastest.
+            letters in parentheses are merged into one axis, the last letter running fastest.
         channels: order of the entries of a predictor: x, y, w, h, o (objectness) and c (all classes).
-        xy: tx and ty as they are, as σ(t), or decoded: the centre of the box in `cells` or as `fraction` of the image.
-        wh: tw and th as they are, as e^t, or decoded: the size of the box in `cells` or as `fraction` of the image.
-        o: to as it is, or σ(to).
-        c: class outputs as they are, or their softmax; not over the groups of a class tree.
+        xy: raw tx and ty, as σ(t), or decoded: the centre of the box in `cells` or as a `fraction` of the image.
+        wh: raw tw and th, as e^t, or decoded: the size of the box in `cells` or as a `fraction` of the image.
+        o: raw to, or σ(to).
+        c: raw class outputs, or their softmax; not over the groups of a class tree.
     """
 
     axes: str = "n (a e) h w"
@@ -50,26 +50,26 @@ class Layout:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(kinds)}")
 
     def replace(self, **changes: Any) -> Layout:
-        """This layout with some attributes set otherwise."""
+        """This layout with some attributes changed."""
         return dataclasses.replace(self, **changes)
 
     @property
     def activated(self) -> dict[str, str]:
-        """What is not raw, such as `{"xy": "sigmoid"}`."""
+        """The channels that are not raw, such as `{"xy": "sigmoid"}`."""
         return {name: getattr(self, name) for name in _KINDS if getattr(self, name) != "raw"}
 
     def forward(self, batch: Batch, dtype: str = "float64") -> Array:
-        """The predictions of a batch in this layout, float64; contiguous, and never the array of the batch itself.
+        """The predictions of a batch in this layout, float64; contiguous, and never the batch's own array.
 
         Args:
             batch: predictions `[N, A*(5+C), H, W]`, raw.
-            dtype: the format that they will be rounded to.
+            dtype: the format to which they will be rounded.
 
         Raises:
-            CannotAnswerError: the channels are not A*(5+C), or the format does not hold an activated value.
+            CannotAnswerError: the channels are not A*(5+C), or the format cannot represent an activated value.
         """
         t = np.array(batch.predictions, dtype=np.float64)
-        if self == NCHW:  # whatever it is: a port that promises errors is to see a batch of any shape
+        if self == NCHW:  # a port that declares errors must get a batch of any shape
             return t
         t = t.reshape(self._shape(batch))
         if self.activated:
@@ -80,8 +80,8 @@ class Layout:
         """The gradient with respect to the raw predictions `[N, A*(5+C), H, W]`, float64.
 
         Args:
-            gradient: with respect to what `forward` gave, in its shape.
-            batch: the batch that it was given for.
+            gradient: with respect to the result of `forward`, in its shape.
+            batch: the batch passed to `forward`.
         """
         gradient = np.asarray(gradient, dtype=np.float64)
         if self == NCHW:
@@ -120,7 +120,7 @@ class Layout:
         )
 
     def _order(self, batch: Batch) -> list[int]:
-        """Which canonical entries follow each other here."""
+        """The canonical entries, in the order of this layout."""
         entries = {name: [index] for index, name in enumerate("xywho")} | {"c": list(range(5, 5 + batch.classes))}
         return [entry for name in self.channels for entry in entries[name]]
 
@@ -129,21 +129,21 @@ class Layout:
         shape, anchors = np.shape(batch.predictions), len(batch.anchors)
         if len(shape) != 4 or shape[1] != anchors * (5 + batch.classes):
             raise CannotAnswerError(
-                f"predictions have shape {list(shape)}, and layout {self.axes!r} needs [N, A*(5+C), H, W] "
+                f"predictions have shape {list(shape)}, but layout {self.axes!r} needs [N, A*(5+C), H, W] "
                 f"with {anchors} anchors and {batch.classes} classes"
             )
         return shape[0], anchors, 5 + batch.classes, shape[2], shape[3]
 
 
 def _check_held(values: Array, kind: str, dtype: str) -> None:
-    """Sizes and probabilities are divided by or put into a logarithm, so each of their digits counts."""
+    """Check that no activated value becomes 0 or overflows: sizes are divisors, probabilities go into a logarithm."""
     limits = np.finfo(np.float64 if dtype == "float64" else np.float32)
     lost = np.argwhere((values < limits.tiny) | (values > limits.max))
     if len(lost):
         image, anchor, _, row, column = lost[0]
         raise CannotAnswerError(
             f"image {image}, cell ({row}, {column}), anchor {anchor}: the loss takes activated predictions, "
-            f"and {dtype} does not hold {kind} {values[tuple(lost[0])]:.3g}"
+            f"but {dtype} does not represent {kind} {values[tuple(lost[0])]:.3g}"
         )
 
 
@@ -159,9 +159,9 @@ NHWC = Layout("n h w (a e)")
 NAHWE = Layout("n a h w e")
 NHWAE = Layout("n h w a e")
 NAEHW = Layout("n a e h w")
-#: One axis for all cells, as region layers that loop over cells keep it.
+#: One axis for all cells, as in region layers that loop over cells.
 NAE_CELLS = Layout("n a e (h w)")
-#: One axis for all predictors of an image, as later detectors have it.
+#: One axis for all predictors of an image, as in later detectors.
 N_PREDICTORS_E = Layout("n (h w a) e")
 #: All x of all anchors, then all y …: channel e*A + a.
 CHANNEL_MAJOR = Layout("n (e a) h w")

@@ -1,4 +1,4 @@
-"""Find an adapter by the name that a user gives."""
+"""Find an adapter by a user's name for it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from regionloss_adapters.process.adapter import ProcessAdapter
 from regionloss_adapters.protocol import Adapter, AdapterError
 
-#: The bundled adapters: name, module, class. Imported only when asked for.
+#: The bundled adapters: name, module, class. Imported only on use.
 BUNDLED = {
     "numpy": ("regionloss_adapters.numpy_reference", "NumpyAdapter"),
     "torch": ("regionloss_adapters.torch.fast", "TorchAdapter"),
@@ -33,13 +33,13 @@ BUNDLED = {
 
 
 def load_adapter(name: str) -> Adapter:
-    """A bundled adapter by name, `module:object` (an adapter, or a class or function that makes one), or `cmd:command`.
+    """A bundled adapter by name, `module:object` (an adapter, or something that returns one), or `cmd:command`.
 
-    Modules are also looked for in the current folder. A command, quoted as in a shell but read by none, is an adapter
-    in a process of its own (`docs/protocol.md`).
+    Modules are also searched for in the current folder. A command, quoted as in a shell but run without one, is an
+    adapter in a process of its own (`docs/protocol.md`).
 
     Raises:
-        AdapterError: it cannot be found or imported, or is no adapter.
+        AdapterError: it cannot be found or imported, or is not an adapter.
     """
     if name.startswith("cmd:"):
         return _process(name)
@@ -62,7 +62,7 @@ def load_adapter(name: str) -> Adapter:
         raise AdapterError(f"adapter {name!r}: {error}") from error
     except AttributeError as error:
         raise AdapterError(f"adapter {name!r}: {error}") from error
-    except Exception as error:  # whatever the module of a user may raise
+    except Exception as error:  # a user's module may raise anything
         raise AdapterError(f"adapter {name!r}: {_where(error)}: {type(error).__name__}: {error}") from error
     adapter = loaded if hasattr(loaded, "answer") and not isinstance(loaded, type) else loaded()
     if not isinstance(adapter, Adapter):
@@ -73,7 +73,7 @@ def load_adapter(name: str) -> Adapter:
 
 
 def _where(error: Exception) -> str:
-    """The file and line at fault in a module that could not be imported, in the current folder if any of it is."""
+    """The file and line of the error in a module that could not be imported, preferably in the current folder."""
     if isinstance(error, SyntaxError):
         return f"{error.filename}, line {error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)

@@ -10,10 +10,10 @@ from regionloss_adapters.protocol import ANSWERS, Answer, Description, Question,
 
 
 class NumpyAdapter:
-    """`regionloss.region_loss`, which computes in float64 whatever it is given."""
+    """`regionloss.region_loss`, which always computes in float64."""
 
     def describe(self) -> Description:
-        """It answers everything, under any profile."""
+        """It returns everything, under any profile."""
         return Description("numpy", profiles=("*",), answers=ANSWERS, dtypes=("float64",))
 
     def answer(self, question: Question) -> Answer:

@@ -1,4 +1,4 @@
-"""What the suite asks of an adapter. Expected values never reach one."""
+"""The interface of an adapter. An adapter never gets the expected values."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from numpy.typing import NDArray
 
 from regionloss_spec import Batch, Profile
 
-#: What an adapter can say that it answers.
+#: What an adapter can return.
 ANSWERS = ("potential", "terms", "gradient", "indicators", "printed cost", "statistics", "errors")
-#: What it can promise besides of how its loss is differentiated, see `Question.times` and `Question.direction`.
+#: What it can declare in addition about its derivatives, see `Question.times` and `Question.direction`.
 DERIVATIVES = ("repeated gradient", "second derivative")
 
 
 @dataclass(frozen=True)
 class Description:
-    """Who is asked, and what it can answer.
+    """An implementation and what it can return.
 
     Attributes:
-        name: of the implementation, as reports show it.
-        profiles: names of the profiles it claims; `*` for any profile that it is given.
-        answers: what it answers, out of `ANSWERS` and `DERIVATIVES`; `errors` promises that it refuses input outside
+        name: its name in reports.
+        profiles: names of the profiles that it claims; `*` for any profile.
+        answers: what it returns, out of `ANSWERS` and `DERIVATIVES`; `errors` declares that it refuses input outside
             the domain.
-        dtypes: floating-point formats that it takes predictions in, out of float64, float32, float16, bfloat16.
-        devices: where it can be asked, in the words of its framework; each is asked in every format.
-        reduction: what it divides its answers by, declared so that the suite can multiply it out in the open:
-            `sum` for nothing, `per-image` for the number of images, `per-object` for that of the truths that are paid.
-            Where a profile divides so too, nothing is multiplied out.
-        factor: a constant that its answers are multiplied by on top of that.
-        notes: what a reader of the report should know, one sentence each: version, licence, what was worked around.
+        dtypes: the formats in which it accepts predictions, out of float64, float32, float16, bfloat16.
+        devices: the devices that it runs on, by the names of its framework; each is used in every format.
+        reduction: what its loss is divided by, declared so that the suite can undo it visibly: `sum` for nothing,
+            `per-image` for the number of images, `per-object` for the number of truths that are paid.
+            If the profile has the same reduction, nothing is undone.
+        factor: a constant that also multiplies its loss.
+        notes: facts for a reader of the report, one sentence each: version, licence, workarounds.
     """
 
     name: str
@@ -46,18 +46,18 @@ class Description:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Question:
-    """What an adapter is asked: one batch, under one profile, in one format, on one device.
+    """A question to an adapter: one batch, under one profile, in one format, on one device.
 
     Attributes:
-        batch: predictions (exact in `dtype`, held in float64), truths, anchors, classes, images seen, tree.
-        profile: the choices that the answer is held against.
-        dtype: format in which the implementation is to be given the predictions.
-        device: where it is to compute.
-        upstream: the gradient that arrives at the scalar from above; the answered gradient is multiplied by it.
-        times: how often the gradient is taken from one evaluation, and added up; more than once only where the adapter
-            promises a `repeated gradient`.
-        direction: along which the gradient is differentiated once more, in the shape of the predictions; given only
-            where the adapter promises a `second derivative`.
+        batch: predictions (exact in `dtype`, stored in float64), truths, anchors, classes, images seen, tree.
+        profile: the choices that the answer is compared with.
+        dtype: the format in which to pass the predictions to the implementation.
+        device: where to compute.
+        upstream: the upstream gradient of the scalar, which multiplies the returned gradient.
+        times: how many backward passes of one evaluation to add up; more than one only if the adapter declares a
+            `repeated gradient`.
+        direction: the direction in which to differentiate the gradient again, in the shape of the predictions; given
+            only if the adapter declares a `second derivative`.
     """
 
     batch: Batch
@@ -71,11 +71,11 @@ class Question:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Answer:
-    """What an implementation says about one batch; `None` for what it does not say.
+    """What an implementation returns for one batch; `None` for what it does not return.
 
     Attributes:
-        gradient: of its scalar with respect to the raw predictions, `[N, A*(5+C), H, W]`.
-        potential: the scalar itself, where it is the potential of that gradient.
+        gradient: gradient of its scalar with respect to the raw predictions, `[N, A*(5+C), H, W]`.
+        potential: the scalar itself, if it is the potential of that gradient.
         terms: no_object, prior, coord, object and class, by name.
         responsible: (image, truth, anchor, row, column) of every truth whose box is paid.
         ignored: (image, anchor, row, column) of every predictor that MaxIOU silences.
@@ -95,11 +95,11 @@ class Answer:
 
 
 class AdapterError(ValueError):
-    """The adapter cannot be found, is none, or broke its own contract: nothing is said about the loss behind it."""
+    """The adapter cannot be found, is not one, or broke its own contract; this says nothing about its loss."""
 
 
 class RefusedError(Exception):
-    """The implementation refused the input as outside its domain; the place where it says that it does."""
+    """The implementation refused the input as outside its domain; with the place, if it names one."""
 
     def __init__(self, message: str, image: int | None = None, truth: int | None = None) -> None:
         super().__init__(message)
@@ -108,10 +108,10 @@ class RefusedError(Exception):
 
 
 class CannotAnswerError(Exception):
-    """The implementation has no way to be asked this, for example an option that it does not have."""
+    """The implementation does not support the question, for example an option."""
 
 
-#: The former names, which adapters out there raise.
+#: The former names, which existing adapters raise.
 Refused = RefusedError
 CannotAnswer = CannotAnswerError
 
@@ -121,7 +121,7 @@ class Adapter(Protocol):
     """One implementation, wrapped for the suite."""
 
     def describe(self) -> Description:
-        """Who it is and what it can answer."""
+        """Return its name and what it can answer."""
         ...
 
     def answer(self, question: Question) -> Answer:
@@ -129,6 +129,6 @@ class Adapter(Protocol):
 
         Raises:
             RefusedError: the input lies outside the domain.
-            CannotAnswerError: this implementation cannot be asked this.
+            CannotAnswerError: the implementation does not support the question.
         """
         ...

@@ -1,8 +1,8 @@
-"""What a benchmark asks of an adapter beyond an answer: the steps of its loss, apart from what converts a batch.
+"""The timing interface of an adapter: the steps of its loss, without the conversion of a batch.
 
-`Adapter.answer` turns arrays into what a loss takes, and its gradient back into arrays. That is no work of the loss,
-and for a fast one it would be most of the time. An adapter that has `prepare` is timed without it; of one that has
-not, the whole answer is timed, and the report says so.
+`Adapter.answer` converts arrays to the inputs of a loss, and its gradient back to arrays. That is not part of the loss,
+and for a fast loss it would take most of the time. An adapter with `prepare` is timed without it; otherwise the whole
+answer is timed, and the report says so.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from regionloss_adapters.protocol import Answer, Question
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Timed:
-    """A loss that holds one batch in its own form, in steps that convert nothing.
+    """A loss with one batch in its own form, in steps without conversions.
 
-    On a device that works on its own, the steps need not wait for it: whoever times them does.
+    On an asynchronous device, the steps need not synchronise; the caller does.
 
     Attributes:
-        forward: gives the scalar, ready for `backward`.
-        backward: takes what `forward` gave, once, and gives the gradient with respect to the predictions.
-        no_grad: gives the scalar alone, and keeps nothing for a gradient.
-        answer: takes both steps once more and says what came of them, as `Adapter.answer` would.
+        forward: returns the scalar, ready for `backward`.
+        backward: takes the result of `forward`, once, and returns the gradient with respect to the predictions.
+        no_grad: returns the scalar alone, and keeps nothing for a gradient.
+        answer: runs both steps once more and returns their result as `Adapter.answer` would.
     """
 
     forward: Callable[[], Any]
@@ -45,12 +45,12 @@ class Timeable(Protocol):
         """Convert a batch once.
 
         Args:
-            question: the batch, as `Adapter.answer` takes it.
-            slots: how many rows the truths of each image are padded to, for a loss that takes them padded to any
-                number; as many as the fullest image needs if left out.
-            channels_last: whether the predictions lie in memory with the channels innermost.
+            question: the batch, as for `Adapter.answer`.
+            slots: number of rows to which the truths of each image are padded, for a loss that accepts any number; by
+                default as many as the fullest image needs.
+            channels_last: whether the channels of the predictions are innermost in memory.
 
         Raises:
-            CannotAnswerError: this implementation cannot be asked this.
+            CannotAnswerError: the implementation does not support the question.
         """
         ...

@@ -1,4 +1,4 @@
-"""One truth as a port wants it: which columns, in which order and unit."""
+"""A truth as a port expects it: its columns, their order and their unit."""
 
 from __future__ import annotations
 
@@ -19,26 +19,27 @@ _AXES = (("x", "w", "x1", "x2"), ("y", "h", "y1", "y2"))
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    """What every format of truths shares: a format is a function of a question.
+    """Common parts of every truth format; a format is a function of a question.
 
-    Not every batch can be expressed in every form, and one that cannot is not asked (`CannotAnswerError`):
+    Not every format can express every batch; a batch that it cannot express is left out (`CannotAnswerError`):
 
-    - Corners, pixels and cells are rounded, in float32 to about 7 digits. The rounded row must still say the truth: the
-      same cell, and no number off by more than one rounding. `dtype="float64"` avoids that, if the port takes it.
+    - Corners, pixels and cells are rounded, in float32 to about 7 digits. The rounded row must still describe the
+      truth: the same cell, and no number off by more than one rounding. `dtype="float64"` avoids that, if the port
+      accepts it.
     - A row with x = 0 ends the list under some profiles and is a truth under others (`truths.terminator`,
-      `truths.no-terminator`); the port must be of the same mind, which `ends_at_zero` says.
-    - A row of class alone (`tree.class-only-image`) can only be told by its centre, as a fraction of the image.
+      `truths.no-terminator`); the port must do the same, as declared by `ends_at_zero`.
+    - Only its centre, as a fraction of the image, shows that a row is a class alone (`tree.class-only-image`).
 
     Attributes:
         columns: their names, in order, separated by blanks: x y (centre), w h, x1 y1 x2 y2 (corners), class (its
             number), classes (one-hot, C columns), image (its index), or a number for a constant column. Two of x, w,
-            x1, x2 must be there, and two of y, h, y1, y2.
+            x1, x2 are required, and two of y, h, y1, y2.
         unit: of the box: `fraction` of the image, grid `cells`, or `pixels`.
-        image_size: width and height in pixels; 32 pixels a cell if left out.
-        dtype: of the rows, `float32` or `float64`; that of the predictions if left out, but float32 with half formats,
+        image_size: width and height in pixels; by default 32 pixels per cell.
+        dtype: of the rows, `float32` or `float64`; by default that of the predictions, but float32 with half formats,
             which would move the truths.
-        ends_at_zero: whether the port ends a list at a row with x = 0, as darknet does. Such a row, and what follows
-            it, is then handed over as it is. If left out, whether the format is padded with zeros and has x.
+        ends_at_zero: whether the port ends a list at a row with x = 0, as darknet does. Such a row and those after it
+            are then passed unchanged. By default, whether the format is padded with zeros and has a column x.
     """
 
     columns: str = "x y w h class"
@@ -68,7 +69,7 @@ class Rows:
         return bool(self.ends_at_zero)
 
     def width(self, question: Question) -> int:
-        """How many numbers a row has."""
+        """The number of columns of a row."""
         return len(self.names) + self.names.count("classes") * (question.batch.classes - 1)
 
     def dtype_of(self, question: Question) -> str:
@@ -76,10 +77,10 @@ class Rows:
         return self.dtype or ("float64" if question.dtype == "float64" else "float32")
 
     def rows(self, question: Question) -> list[Array]:
-        """The truths of each image in this form, `[T, columns]`; new arrays.
+        """The truths of each image in this format, `[T, columns]`; new arrays.
 
         Raises:
-            CannotAnswerError: a list is no table of 5 columns, or a truth cannot be expressed; names image and truth.
+            CannotAnswerError: a list is not a table of 5 columns, or a truth cannot be expressed; names the truth.
         """
         return [self._rows(question, image, given) for image, given in enumerate(question.batch.truths)]
 
@@ -88,9 +89,9 @@ class Rows:
         read = table[: self._count_read(question, image, table[:, 0])]
         if question.profile.class_term == "tree" and not ({"x", "y"} <= set(self.names) and self.unit == "fraction"):
             for truth in np.flatnonzero((read[:, :2] > CLASS_ONLY).all(axis=1)):
-                raise cannot(image, truth, f"a class without a box, which {self.columns!r} in {self.unit} cannot say")
+                raise cannot(image, truth, f"a class without a box, inexpressible with {self.columns!r} in {self.unit}")
         dtype = self.dtype_of(question)
-        with np.errstate(over="ignore", invalid="ignore"):  # rows behind the end of a list may hold anything
+        with np.errstate(over="ignore", invalid="ignore"):  # rows after the end of a list may hold anything
             columns = self._columns(question, image, table)
             rounded = {name: column.astype(dtype) for name, column in columns.items()}
             self._check(question, image, read, rounded)
@@ -109,7 +110,7 @@ class Rows:
         return int(zeros[0]) if ends else len(x)
 
     def _columns(self, question: Question, image: int, table: Array) -> dict[str, Array]:
-        """Every column asked for, float64, `[T]` or for the classes `[T, C]`."""
+        """Every requested column, float64, `[T]` or for the classes `[T, C]`."""
         columns = {
             "class": table[:, 4],
             "classes": (table[:, 4:5] == np.arange(question.batch.classes)).astype(np.float64),
@@ -129,7 +130,7 @@ class Rows:
         return (float(width), float(height)) if self.unit == "cells" else (1.0, 1.0)
 
     def _check(self, question: Question, image: int, table: Array, columns: dict[str, Array]) -> None:
-        """That the rounded rows still say the truths."""
+        """Check that the rounded rows still describe the truths."""
         unit = 2 * PRECISIONS[question.dtype].unit
         grid = np.shape(question.batch.predictions)[3:1:-1]
         for index, (axis, scale, cells) in enumerate(zip(_AXES, self._scale(question), grid, strict=True)):
@@ -142,11 +143,11 @@ class Rows:
             for name, wrong, got, truth in ((axis[0], moved, centre, true_centre), (axis[1], resized, size, true_size)):
                 for row in np.flatnonzero(wrong & np.isfinite(truth)):
                     form = f"{self.columns!r} in {self.unit}, {self.dtype_of(question)}"
-                    raise cannot(image, row, f"{name} is {truth[row]:.9g} and would be {got[row]:.9g} as {form}")
+                    raise cannot(image, row, f"{name} is {truth[row]:.9g} but would become {got[row]:.9g} as {form}")
 
 
 def cannot(image: int, truth: int | np.integer[Any], reason: str) -> CannotAnswerError:
-    """A truth that a format cannot express."""
+    """The error for a truth that a format cannot express."""
     return CannotAnswerError(f"image {image}, truth {truth}: {reason}")
 
 

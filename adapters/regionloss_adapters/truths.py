@@ -1,4 +1,4 @@
-"""How a port wants its truths: the form of a row (`Rows`), and what the rows of a batch come in."""
+"""The truth formats of ports: the columns of a row (`Rows`), and the container of the rows of a batch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from regionloss_adapters.protocol import CannotAnswerError, Question
 from regionloss_adapters.truth_rows import Rows, cannot
 from regionloss_spec.batch import Array
 
-#: A format gives the truths of a question: arrays, or lists, tuples and dicts of arrays.
+#: A format returns the truths of a question: arrays, or lists, tuples and dicts of arrays.
 TruthFormat = Callable[[Question], Any]
 
 __all__ = ["Counted", "Dense", "Flat", "Padded", "Ragged", "Rows", "TruthFormat"]
@@ -31,14 +31,14 @@ class Ragged(Rows):
 
 @dataclass(frozen=True, kw_only=True)
 class Padded(Rows):
-    """One array `[N, T, columns]`, in which rows of one value follow the truths of an image.
+    """One array `[N, T, columns]`, in which padding rows of one value follow the truths of an image.
 
-    Padded with zeros, a port that tells padding by x = 0 cannot be given a truth there. One that tells it by something
-    else, such as a size of 0, says `ends_at_zero=False`.
+    With zeros as padding, a port that recognises padding by x = 0 cannot be given a truth there. For a port that uses
+    something else, such as a size of 0, set `ends_at_zero=False`.
 
     Attributes:
-        capacity: T; as many as the fullest image needs, and one at least, if left out.
-        fill: what padding rows hold in every column.
+        capacity: T; by default as many as the fullest image needs, but at least one.
+        fill: the value of every column of padding rows.
     """
 
     capacity: int | None = None
@@ -56,10 +56,10 @@ class Padded(Rows):
 
 @dataclass(frozen=True, kw_only=True)
 class Counted(Rows):
-    """Rows `[N, T, columns]`, zeros behind the truths, and how many of them are truths, int64 `[N]`.
+    """Rows `[N, T, columns]`, zeros after the truths, and the number of truths, int64 `[N]`.
 
     Attributes:
-        capacity: T; as many as the fullest image needs, and one at least, if left out.
+        capacity: T; by default as many as the fullest image needs, but at least one.
     """
 
     capacity: int | None = None
@@ -84,12 +84,12 @@ class Flat(Rows):
 
 @dataclass(frozen=True, kw_only=True)
 class Dense(Rows):
-    """A grid that holds each truth at its predictor and zeros elsewhere, `[N, H, W, A, columns]`.
+    """A grid with each truth at its predictor and zeros elsewhere, `[N, H, W, A, columns]`.
 
-    Which predictor that is, by cell and by the shape of the anchor, is decided here and not by the port, so what the
-    verdicts say about assignment is said about this format. A port that fills such a grid itself had better be given
-    rows, and fill it in the function that is wrapped.
-    A grid cannot hold two truths of one predictor, nor truths assigned by what is predicted.
+    This format, not the port, selects the predictor by cell and by the shape of the anchor, so the verdicts on
+    assignment are about this format. If a port fills such a grid itself, pass it rows and fill the grid in the wrapped
+    function.
+    A grid can hold neither two truths of one predictor nor an assignment that depends on predictions.
 
     Attributes:
         axes: order of the axes, as in `Layout`; e are the columns.
@@ -104,20 +104,20 @@ class Dense(Rows):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader of the report should know."""
-        return ("Truths were put at their predictors by the adapter, which is what verdicts on assignment are about.",)
+        """Notes for a reader of the report."""
+        return ("The adapter assigned truths to predictors, so verdicts on assignment are about the adapter.",)
 
     def __call__(self, question: Question) -> Array:
         """The truths in this format. Raises `CannotAnswerError` for a truth that it cannot express."""
         profile, batch = question.profile, question.batch
         if profile.anchor_choice not in ("anchor-shape", "anchor-corner"):
             choice = f"anchor_choice = {profile.anchor_choice}"
-            raise CannotAnswerError(f"its truths are given with their anchors, but the profile has {choice}")
+            raise CannotAnswerError(f"its truths are assigned to anchors in advance, but the profile has {choice}")
         rows = self.rows(question)
         anchors = np.asarray(batch.anchors, dtype=np.float64)
         images, _, height, width = np.shape(batch.predictions)
         grid = np.zeros((images, len(anchors), self.width(question), height, width), dtype=self.dtype_of(question))
-        boxes = np.zeros((4, len(anchors), height, width))  # predictions, which this choice of anchors does not ask
+        boxes = np.zeros((4, len(anchors), height, width))  # predictions, which this choice of anchors ignores
         for image, table in enumerate(rows):
             taken: set[tuple[int, int, int]] = set()
             for truth, row in enumerate(np.asarray(batch.truths[image], dtype=np.float64).reshape(-1, 5)):
@@ -126,7 +126,7 @@ class Dense(Rows):
                 i, j = int(np.floor(row[0] * width)), int(np.floor(row[1] * height))
                 k = int(np.argmax(anchor_fit(j, i, row, boxes, anchors, profile)))
                 if (k, j, i) in taken:
-                    raise cannot(image, truth, f"anchor {k} of cell ({j}, {i}) holds another truth already")
+                    raise cannot(image, truth, f"anchor {k} of cell ({j}, {i}) already holds another truth")
                 taken.add((k, j, i))
                 grid[image, k, :, j, i] = table[truth]
         return arrange(grid, self.axes)

@@ -1,1 +1,1 @@
-"""darknet itself as an adapter: the checkout of the user, compiled and run in a child process."""
+"""darknet itself as an adapter: the user's checkout, compiled and run in a child process."""

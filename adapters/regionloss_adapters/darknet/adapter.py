@@ -1,9 +1,9 @@
-"""darknet itself as an adapter: the user's own checkout, compiled here and run in a child process.
+"""darknet itself as an adapter: the user's own checkout, compiled locally and run in a child process.
 
-Nothing of darknet comes with this package. A thin shim of ours is compiled with the user's C compiler against the
-user's headers, together with the few sources that `forward_region_layer` needs or with a library that already holds
-them. It runs on the CPU in float32, one child process for each batch, so that a crash or an `exit()` of darknet ends
-the child and nothing else.
+This package contains no code of darknet. A thin shim is compiled with the user's C compiler against the user's headers,
+together with the few sources that `forward_region_layer` needs, or with a library that contains them. It runs on the
+CPU in float32, with one child process for each batch, so that a crash or an `exit()` of darknet ends only the
+child.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _STATISTICS = ("avg_iou", "avg_class", "avg_obj", "avg_no_obj", "avg_recall")
 
 
 class DarknetFailedError(RuntimeError):
-    """darknet died, hung, or left no whole answer."""
+    """darknet crashed, hung, or returned an incomplete answer."""
 
 
 class LiveDarknet:
@@ -38,7 +38,7 @@ class LiveDarknet:
 
     Args:
         path: the checkout, or its libdarknet.so, .dylib or .a, with the headers beside it or in `include`.
-        family: `pjreddie` or `alexeyab`, for a fork whose headers do not tell.
+        family: `pjreddie` or `alexeyab`, for a fork whose headers do not show it.
         timeout: seconds that one batch may take.
 
     Raises:
@@ -51,7 +51,7 @@ class LiveDarknet:
         self._program = compiled(self.checkout)
 
     def describe(self) -> Description:
-        """It answers what darknet computes or prints: no terms, no potential, no indicators, no errors."""
+        """It returns what darknet computes or prints: no terms, no potential, no indicators, no errors."""
         checkout = self.checkout
         first = checkout.family == "pjreddie"
         answers = ("gradient", "printed cost", "statistics") if checkout.sources else ("gradient", "printed cost")
@@ -74,13 +74,13 @@ class LiveDarknet:
 
         Raises:
             CannotAnswerError: darknet has no option for the profile, or its behaviour on the batch is undefined.
-            DarknetFailedError: it died, hung, or left no whole answer.
+            DarknetFailedError: it crashed, hung, or returned an incomplete answer.
         """
         batch, profile, family = question.batch, question.profile, self.checkout.family
         if question.dtype != "float32" or question.device != "cpu":
-            raise CannotAnswerError(f"darknet computes in float32 on the CPU here, not in {question.dtype}")
+            raise CannotAnswerError(f"darknet runs in float32 on the CPU, not in {question.dtype}")
         if question.upstream != 1:
-            raise CannotAnswerError("darknet's layer is the end of the chain: no gradient arrives at it from above")
+            raise CannotAnswerError("darknet's layer takes no upstream gradient")
         config, base = darknet_options(profile, family)
         truths = defined_truths(batch, profile, family)
         figures, delta, output = self._run(encode(batch, truths, config, profile, family), batch, base)
@@ -97,7 +97,7 @@ class LiveDarknet:
     def _run(
         self, request: bytes, batch: Batch, base: str
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """The figures, the delta and the output that one run leaves."""
+        """The numbers, the delta and the output of one run."""
         with tempfile.TemporaryDirectory(prefix="regionloss-darknet-") as folder:
             here = Path(folder)
             (here / "request").write_bytes(request)
@@ -130,7 +130,7 @@ class LiveDarknet:
 
 
 def adapter() -> LiveDarknet:
-    """The darknet that the environment variable `REGIONLOSS_DARKNET` names.
+    """The darknet at the path in the environment variable `REGIONLOSS_DARKNET`.
 
     Raises:
         AdapterError: the variable is not set, there is no darknet at its path, or it cannot be compiled.
@@ -156,7 +156,7 @@ def _how_it_ended(code: int) -> str:
 
 
 def _tail(file: Path) -> str:
-    """The last lines of what a child wrote, however much that was."""
+    """The last lines of a child's output, however long it is."""
     with file.open("rb") as stream:
         stream.seek(max(file.stat().st_size - 500, 0))
         return stream.read().decode(errors="replace").strip()

@@ -1,4 +1,4 @@
-"""Where a darknet lies, of which family it is, and the program that our shim makes of it."""
+"""The place and the family of a darknet, and the program that the shim makes of it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from regionloss_adapters.protocol import AdapterError
 
 Family = Literal["pjreddie", "alexeyab"]
 
-#: The environment variable that names the darknet of the adapter `darknet`.
+#: The environment variable with the path of the darknet for the adapter `darknet`.
 VARIABLE = "REGIONLOSS_DARKNET"
 
-#: One sentence for whoever has no darknet.
+#: How to get a darknet, in one sentence.
 HOW_TO_GET = (
     "get one with `git clone https://github.com/pjreddie/darknet` or `git clone https://github.com/AlexeyAB/darknet` "
     f"and set {VARIABLE} to its path"
@@ -24,21 +24,21 @@ HOW_TO_GET = (
 
 _SHIM = Path(__file__).with_name("shim.c")
 _SOURCES = ("region_layer", "activations", "blas", "box", "utils", "tree", "list")
-#: What the second family's region layer needs on top: it borrows softmax_tree.
+#: The additional source of AlexeyAB's region layer, which uses its softmax_tree.
 _MORE_SOURCES: dict[Family, tuple[str, ...]] = {"pjreddie": (), "alexeyab": ("softmax_layer",)}
 _FLAGS = ("-std=gnu11", "-O2", "-w")
-#: Keeps the headers from turning a call of printf into another function before it can be renamed.
+#: Stops the headers from replacing calls of printf by another function before it can be renamed.
 _PRINTF = ("-U_FORTIFY_SOURCE", "-Dprintf=regionloss_printf", "-DREGIONLOSS_SOURCES")
 
 
 @dataclass(frozen=True)
 class Checkout:
-    """Where a darknet lies.
+    """The place of a darknet.
 
     Attributes:
-        headers: folders to look for headers in.
-        sources: its C files that the region layer needs; empty where there is a library instead.
-        library: a compiled libdarknet; `None` where there are sources.
+        headers: folders with its headers.
+        sources: its C files that the region layer needs; empty if there is a library instead.
+        library: a compiled libdarknet; `None` if there are sources.
         family: `pjreddie` or `alexeyab`.
     """
 
@@ -59,10 +59,10 @@ class Checkout:
 
 
 def find_checkout(path: Path, family: Family | None = None) -> Checkout:
-    """Look at a checkout or at a compiled library, and tell its family from the headers unless that is given.
+    """Inspect a checkout or a compiled library; its family is read from the headers unless it is given.
 
     Raises:
-        AdapterError: what a shim would need is not there.
+        AdapterError: a file that the shim needs is missing.
     """
     if family is not None and family not in get_args(Family):
         raise AdapterError(f"family is {family!r}, expected one of {', '.join(get_args(Family))}")
@@ -90,7 +90,7 @@ def find_checkout(path: Path, family: Family | None = None) -> Checkout:
 
 
 def detect_family(headers: tuple[Path, ...]) -> Family:
-    """The family whose `make_region_layer`, or else whose network state, the headers declare.
+    """The family whose `make_region_layer`, or otherwise whose network state, the headers declare.
 
     Raises:
         AdapterError: they declare neither.
@@ -106,7 +106,7 @@ def detect_family(headers: tuple[Path, ...]) -> Family:
     if re.search(r"\bstruct network\b", text):
         return "pjreddie"
     raise AdapterError(
-        f"the headers in {', '.join(map(str, headers))} do not tell the family of darknet: "
+        f"the headers in {', '.join(map(str, headers))} do not show the family of darknet: "
         "name it, family='pjreddie' or family='alexeyab'"
     )
 
@@ -115,7 +115,7 @@ def compiled(checkout: Checkout) -> Path:
     """The program of a checkout: the shim is compiled unless the cache holds it already.
 
     Raises:
-        AdapterError: there is no compiler, or with its words why it failed.
+        AdapterError: there is no compiler, or the compilation failed; with the compiler's message.
     """
     arguments = [*_FLAGS, f"-DREGIONLOSS_FAMILY={1 if checkout.family == 'pjreddie' else 2}"]
     arguments += [f"-I{folder}" for folder in checkout.headers]

@@ -1,4 +1,4 @@
-"""A question in darknet's own words: its options, the truths it reads, and the bytes that our shim reads."""
+"""A question in darknet's own terms: its options, the truths that it reads, and the request for the shim."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from regionloss_adapters.protocol import CannotAnswerError
 from regionloss_spec import Batch, Profile, load_profile
 from regionloss_spec.recording import options
 
-#: How many truths of an image the first family reads, whatever its configuration says.
+#: How many truths per image pjreddie/darknet reads, whatever its configuration.
 _ROWS_READ = 30
 _MAGIC = 0x0131534C4E474552
 
@@ -46,7 +46,7 @@ def darknet_options(profile: Profile, family: Family) -> tuple[dict[str, Any], s
     }
     understood = load_profile(base).replace(**options(config, base, Path(repository(family))))
     beyond = understood.differences(profile)
-    for axis in ("max_truths", "truth_end"):  # they matter to some lists of truths only: `defined_truths`
+    for axis in ("max_truths", "truth_end"):  # they affect only some lists of truths: `defined_truths`
         beyond.pop(axis, None)
     if beyond:
         wanted = ", ".join(f"{axis} = {there!r}" for axis, (_, there) in beyond.items())
@@ -55,10 +55,10 @@ def darknet_options(profile: Profile, family: Family) -> tuple[dict[str, Any], s
 
 
 def defined_truths(batch: Batch, profile: Profile, family: Family) -> list[NDArray[np.float32]]:
-    """The truths of a batch in float32, every row of them, where darknet's behaviour on the batch is defined.
+    """All rows of truths of a batch in float32, if darknet's behaviour on the batch is defined.
 
     Raises:
-        CannotAnswerError: it is not, or the profile reads other rows than darknet would.
+        CannotAnswerError: it is undefined, or the profile reads other rows than darknet would.
     """
     with np.errstate(over="ignore"):
         try:
@@ -85,12 +85,12 @@ def defined_truths(batch: Batch, profile: Profile, family: Family) -> list[NDArr
 def encode(
     batch: Batch, truths: list[NDArray[np.float32]], config: dict[str, Any], profile: Profile, family: Family
 ) -> bytes:
-    """The request as the shim reads it: see there."""
+    """The request in the format of the shim: see its source."""
     images, _, height, width = batch.predictions.shape
-    longest = max((len(rows) for rows in truths), default=0) + 1  # with a row of zeros, which ends the list
+    longest = max((len(rows) for rows in truths), default=0) + 1  # includes a row of zeros, which ends the list
     if family == "pjreddie":
         rows = max(longest, _ROWS_READ)
-    else:  # its option `max`; more rows than the longest list has would change nothing
+    else:  # its option `max`, at most the length of the longest list
         rows = min(longest, profile.max_truths or longest)
     head = [_MAGIC, images, width, height, len(batch.anchors), batch.classes, rows, batch.images_seen]
     head += [config[name] for name in ("softmax", "rescore", "bias_match", "background", "classfix", "focal")]
@@ -104,7 +104,7 @@ def encode(
 
 
 def tree_file(tree: tuple[int, ...]) -> str:
-    """A class tree in the format that darknet reads: a name and a parent in each line."""
+    """A class tree in darknet's format: a name and a parent in each line."""
     return "".join(f"class{node} {parent}\n" for node, parent in enumerate(tree))
 
 

@@ -1,1 +1,1 @@
-"""Adapters for YOLOv2 losses of other people, each run from the user's own checkout of one commit."""
+"""Adapters for public YOLOv2 losses, each run from the user's own checkout of one commit."""

@@ -20,14 +20,14 @@ PORT = Port(
         "utils.py": "203e0a2e3c7f68d0370dfe69942fbb67255747eff2c0f46b8290856eb830c760",
     },
     shims=(
-        "PIL and imghdr, which the loss does not use, are left out, and what it prints is dropped.",
-        "Where it ends the process, on a loss that is not a number, an exception is raised.",
+        "PIL and imghdr, which the loss does not use, are left out, and its output is dropped.",
+        "It raises an exception instead of ending the process on a NaN loss.",
     ),
 )
 
 
 def adapter(port: Port = PORT) -> Adapter:
-    """The loss of a checkout. Raises `AdapterError` where it is missing or another version."""
+    """The loss of a checkout. Raises `AdapterError` if it is missing or another version."""
     root = port.root()
     from regionloss_adapters.ports.old_torch import quiet
 

@@ -27,8 +27,8 @@ PORT = Port(
     framework="tensorflow",
     shims=(
         "tensorflow is tensorflow.compat.v1, run eagerly.",
-        "Keras, OpenCV and imgaug, which the loss does not use, are left out, and so are pictures: a pixel is a cell.",
-        "Its warm-up counts batches from the beginning, of which there is one here; it is on below 12800 images.",
+        "Keras, OpenCV and imgaug, which the loss does not use, are left out, and so are images: a pixel is a cell.",
+        "Its warm-up counts batches; each question is the first batch, and the warm-up is on below 12800 images.",
     ),
 )
 _UNUSED = (
@@ -39,7 +39,7 @@ _UNUSED = (
 
 
 def adapter(port: Port = PORT) -> Adapter:
-    """The loss of a checkout. Raises `AdapterError` where it is missing or another version."""
+    """The loss of a checkout. Raises `AdapterError` if it is missing or another version."""
     root = port.root()
     stubs = stub(*_UNUSED) | {"tensorflow": importlib.import_module("tensorflow.compat.v1")}
     module = load(root, "frontend.py", beside=("utils", "preprocessing"), stubs=stubs)
@@ -70,7 +70,7 @@ def adapter(port: Port = PORT) -> Adapter:
 
 
 def _filled(generator: Any, boxes: Any, question: Question, height: int, width: int, longest: int) -> tuple[Any, Any]:
-    """The grid of truths and the list of boxes as its generator makes them, float32."""
+    """The grid of truths and the list of boxes as its generator creates them, float32."""
     classes, anchors = question.batch.classes, question.batch.anchors
     names = ("xmin", "ymin", "xmax", "ymax")
     images = []

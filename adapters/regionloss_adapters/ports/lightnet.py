@@ -18,12 +18,12 @@ PORT = Port(
     licence="MIT",
     files={FILE: "05af33a4498bed2bf570a89725ceb16cb48bc7ff7ea9acaa74e2866c031d186b"},
     package="lightnet",
-    shims=("distutils, which Python no longer has, is replaced where it compares versions.",),
+    shims=("distutils, which Python no longer has, is replaced for the comparison of versions.",),
 )
 
 
 class Version(tuple[int, ...]):
-    """A version as distutils compared it, by its numbers."""
+    """A version with distutils' comparison, by its numbers."""
 
     def __new__(cls, text: str) -> Version:
         """Of a text such as 2.1.0+cpu."""
@@ -31,7 +31,7 @@ class Version(tuple[int, ...]):
 
 
 def adapter(port: Port = PORT) -> Adapter:
-    """The loss of a checkout or of the installed package. Raises `AdapterError` where it is missing or another."""
+    """The loss of a checkout or of the installed package. Raises `AdapterError` if it is missing or another version."""
     module = load(port.root(), FILE, stubs=stub("distutils", "distutils.version", LooseVersion=Version))
 
     def loss(output: Any, target: Any, question: Question) -> Any:

@@ -1,4 +1,4 @@
-"""The loss of longcw/yolo2-pytorch, with its own IoUs, which Cython compiles."""
+"""The loss of longcw/yolo2-pytorch, with its own IoU functions, compiled by Cython."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ PORT = Port(
     },
     needs=("Cython",),
     shims=(
-        "Its layers are left out: its predictions are the outputs of the last of them.",
-        "Its weights are those of its configuration, which also names the data and is left out: 5, 1, 1 and 1.",
-        "What it moves to CUDA stays on the CPU, and this process does the work of its pool of ten.",
-        "np.float and np.int are float and int, as in NumPy before 1.24, and what it prints is dropped.",
+        "Its layers are left out: its predictions are the outputs of the last one.",
+        "Its weights are those of its configuration, 5, 1, 1 and 1, which is left out because it also names the data.",
+        "Tensors that it moves to CUDA stay on the CPU, and this process does the work of its pool of ten.",
+        "np.float and np.int are float and int, as in NumPy before 1.24, and its output is dropped.",
     ),
 )
 _WEIGHTS = {"object_scale": 5.0, "noobject_scale": 1.0, "class_scale": 1.0, "coord_scale": 1.0}
@@ -49,7 +49,7 @@ _STRIDE = 32
 
 
 def adapter(port: Port = PORT) -> Adapter:
-    """The loss of a checkout. Raises `AdapterError` where it is missing, another version, or cannot be compiled."""
+    """The loss of a checkout. Raises `AdapterError` if it is missing, another version, or cannot be compiled."""
     root = port.root()
     from regionloss_adapters.ports.old_torch import quiet
 
@@ -72,7 +72,7 @@ def adapter(port: Port = PORT) -> Adapter:
         network = _without_layers(module)
         rows = [np.asarray(image, dtype=np.float64) for image in boxes]
         with _old_numpy(), quiet(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of PyTorch's, about arguments that have other names today
+            warnings.simplefilter("ignore")  # PyTorch's warnings about renamed arguments
             network(output, [row[:, :4] for row in rows], [row[:, 4].astype(int) for row in rows], [None] * len(rows))
             return network.loss
 
@@ -87,12 +87,12 @@ def adapter(port: Port = PORT) -> Adapter:
 
 
 def _without_layers(module: Any) -> Any:
-    """Its network, passing its input to its loss."""
+    """Its network, which passes its input to its loss."""
     network = module.Darknet19.__new__(module.Darknet19)
     module.torch.nn.Module.__init__(network)
     for name in ("conv1s", "conv2", "conv3", "conv4", "conv5", "global_average_pool"):
         setattr(network, name, lambda values: values)
-    network.reorg = lambda values: values[:, :0]  # what it is concatenated with
+    network.reorg = lambda values: values[:, :0]  # the tensor it is concatenated with
     network.pool = SimpleNamespace(map=lambda work, images: [work(image) for image in images])
     return network
 
@@ -104,14 +104,14 @@ def _old_numpy() -> Iterator[None]:
 
 
 def _compiled(root: Path, name: str) -> ModuleType:
-    """One of its modules in Cython. Raises `AdapterError` where Cython or the compiler refuse it, or there is none."""
+    """One of its modules in Cython. Raises `AdapterError` if Cython or the compiler fails, or is missing."""
     file = root / f"utils/{name}.pyx"
     with tempfile.TemporaryDirectory() as folder:
         translated = Path(folder) / f"{name}.c"
         command = [sys.executable, "-m", "cython", "-3", str(file), "-o", str(translated)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise AdapterError(f"adapter {PORT.name!r}: Cython does not take {file}: {done.stderr[-2000:]}")
+            raise AdapterError(f"adapter {PORT.name!r}: Cython cannot translate {file}: {done.stderr[-2000:]}")
         source = translated.read_text(encoding="utf-8")
     headers = (f"-I{headers}" for headers in (np.get_include(), sysconfig.get_path("include")))
     try:

@@ -1,4 +1,4 @@
-"""The RegionLoss of marvis/pytorch-yolo2, which many forks hold unchanged."""
+"""The RegionLoss of marvis/pytorch-yolo2, which many forks contain unchanged."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ PORT = Port(
         "utils.py": "d7ebb78611f3c903e0f8a729d5b38fa69903f8f3181d9921ef5439bf80a99de8",
     },
     shims=(
-        "What it moves to CUDA stays on the CPU.",
-        "Tensors of as many elements are combined element by element whatever their shapes, as in PyTorch 0.1.",
-        "The first element of a tensor without dimensions is the tensor, as in PyTorch 0.1.",
-        "xrange is range, and a number of anchors divides into a whole number, as in Python 2.",
-        "PIL and imghdr, which the loss does not use, are left out, and what it prints is dropped.",
+        "Tensors that it moves to CUDA stay on the CPU.",
+        "Tensors with equally many elements are combined element by element whatever their shapes, as in PyTorch 0.1.",
+        "The first element of a tensor without dimensions is the tensor itself, as in PyTorch 0.1.",
+        "xrange is range, and division by a number of anchors gives an integer, as in Python 2.",
+        "PIL and imghdr, which the loss does not use, are left out, and its output is dropped.",
     ),
 )
 
 
 def adapter(port: Port = PORT) -> Adapter:
-    """The loss of a checkout. Raises `AdapterError` where it is missing or another version."""
+    """The loss of a checkout. Raises `AdapterError` if it is missing or another version."""
     root = port.root()
     from regionloss_adapters.ports.old_torch import NAMES_2, Count, old_torch, quiet
 

@@ -1,4 +1,4 @@
-"""Idioms of PyTorch 0.1 and Python 2 that neither takes any more, answered while an old loss runs."""
+"""Idioms of PyTorch 0.1 and Python 2 that no longer work, emulated while an old loss runs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-#: What the globals of a module of Python 2 must hold.
+#: Globals that a module for Python 2 needs.
 NAMES_2 = {"xrange": range}
 
 
 class Count(int):
-    """A number of anchors by which a length divides as in Python 2."""
+    """A number of anchors that divides integers as in Python 2."""
 
     def __rtruediv__(self, other: int) -> int:  # type: ignore[misc]  # int has no such overload
         return other // int(self)
@@ -24,7 +24,7 @@ class Count(int):
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Drop what is printed, and say in an exception that the process would have ended."""
+    """Drop printed output, and turn an exit of the process into an exception."""
     with redirect_stdout(None):
         try:
             yield
@@ -34,7 +34,7 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def old_torch() -> Iterator[None]:
-    """Answer the idioms of PyTorch 0.1, on the CPU."""
+    """Emulate the idioms of PyTorch 0.1, on the CPU."""
     with ExitStack() as stack:
         for name in ("FloatTensor", "LongTensor"):
             stack.enter_context(mock.patch.object(torch.cuda, name, getattr(torch, name)))
@@ -43,7 +43,7 @@ def old_torch() -> Iterator[None]:
 
 
 class _Idioms(TorchFunctionMode):
-    """Sees every call before PyTorch does; a method of `Tensor` put in its place would leave traces in the class."""
+    """Intercepts every call before PyTorch; replacing methods of `Tensor` would leave traces in the class."""
 
     def __torch_function__(
         self,
@@ -65,7 +65,7 @@ class _Idioms(TorchFunctionMode):
 
 
 def _by_count(function: Callable[..., Any], one: Any, other: Any) -> Any:
-    """Element by element where there are as many, whatever the shapes."""
+    """Element by element if there are equally many, whatever the shapes."""
     both = isinstance(one, Tensor) and isinstance(other, Tensor)
     if both and one.shape != other.shape and one.numel() == other.numel():
         return function(one.reshape(-1), other.reshape(-1)).reshape(one.shape)
@@ -73,13 +73,13 @@ def _by_count(function: Callable[..., Any], one: Any, other: Any) -> Any:
 
 
 def _key(tensor: Tensor, key: Any) -> Any:
-    """A mask in the shape of what it masks."""
+    """A mask in the shape of the tensor that it masks."""
     same = isinstance(key, Tensor) and key.dtype is torch.bool and key.numel() == tensor.numel()
     return key.reshape(tensor.shape) if same else key
 
 
 def _value(tensor: Tensor, key: Any, value: Any) -> Any:
-    """What is put into a row, in the shape of the row."""
+    """The value for a row, in the shape of the row."""
     row = tensor.shape[1:]
     fits = isinstance(value, Tensor) and isinstance(key, int) and value.numel() == row.numel()
     return value.reshape(row) if fits else value

@@ -1,4 +1,4 @@
-"""What some ports need of their inputs: as many truths as they read without asking, and a square grid."""
+"""Inputs that some ports need: at least as many truths as they read unconditionally, and a square grid."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from regionloss_adapters.truths import Padded, TruthFormat
 
 @dataclass(frozen=True, kw_only=True)
 class AtLeast(Padded):
-    """Rows padded with zeros to at least `rows_read` of them, all in one axis `[N, T*columns]`."""
+    """Rows padded with zeros to at least `rows_read`, all in one axis `[N, T*columns]`."""
 
     rows_read: int
 
@@ -27,15 +27,15 @@ class AtLeast(Padded):
 
 @dataclass(frozen=True)
 class Square:
-    """Truths for a port that takes square grids alone; it is not asked for others."""
+    """Truths for a port that supports only square grids and is never given others."""
 
     truths: TruthFormat
 
-    notes = ("It takes square grids alone, and is not asked for others.",)
+    notes = ("It supports only square grids and is not given others.",)
 
     def __call__(self, question: Question) -> Any:
-        """The truths. Raises `CannotAnswerError` where the grid is not square."""
+        """The truths. Raises `CannotAnswerError` if the grid is not square."""
         height, width = np.shape(question.batch.predictions)[2:]
         if height != width:
-            raise CannotAnswerError(f"it takes square grids only; this one has {height} × {width} cells")
+            raise CannotAnswerError(f"it supports square grids only; this one has {height} × {width} cells")
         return self.truths(question)

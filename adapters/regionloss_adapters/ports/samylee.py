@@ -24,7 +24,7 @@ PORT = Port(
 
 
 def adapter(port: Port = PORT) -> Adapter:
-    """The loss of a checkout. Raises `AdapterError` where it is missing or another version."""
+    """The loss of a checkout. Raises `AdapterError` if it is missing or another version."""
     module = load(port.root(), FILE, beside=("utils",))
 
     def loss(output: Any, target: Any, question: Question) -> Any:

@@ -1,4 +1,4 @@
-"""Where the source of a port lies, whether it is the one that its adapter was written for, and how it is imported."""
+"""Find the source of a port, check that its version is the adapter's, and import it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 
 from regionloss_adapters.protocol import AdapterError
 
-#: The environment variable that names the source of every adapter that runs somebody else's loss.
+#: The environment variable with the source of each adapter for somebody else's loss.
 VARIABLES = {
     "darknet": "REGIONLOSS_DARKNET",
     "lightnet": "REGIONLOSS_LIGHTNET",
@@ -36,15 +36,15 @@ class Port:
     r"""One implementation at one commit.
 
     Attributes:
-        name: of its adapter.
-        upstream: where it can be cloned from.
-        commit: that the adapter was written for.
-        licence: that it is published under.
-        files: those that the loss is read from, by path in the checkout, with their SHA-256; `\r\n` counts as `\n`.
-        package: name under which it can be installed; empty where it is no package.
-        framework: module that it needs, and whose version matters.
+        name: name of its adapter.
+        upstream: the address to clone it from.
+        commit: the commit that the adapter supports.
+        licence: its licence.
+        files: the files that the loss needs, by path in the checkout, with their SHA-256; `\r\n` counts as `\n`.
+        package: name of its package; empty if there is none.
+        framework: the module that it needs and whose version matters.
         needs: other modules that it needs.
-        shims: what the adapter does so that it runs today, one sentence each.
+        shims: changes that the adapter makes so that it runs today, one sentence each.
     """
 
     name: str
@@ -59,14 +59,14 @@ class Port:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader of the report should know."""
+        """The notes for the report."""
         return (f"{self.upstream} at commit {self.commit[:7]}, licence {self.licence}.", *self.shims)
 
     def root(self) -> Path:
-        """The folder of the source, which holds every file as it was when the adapter was written.
+        """The folder of the source, after checking that every file has the supported version.
 
         Raises:
-            AdapterError: nothing names a source, a file is missing or another version, or a module that it
+            AdapterError: no source is named, a file is missing or another version, or a module that it
                 needs is not installed.
         """
         how = f"git clone {self.upstream} && git checkout {self.commit[:7]}"
@@ -84,13 +84,13 @@ class Port:
                 raise AdapterError(f"adapter {self.name!r}: {root} has no {file}; {how}")
             if digest_of(root / file) != digest:
                 raise AdapterError(
-                    f"adapter {self.name!r}: {root / file} is another version than that of commit {self.commit[:7]}, "
+                    f"adapter {self.name!r}: {root / file} is not the version of commit {self.commit[:7]}, "
                     f"which the adapter was written for; {how}"
                 )
         return root
 
     def _named(self) -> Path | None:
-        """The folder that the environment names, else the one in which the package is installed."""
+        """The folder named by the environment variable, or the folder of the installed package."""
         if named := os.environ.get(VARIABLES[self.name]):
             return Path(named).expanduser().resolve()
         module_spec = importlib.util.find_spec(self.package) if self.package else None
@@ -98,12 +98,12 @@ class Port:
 
 
 def digest_of(file: Path) -> str:
-    """SHA-256 of a file of text, the same whatever its line ends."""
+    """SHA-256 of a text file, independent of its line endings."""
     return hashlib.sha256(file.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
 
 
 def name_source(adapter: str, path: Path) -> None:
-    """Set the environment variable by which an adapter finds its source, for this process and those it starts.
+    """Set the environment variable with an adapter's source, for this process and its children.
 
     Raises:
         AdapterError: the adapter takes no source, or there is no folder or file at the path.
@@ -123,14 +123,14 @@ def load(
     stubs: Mapping[str, types.ModuleType] | None = None,
     names: Mapping[str, Any] | None = None,
 ) -> Any:
-    """Import one file of a checkout, and leave no trace in the checkout or in `sys`.
+    """Import one file of a checkout without leaving traces in the checkout or in `sys`.
 
     Args:
-        root: the folder that its imports start from.
-        file: its path in there.
-        beside: top-level modules of the checkout that it imports, whatever else has such a name.
-        stubs: modules that it is given in place of those it asks for, see `stub`.
-        names: globals that it finds defined.
+        root: the root folder of its imports.
+        file: its path below the root.
+        beside: top-level modules of the checkout that it imports, even if other modules have the same names.
+        stubs: modules that replace imported ones, see `stub`.
+        names: globals to define for it.
     """
     parts = Path(file).with_suffix("").parts
     spec = importlib.util.spec_from_file_location(".".join(parts), root / file)
@@ -144,7 +144,7 @@ def load(
 
 
 def stub(*names: str, **attributes: Any) -> dict[str, types.ModuleType]:
-    """Modules of these names, by name, in which any attribute that is not given is an empty class."""
+    """Modules of these names, by name, in which any other attribute is an empty class."""
     return {name: _Stub(name, attributes) for name in names}
 
 
@@ -161,7 +161,7 @@ class _Stub(types.ModuleType):
 
 @contextmanager
 def _imports_from(root: Path, beside: tuple[str, ...], stubs: dict[str, types.ModuleType]) -> Iterator[None]:
-    """Let imports of some names find the checkout or the stubs, and forget afterwards what was imported by them."""
+    """Redirect imports of some names to the checkout or the stubs, and afterwards remove the imported modules."""
 
     def theirs() -> dict[str, types.ModuleType]:
         return {name: one for name, one in sys.modules.items() if name.split(".")[0] in beside or name in stubs}

@@ -24,8 +24,8 @@ PORT = Port(
     files={FILE: "4bfb7c681b49c5e4d20bad4116d1571f84145ecb35d7ecc8f95f3ea21df4fc85"},
     framework="tensorflow",
     shims=(
-        "The backend of Keras is that of tf.keras; its layers and models, which the loss does not use, are left out.",
-        "The class of a truth is a number where it was a slice of one number, which NumPy no longer puts into a row.",
+        "The Keras backend is tf.keras's; its layers and models, which the loss does not use, are left out.",
+        "The class of a truth is a number instead of a slice with one number, which NumPy no longer accepts in a row.",
     ),
 )
 _UNUSED = (
@@ -35,7 +35,7 @@ _UNUSED = (
 
 
 class Truths:
-    """The truths of an image as its preprocessing walks over them."""
+    """The truths of an image, in the form that its preprocessing iterates over."""
 
     def __init__(self, rows: NDArray[np.floating[Any]]) -> None:
         self.rows, self.shape = rows, rows.shape
@@ -45,7 +45,7 @@ class Truths:
 
 
 class Truth:
-    """One truth, whose slice of one number is the number."""
+    """One truth whose class slice is a number."""
 
     def __init__(self, row: NDArray[np.floating[Any]]) -> None:
         self.row = row
@@ -56,7 +56,7 @@ class Truth:
 
 
 def adapter(port: Port = PORT) -> Adapter:
-    """The loss of a checkout. Raises `AdapterError` where it is missing or another version."""
+    """The loss of a checkout. Raises `AdapterError` if it is missing or another version."""
     root = port.root()
     backend = importlib.import_module("tensorflow").keras.backend
     module = load(root, FILE, stubs=stub("keras", backend=backend) | stub(*_UNUSED))

@@ -17,20 +17,20 @@ PORT = Port(
     commit="b925c944e3b8f7d71bfb36b4e3bf9cdb40077396",
     licence="Apache-2.0",
     files={FILE: "1bd0f7b58d1b8d811ff01d1c08a9f5a57d9ddd44fff28dbeb0f8a4878da5f535"},
-    shims=("A model that holds nothing but anchors and classes takes the place of the network.",),
+    shims=("A model with only anchors and classes replaces the network.",),
 )
 
 
 class Model(list[Any]):
-    """A network as far as the loss looks into it: its last layer, and where its parameters are."""
+    """The parts of a network that the loss uses: its last layer, and the device of its parameters."""
 
     def parameters(self) -> Any:
-        """The anchors, which are on the device of the loss."""
+        """The anchors, on the device of the loss."""
         return iter([self[-1].anchors])
 
 
 def adapter(port: Port = PORT) -> Adapter:
-    """The loss of a checkout. Raises `AdapterError` where it is missing or another version."""
+    """The loss of a checkout. Raises `AdapterError` if it is missing or another version."""
     module = load(port.root(), FILE, stubs=stub("utils", "utils.torch_utils"))
     module.de_parallel = lambda model: SimpleNamespace(model=model)
 

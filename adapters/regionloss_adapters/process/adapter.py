@@ -22,28 +22,28 @@ from regionloss_adapters.process.messages import (
 from regionloss_adapters.protocol import AdapterError, Answer, CannotAnswerError, Description, Question, RefusedError
 from regionloss_spec import Batch, ProfileError, load_profile
 
-#: How often a child is started again after it died, hung or fell out of step.
+#: How often a child is restarted after it died, hung or broke the protocol.
 RESTARTS = 5
 
 
 class LossError(RuntimeError):
-    """The loss in the other process died, hung or reported an error while it answered a batch."""
+    """The loss in the other process crashed, hung or reported an error while it computed a batch."""
 
 
 class ProcessAdapter:
-    """A loss in another process, asked through the protocol of `docs/protocol.md`.
+    """A loss in another process that speaks the protocol of `docs/protocol.md`.
 
-    The child is started when it is first needed, in a process group of its own, with the environment of this process.
-    Before the first question it is asked a trivial batch, so that a mistake in the adapter shows as one and is not
-    blamed on the loss. After a crash or a timeout it is started again, `RESTARTS` times at most.
+    The child is started on first use, in its own process group, with the environment of this process. Before the first
+    question it gets a trivial batch, so that a mistake in the adapter shows as one and is not blamed on the loss. After
+    a crash or a timeout it is restarted, `RESTARTS` times at most.
 
-    Not safe for use by several threads at once.
+    Not thread-safe.
 
     Args:
-        command: program and arguments; no shell reads it.
-        start_timeout: seconds until the child must have said hello.
-        answer_timeout: seconds until it must have answered a batch.
-        cwd: the folder that it runs in, the current one if `None`.
+        command: program and arguments; not run by a shell.
+        start_timeout: seconds to wait for the child's hello.
+        answer_timeout: seconds to wait for an answer.
+        cwd: the working folder, the current one if `None`.
     """
 
     def __init__(
@@ -69,10 +69,10 @@ class ProcessAdapter:
         self._last_failure = ""
 
     def describe(self) -> Description:
-        """Who the child is and what it can answer, from its hello.
+        """The child's name and what it can answer, from its hello.
 
         Raises:
-            AdapterError: it cannot be started, or fails at a trivial batch.
+            AdapterError: it cannot be started, or fails on a trivial batch.
         """
         if self._description is None:
             self._description = self._start()
@@ -89,9 +89,9 @@ class ProcessAdapter:
 
         Raises:
             RefusedError: it refused the input as outside the domain.
-            CannotAnswerError: it cannot be asked this.
+            CannotAnswerError: it does not support the question.
             LossError: it died, hung or reported an error.
-            AdapterError: what it wrote is no answer, or it cannot be started again.
+            AdapterError: it wrote something that is not an answer, or cannot be restarted.
         """
         known, options = self.describe(), self._options
         if self._child is None and (self._start() != known or self._options != options):
@@ -104,7 +104,7 @@ class ProcessAdapter:
         return self._ask(question, known)
 
     def close(self) -> None:
-        """End the child; it is started again when it is needed."""
+        """End the child; it is restarted on the next use."""
         self._stop(at_once=False)
 
     def __enter__(self) -> ProcessAdapter:
@@ -133,7 +133,7 @@ class ProcessAdapter:
         return description(message)
 
     def _smoke(self, known: Description) -> None:
-        """Ask for a trivial batch, whose answer is not judged; only that there is one."""
+        """Put a trivial batch to the child; its answer only has to be well-formed."""
         name = "darknet" if known.profiles[0] == "*" else known.profiles[0]
         try:
             profile = load_profile(name)
@@ -150,7 +150,7 @@ class ProcessAdapter:
         try:
             self._ask(Question(batch=batch, profile=profile, dtype=known.dtypes[0], device=known.devices[0]), known)
         except (RefusedError, CannotAnswerError):
-            return  # a well-formed message; whether it is right is for the clauses to say
+            return  # well-formed; the clauses decide whether it is right
         except LossError as error:
             raise AdapterError(f"the adapter itself fails on a trivial batch of one cell: {error}") from error
 
@@ -181,7 +181,7 @@ class ProcessAdapter:
             self._folder.clear()
 
     def _failed(self, error: Exception) -> str:
-        """Kill a child that cannot be asked any more; what happened, with the end of its standard error."""
+        """Kill a child that can no longer be used; return what happened, with the end of its standard error."""
         child = self._child
         self._last_failure = str(error).removeprefix("the adapter itself ")
         self._stop(at_once=True)

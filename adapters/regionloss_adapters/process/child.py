@@ -1,4 +1,4 @@
-"""A child process that is asked line by line, and that can hang, flood or die without harm to who asks."""
+"""A child process that answers line by line, and that can hang, flood or die without harm to its parent."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from typing import IO
 
 from regionloss_adapters.protocol import AdapterError
 
-#: Bytes that a line of the child may have.
+#: The most bytes in a line of the child.
 LINE_LIMIT = 4 * 2**20
-#: Bytes of its standard error that are kept, the last ones.
+#: The number of bytes of its standard error to keep, the last ones.
 KEPT_OF_STDERR = 8 * 2**10
 
 _CHUNK = 2**16
-#: Seconds that a child has to end by itself once its standard streams are closed.
+#: Seconds that a child has to exit after its standard streams are closed.
 _GRACE = 1.0
 
 
 class ChildGoneError(Exception):
-    """The child ended, closed a stream or gave no answer in time; nothing says yet whose fault that is."""
+    """The child exited, closed a stream or gave no answer in time; the cause is not known yet."""
 
 
 class Child:
-    """A running command, in a process group of its own, asked one line at a time.
+    """A running command in its own process group, which answers one line at a time.
 
     Args:
-        command: program and arguments; no shell reads it.
-        cwd: the folder that it runs in, the current one if `None`.
+        command: program and arguments; not run by a shell.
+        cwd: the working folder, the current one if `None`.
 
     Raises:
         AdapterError: it cannot be started.
@@ -52,7 +52,7 @@ class Child:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 cwd=cwd,
-                env=dict(os.environ),  # not what libraries in this process may have set behind Python's back
+                env=dict(os.environ),  # without variables set by C libraries of this process
                 start_new_session=True,
             )
         except (OSError, ValueError) as error:
@@ -68,11 +68,11 @@ class Child:
         self._stop = weakref.finalize(self, _end, process, self._stderr)
 
     def exchange(self, line: bytes, seconds: float) -> bytes:
-        """Send one line and return the line that the child answers, both without the line break.
+        """Send one line and return the child's answer, both without the line break.
 
         Raises:
-            ChildGoneError: it ended, or gave no answer in time.
-            AdapterError: what it wrote is not one line, or longer than `LINE_LIMIT`.
+            ChildGoneError: it exited, or gave no answer in time.
+            AdapterError: its output is not one line, or longer than `LINE_LIMIT`.
         """
         deadline = time.monotonic() + seconds
         unsent = memoryview(line + b"\n")
@@ -80,7 +80,7 @@ class Child:
             selector.register(self._stdout, selectors.EVENT_READ)
             if selector.select(0):
                 output = self._read() or self._buffer
-                raise AdapterError(f"the adapter itself wrote without being asked: {excerpt(output)}")
+                raise AdapterError(f"the adapter itself wrote before it was asked: {excerpt(output)}")
             selector.register(self._stdin, selectors.EVENT_WRITE)
             while True:
                 remaining = deadline - time.monotonic()
@@ -97,7 +97,7 @@ class Child:
                         return answer
 
     def last_words(self) -> str:
-        """The end of what it wrote to standard error, as a sentence to append; empty where it wrote nothing."""
+        """The end of its standard error, as a sentence to append; empty if it wrote nothing."""
         stderr = self._stderr.text().strip()
         return f"\nits standard error ended with:\n{stderr}" if stderr else ""
 
@@ -115,11 +115,11 @@ class Child:
             return os.write(self._stdin.fileno(), part)
         except BlockingIOError:
             return 0
-        except BrokenPipeError:  # it does not read any more; its standard output will say why
+        except BrokenPipeError:  # it no longer reads; its standard output shows why
             return len(part)
 
     def _read(self) -> bytes | None:
-        """Take in what there is, and return the line once it is complete."""
+        """Read the available output, and return the line once it is complete."""
         chunk = os.read(self._stdout.fileno(), _CHUNK)
         if not chunk:
             raise ChildGoneError(self._how_it_ended())
@@ -166,11 +166,11 @@ class _Tail:
                     del self._kept[:-KEPT_OF_STDERR]
 
     def join(self) -> None:
-        """Wait for the end of the stream, but not for one that a stranger holds open."""
+        """Wait for the end of the stream, but not if another process keeps it open."""
         self._thread.join(timeout=_GRACE)
 
     def text(self) -> str:
-        """What was kept, with a note of how much was not."""
+        """The kept bytes as text, with a note of how many were cut."""
         with self._lock:
             kept, cut = bytes(self._kept), self._total - len(self._kept)
         text = "\n".join(printable(line) for line in kept.decode("utf-8", "replace").splitlines())
@@ -178,12 +178,12 @@ class _Tail:
 
 
 def printable(text: str) -> str:
-    """A text of a stranger without anything that could steer a terminal."""
+    """Untrusted text without control characters for the terminal."""
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def excerpt(data: bytes | bytearray) -> str:
-    """The beginning of what came, for a message."""
+    """The beginning of some output, for a message."""
     begun = printable(bytes(data[:120]).decode("utf-8", "replace"))
     return f"'{begun}'" + ("..." if len(data) > 120 else "")
 
@@ -195,10 +195,10 @@ def _end(process: subprocess.Popen[bytes], stderr: _Tail) -> None:
     for _ in range(2):
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=_GRACE)
-        _kill_group(process.pid)  # also after a clean end, for what it may have left running
+        _kill_group(process.pid)  # also after a clean exit, to stop its children
     stderr.join()
 
 
 def _kill_group(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # the group is gone, or was never ours
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # the group no longer exists, or is not ours
         os.killpg(pid, signal.SIGKILL)

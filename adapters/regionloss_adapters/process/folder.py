@@ -1,4 +1,4 @@
-"""The private folder through which an adapter in another process and the suite hand each other large tensors."""
+"""The private folder in which an adapter in another process and the suite exchange large tensors."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 
 from regionloss_adapters.protocol import AdapterError
 
-#: What a file may hold: raw little-endian numbers, nothing else.
+#: The formats of a file: raw little-endian numbers without a header.
 FORMATS: dict[str, np.dtype[Any]] = {"float64": np.dtype("<f8"), "float32": np.dtype("<f4")}
 
 
 class Folder:
     """A temporary folder that only this user can enter.
 
-    It is held open, and every file is reached from there by its bare name and never through a link, so whatever a child
-    does to the folder's path, nothing outside is read or written.
+    It is held open, and every file is opened relative to it by its bare name and never through a link, so whatever a
+    child does to the folder's path, nothing outside is read or written.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Folder:
         """Write a new file of little-endian float64 numbers in row-major order.
 
         Raises:
-            AdapterError: there is such a file already, or the disk is full.
+            AdapterError: the file exists already, or the disk is full.
         """
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
@@ -45,7 +45,7 @@ class Folder:
             raise AdapterError(f"the tensor file {name} cannot be written: {error.strerror}") from error
 
     def read(self, name: str, dtype: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
-        """The numbers of a file, no more of it than the shape asks for.
+        """The numbers of a file, no more of it than the shape needs.
 
         Raises:
             AdapterError: no such file, a link or a device in its place, or another size.
@@ -54,7 +54,7 @@ class Folder:
             raise AdapterError(f"the adapter itself names {name!r}, which is not a file of the folder")
         size = int(np.prod(shape, dtype=np.int64)) * FORMATS[dtype].itemsize
         try:
-            # Opening without waiting: a named pipe in place of the file would wait for ever.
+            # Opening must not block: a named pipe in place of the file would wait for ever.
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             descriptor = os.open(name, flags, dir_fd=self._descriptor)
             try:

@@ -1,4 +1,4 @@
-"""The messages between the suite and an adapter in another process; `docs/protocol.md` is their page."""
+"""The messages between the suite and an adapter in another process, described in `docs/protocol.md`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from regionloss_spec import AXES
 
 #: The version of the protocol, which a child repeats in its hello.
 PROTOCOL = 1
-#: Tensors with more numbers than this are handed over by file.
+#: Tensors with more numbers than this are passed as files.
 INLINE_LIMIT = 4096
 
 _SCHEMA = Path(__file__).with_name("process.schema.json")
@@ -41,7 +41,7 @@ def decode(line: bytes, number: int, *kinds: str) -> dict[str, Any]:
     """A line of the child as a message of one of these kinds, checked by the schema.
 
     Raises:
-        AdapterError: it is no JSON, no such message, or answers another question than `number`.
+        AdapterError: it is not JSON, not such a message, or answers another question than `number`.
     """
     try:
         message: Any = json.loads(
@@ -56,7 +56,7 @@ def decode(line: bytes, number: int, *kinds: str) -> dict[str, Any]:
         raise AdapterError(
             f"the adapter itself uses protocol {_short(message.get('protocol'))}, this suite uses {PROTOCOL}"
         )
-    problem = next(_validator(kind).iter_errors(message), None)  # the first, for there may be a million
+    problem = next(_validator(kind).iter_errors(message), None)  # only the first, because there may be a million
     if problem is not None:
         meant = problem.schema.get("description") if isinstance(problem.schema, dict) else None
         raise AdapterError(
@@ -81,14 +81,14 @@ def hello(number: int, folder: Folder, line_limit: int) -> dict[str, Any]:
 
 
 def description(message: dict[str, Any]) -> Description:
-    """What the child's hello says about it."""
+    """The description in the child's hello."""
     given = {name: value for name, value in message.items() if name not in ("type", "id", "protocol", "options")}
     lists = {name: tuple(map(printable, value)) for name, value in given.items() if isinstance(value, list)}
     return Description(**(given | lists | {"name": printable(given["name"])}))
 
 
 def options_of(message: dict[str, Any]) -> tuple[str, ...] | None:
-    """The axes of a profile that the child reads, or `None` where its hello does not say and it skips by itself.
+    """The axes of a profile that the child reads, or `None` if its hello omits them and it skips by itself.
 
     Raises:
         AdapterError: there is no such axis.
@@ -104,7 +104,7 @@ def options_of(message: dict[str, Any]) -> tuple[str, ...] | None:
 
 
 def question_message(number: int, question: Question, folder: Folder) -> dict[str, Any]:
-    """The message that asks for one batch; a large tensor is written into the folder."""
+    """The message that asks for one batch; a large tensor is written to the folder."""
     batch = question.batch
     predictions = np.asarray(batch.predictions, dtype=np.float64)
     tensor: dict[str, Any] = {"shape": list(predictions.shape)}
@@ -135,7 +135,7 @@ def answer(message: dict[str, Any], shape: tuple[int, ...], promised: tuple[str,
     """The child's answer to a question about predictions of this shape.
 
     Raises:
-        AdapterError: a promised field is missing, or the gradient has another shape than the predictions.
+        AdapterError: a declared field is missing, or the gradient has another shape than the predictions.
     """
     for name in promised:
         if name in _FIELDS and not any(field in message for field in _FIELDS[name]):
@@ -179,7 +179,7 @@ def _number(value: Any) -> float:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON can hold it: arrays as lists, ragged ones too, and numbers that JSON lacks as text."""
+    """A value in JSON's types: arrays as lists, ragged ones too, and numbers that JSON lacks as strings."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):
@@ -193,7 +193,7 @@ def _plain(value: Any) -> Any:
 
 @cache
 def _validator(kind: str) -> Any:
-    import jsonschema  # only a program in a process of its own needs it
+    import jsonschema  # only adapters in another process need it
 
     schema = json.loads(_SCHEMA.read_text(encoding="utf-8"))
     return jsonschema.Draft202012Validator({"$defs": schema["$defs"], "$ref": f"#/$defs/{kind}"})

@@ -1,1 +1,1 @@
-"""The PyTorch losses of this project as adapters, and what any loss in PyTorch is asked with."""
+"""The PyTorch losses of this project as adapters, and helpers for any loss in PyTorch."""

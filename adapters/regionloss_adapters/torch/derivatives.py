@@ -1,4 +1,4 @@
-"""How PyTorch differentiates a scalar for the suite, and with which precision it may multiply meanwhile."""
+"""How the suite differentiates a scalar with PyTorch, and whether TF32 is allowed meanwhile."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from regionloss_adapters.protocol import Question
 
-#: What a device is called where float32 matrices may be multiplied in TensorFloat-32 on it, as in `cuda tf32`.
+#: Suffix of a device name that allows TensorFloat-32 for float32 matrix products, as in `cuda tf32`.
 TF32 = " tf32"
 
 
@@ -29,16 +29,16 @@ def on_device(name: str) -> Iterator[torch.device]:
 
 
 def derivatives(scalar: Tensor, leaf: Tensor, question: Question) -> tuple[Tensor, Tensor | None]:
-    """The gradient of a scalar as the question wants it, and its derivative along the direction of the question.
+    """The gradient of a scalar for a question, and its derivative along the question's direction.
 
     Args:
         scalar: the loss, one number.
-        leaf: what it is differentiated with respect to.
-        question: says what arrives from above, how often the gradient is taken and added up, and the direction, which
+        leaf: the tensor to differentiate with respect to.
+        question: with the upstream gradient, the number of backward passes to add up, and the direction, which
             has the shape of the leaf.
 
     Returns:
-        Both in the shape of the leaf; no second one without a direction.
+        Both in the shape of the leaf; the second is `None` without a direction.
 
     Raises:
         ValueError: the scalar does not depend on the leaf.
@@ -57,7 +57,7 @@ def derivatives(scalar: Tensor, leaf: Tensor, question: Question) -> tuple[Tenso
         total = total + gradient
     if question.direction is None:
         return total, None
-    if not total.requires_grad:  # a gradient that does not change has no graph
+    if not total.requires_grad:  # a constant gradient has no graph
         return total, torch.zeros_like(leaf)
     direction = torch.as_tensor(question.direction, dtype=leaf.dtype, device=leaf.device)
     (curvature,) = torch.autograd.grad(total, leaf, direction, materialize_grads=True)

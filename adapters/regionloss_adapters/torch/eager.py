@@ -16,7 +16,7 @@ from regionloss_adapters.timed import Timed
 from regionloss_adapters.torch.derivatives import derivatives, on_device
 from regionloss_adapters.torch.timed import leaf, rows_of, steps
 
-#: The formats of the suite as types of PyTorch.
+#: The suite's formats as PyTorch dtypes.
 DTYPES = {
     "float64": torch.float64,
     "float32": torch.float32,
@@ -24,13 +24,13 @@ DTYPES = {
     "bfloat16": torch.bfloat16,
 }
 
-#: Where the losses of PyTorch can be asked.
+#: The devices on which PyTorch losses can run.
 DEVICES = ("cpu", "cuda", "cuda tf32") if torch.cuda.is_available() else ("cpu",)
 
 
 @contextmanager
 def on_one_thread() -> Iterator[None]:
-    """Compute on one thread: the batches of a judge are tiny, and to wake a pool costs more than it does."""
+    """Compute on one thread: the suite's batches are tiny, and waking a thread pool would take longer."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -40,10 +40,10 @@ def on_one_thread() -> Iterator[None]:
 
 
 class TorchEagerAdapter:
-    """`regionloss.torch.eager.region_loss`, whose gradient is that of autograd."""
+    """`regionloss.torch.eager.region_loss`, differentiated by autograd."""
 
     def describe(self) -> Description:
-        """It answers everything but what darknet prints, under any profile and in every format."""
+        """It returns everything except printed cost and statistics, under any profile and in every format."""
         return Description(
             "torch-eager",
             profiles=("*",),
@@ -85,7 +85,7 @@ class TorchEagerAdapter:
         )
 
     def prepare(self, question: Question, *, slots: int | None = None, channels_last: bool = False) -> Timed:
-        """The loss with its truths in tensors, padded where zeros end a list."""
+        """The loss with its truths in tensors, padded if zeros end a list."""
         batch = question.batch
         rows = rows_of(question, slots)
         truths: Tensor | list[Tensor] = rows

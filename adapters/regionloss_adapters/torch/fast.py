@@ -1,4 +1,4 @@
-"""The PyTorch loss that people train with, by each of its paths, as adapters."""
+"""The PyTorch loss for training, with each of its paths as an adapter."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from regionloss_adapters.torch.timed import leaf, rows_of, steps
 
 
 class TorchAdapter:
-    """`regionloss.torch.RegionLoss` by one of its paths, or, with `auto`, by the one that it takes itself."""
+    """`regionloss.torch.RegionLoss` with one of its paths or, with `auto`, the one that it selects."""
 
     path: Path | Literal["auto"] = "auto"
     devices: tuple[str, ...] = DEVICES
 
     def describe(self) -> Description:
-        """It answers everything but what darknet prints, under the profiles that its path expresses."""
+        """It returns everything except printed cost and statistics, under the profiles that its path supports."""
         return Description(
             "torch" if self.path == "auto" else f"torch-{self.path}",
             profiles=("*",),
@@ -36,7 +36,7 @@ class TorchAdapter:
         )
 
     def answer(self, question: Question) -> Answer:
-        """Evaluate the loss with every check, and let its own backward differentiate it."""
+        """Evaluate the loss with every check, and differentiate it with its own backward."""
         with on_one_thread(), on_device(question.device) as device:
             return self._answer(question, device)
 
@@ -48,7 +48,7 @@ class TorchAdapter:
             loss = RegionLoss(
                 batch.anchors, batch.classes, profile=question.profile, tree=batch.tree, path=self.path, validate=True
             )
-            if loss.path_for(predictions) == "eager":  # whose answers say more than `Details` can, where truths share
+            if loss.path_for(predictions) == "eager":  # its answers show more than `Details` if truths collide
                 return TorchEagerAdapter().answer(question)
             rows = pad_truths(batch.truths, device=device)
             details = loss.details(predictions, rows, images_seen=batch.images_seen)
@@ -66,15 +66,15 @@ class TorchAdapter:
         )
 
     def prepare(self, question: Question, *, slots: int | None = None, channels_last: bool = False) -> Timed:
-        """The loss as people train with it, without the checks that would wait for a device.
+        """The loss as used in training, without the checks that would synchronise.
 
         Raises:
-            CannotAnswerError: its path does not compute this.
+            CannotAnswerError: its path does not support this.
         """
         batch = question.batch
         predictions = leaf(batch.predictions, question, channels_last=channels_last)
         truths: Tensor | PaddedTruths = rows_of(question, slots)
-        if question.profile.truth_end != "x-zero":  # then rows alone do not say where a list ends
+        if question.profile.truth_end != "x-zero":  # then rows alone do not show where a list ends
             counts = torch.tensor([len(table) for table in batch.truths], device=question.device)
             truths = PaddedTruths(rows_of(question, slots), counts)
         try:

@@ -1,4 +1,4 @@
-"""The steps of a loss in PyTorch, for a benchmark."""
+"""The steps of a PyTorch loss for a benchmark."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from regionloss_spec.batch import Array
 
 
 def leaf(values: Array, question: Question, *, channels_last: bool = False) -> Tensor:
-    """Predictions as a network would hand them over: in the format and on the device asked for, with a gradient."""
+    """Predictions as from a network: in the given format and on the given device, with a gradient."""
     tensor = torch.tensor(np.asarray(values), dtype=getattr(torch, question.dtype), device=question.device)
     if channels_last:
         tensor = tensor.contiguous(memory_format=torch.channels_last)
@@ -23,9 +23,9 @@ def leaf(values: Array, question: Question, *, channels_last: bool = False) -> T
 
 
 def rows_of(question: Question, slots: int | None) -> Tensor:
-    """The truths as a loader hands them over: `[N, T, 5]`, float32 where that is exact, zeros behind the last.
+    """The truths as from a data loader: `[N, T, 5]`, float32 if that is exact, zeros after the last.
 
-    `slots` is T; as many as the fullest image needs if left out.
+    `slots` is T; by default as many as the fullest image needs.
     """
     rows = pad_truths(question.batch.truths, length=slots).rows
     single = rows.float()
@@ -41,11 +41,11 @@ def steps(
     """The steps of a differentiable loss.
 
     Args:
-        loss: gives a tensor of one element.
-        predictions: the leaf that it is differentiated with respect to.
-        question: its upstream gradient is put on the device once, so that no step makes one.
-        say: makes an answer of the gradient, float64 in the shape of the predictions, and the scalar; as they are if
-            left out.
+        loss: returns a tensor of one element.
+        predictions: the leaf to differentiate with respect to.
+        question: its upstream gradient is moved to the device once, so that no step creates one.
+        say: converts the gradient, float64 in the shape of the predictions, and the scalar to an answer; by default
+            they are returned as they are.
     """
     upstream = torch.full_like(loss(predictions), question.upstream, requires_grad=False)
 

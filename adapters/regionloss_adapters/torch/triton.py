@@ -10,7 +10,7 @@ from regionloss.torch.triton.operators import INTERPRETED
 from regionloss_adapters.protocol import Answer, CannotAnswerError, Description, Question
 from regionloss_adapters.torch.fast import TorchAdapter
 
-# Imported under Triton's interpreter, the kernels run on the host.
+# If imported under Triton's interpreter, the kernels run on the host.
 _DEVICE = "cpu" if INTERPRETED else "cuda"
 
 
@@ -20,7 +20,7 @@ class TorchTritonAdapter(TorchAdapter):
     path = "triton"
 
     def describe(self) -> Description:
-        """As the other paths, without float64, and without bfloat16 where the interpreter would truncate to it."""
+        """As the other paths, without float64, and without bfloat16 if the interpreter would truncate to it."""
         description = super().describe()
         dtypes = ("float32", "float16") if INTERPRETED else ("float32", "float16", "bfloat16")
         where = "Triton's interpreter" if INTERPRETED else "CUDA"
@@ -29,7 +29,7 @@ class TorchTritonAdapter(TorchAdapter):
         )
 
     def answer(self, question: Question) -> Answer:
-        """Evaluate the loss on the one device that the kernels run on, whichever was asked for."""
+        """Evaluate the loss on the only device that the kernels run on, whatever the question's."""
         if _DEVICE == "cuda" and not torch.cuda.is_available():
             raise CannotAnswerError(
                 "the path 'triton' needs a CUDA device, or TRITON_INTERPRET=1 for Triton's interpreter"

@@ -119,7 +119,7 @@ def test_each_option_reaches_the_loss(stand_in: Adapter, axis: str, value: float
 @pytest.mark.parametrize(
     ("file", "text", "environment", "message"),
     [
-        ("bbox", "def f(:", {}, "adapter 'longcw': Cython does not take .*bbox.pyx: (.|\n)*def f"),
+        ("bbox", "def f(:", {}, "adapter 'longcw': Cython cannot translate .*bbox.pyx: (.|\n)*def f"),
         ("yolo", "def f():\n    pass\n", {"CC": "no-such-compiler"}, "yolo.pyx cannot be compiled: there is no C comp"),
     ],
 )
@@ -146,7 +146,7 @@ def test_a_missing_cython_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("stand_in", ["samylee"], indirect=True)
 def test_a_port_of_square_grids_is_not_asked_for_others(stand_in: Adapter) -> None:
     tall = next(case for case in CASES if case.id == "hand-tall-grid")
-    with pytest.raises(CannotAnswerError, match="square grids alone, and this one has"):
+    with pytest.raises(CannotAnswerError, match="square grids only; this one has"):
         stand_in.answer(Question(batch=tall.batch, profile=load_profile("samylee")))
 
 
@@ -217,7 +217,7 @@ def test_an_incomplete_or_another_version_is_refused(
         adapter_of(name, port)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("changed\n")
-    with pytest.raises(AdapterError, match=f"another version than that of commit {port.commit[:7]}, which the adapter"):
+    with pytest.raises(AdapterError, match=f"is not the version of commit {port.commit[:7]}, which the adapter"):
         adapter_of(name, port)
 
 

@@ -307,7 +307,7 @@ answer(question, gradient={{"shape": [1, 6, 1, 2], "dtype": "float64", "file": {
 NO_ANSWER = {
     "bad JSON": ("print('gradient = 0', flush=True)", "not JSON: Expecting value: line 1 column 1 (char 0): 'gradient"),
     "not text": (r"os.write(1, b'\xff\xfe\n')", "not JSON: 'utf-8' codec"),
-    "NaN": ('print(\'{"type": "answer", "potential": NaN}\', flush=True)', "NaN is no number of JSON"),
+    "NaN": ('print(\'{"type": "answer", "potential": NaN}\', flush=True)', "NaN is not a JSON number"),
     "deep JSON": ("print('[' * 10**6, flush=True)", "not JSON: "),
     "many digits": ("print('9' * 10**5, flush=True)", "not JSON: "),
     "a list": ("print('[1, 2]', flush=True)", "no message of type answer or refused or skipped or error: '[1, 2]'"),
@@ -318,7 +318,7 @@ NO_ANSWER = {
     "no id": ('print(\'{"type": "answer"}\', flush=True)', "'id' is a required property"),
     "an id as text": ("answer(question, id='3')", "$.id: '3' is not of type 'integer'"),
     "an unknown key": ("answer(question, loss=3)", "'loss' was unexpected"),
-    "a promise broken": ("say({'type': 'answer', 'id': question['id']})", "promised 'gradient' and wrote an answer"),
+    "a promise broken": ("say({'type': 'answer', 'id': question['id']})", "declares 'gradient' but wrote an answer"),
     "another shape": (
         "answer(question, gradient={'shape': [1, 6, 2, 1], 'values': [0] * 12})",
         "shape [1, 6, 2, 1]",
@@ -327,7 +327,7 @@ NO_ANSWER = {
     "no numbers": ("answer(question, gradient={'shape': [1, 6, 1, 2]})", "numbers in row-major order"),
     "a word": ("answer(question, potential='much')", "$.potential: 'much' does not match"),
     "a truth value": ("answer(question, potential=True)", "$.potential: True is not of type"),
-    "a giant": ("answer(question, potential=10**400)", "beyond every floating-point format"),
+    "a giant": ("answer(question, potential=10**400)", "an integer that no floating-point format holds"),
     "four of five terms": (
         "answer(question, terms={'no_object': 0, 'prior': 0, 'coord': 0, 'object': 0})",
         "$.terms: 'class' is a required property",
@@ -364,7 +364,7 @@ def test_what_is_no_answer_is_a_mistake_of_the_adapter(child: Child, script: str
 def test_a_mistake_shows_at_the_trivial_batch_before_anything_is_judged(child: Child) -> None:
     for script, message in (
         ("answer(read(), gradient={'shape': [6], 'values': [0] * 6})", "shape [6], not [1, 6, 1, 1]"),
-        ("say({'type': 'error', 'id': read()['id'], 'message': 'no such file'})", "fails at a trivial batch"),
+        ("say({'type': 'error', 'id': read()['id'], 'message': 'no such file'})", "fails on a trivial batch"),
         ("read(); sys.exit(3)", "fails on a trivial batch of one cell: the loss ended with exit code 3"),
         ("read(); 1 / 0", "ZeroDivisionError"),
     ):
@@ -433,7 +433,7 @@ def test_a_child_is_started_again_only_so_often(child: Child) -> None:
     for _ in range(RESTARTS + 1):
         with pytest.raises(LossError, match="exit code 9"):
             adapter.answer(asked())
-    with pytest.raises(AdapterError, match=f"started {RESTARTS + 1} times and is not started again.* it ended with"):
+    with pytest.raises(AdapterError, match=f"started {RESTARTS + 1} times and will not be restarted.* it ended with"):
         adapter.answer(asked())
 
 
@@ -443,7 +443,7 @@ def test_a_child_may_not_become_another(child: Child) -> None:
     )
     with pytest.raises(LossError):
         adapter.answer(asked())
-    with pytest.raises(AdapterError, match="described itself otherwise"):
+    with pytest.raises(AdapterError, match="described itself differently"):
         adapter.answer(asked())
 
 

@@ -139,7 +139,7 @@ def test_dense_grid_agrees_with_the_assignment_of_the_reference(data: st.DataObj
 
 def test_what_a_dense_grid_cannot_hold_is_not_asked() -> None:
     with pytest.raises(
-        CannotAnswerError, match=r"image 1, truth 1: anchor 0 of cell \(0, 2\) holds another truth already"
+        CannotAnswerError, match=r"image 1, truth 1: anchor 0 of cell \(0, 2\) already holds another truth"
     ):
         Dense()(ask([], [FIRST, FIRST]))
     with pytest.raises(CannotAnswerError, match="predicted-iou"):
@@ -160,7 +160,7 @@ def test_a_terminator_is_handed_over_where_the_port_ends_its_lists_so() -> None:
 
 def test_a_terminator_is_not_asked_where_the_port_ends_its_lists_otherwise() -> None:
     for form in (Ragged(), Flat(), Counted(), Dense(), Padded(fill=-1), Padded(columns="x1 y1 x2 y2 class")):
-        with pytest.raises(CannotAnswerError, match="image 0, truth 1: x is 0 to end the list"):
+        with pytest.raises(CannotAnswerError, match="image 0, truth 1: x = 0 ends the list"):
             form(ask(ENDED))
 
 
@@ -187,14 +187,14 @@ CORNERS = Padded(columns="class x1 y1 x2 y2")
 
 def test_rounded_corners_that_say_another_size_are_not_asked() -> None:
     small = [0.9, 0.9, 0.01, 0.3, 0]
-    with pytest.raises(CannotAnswerError, match=r"image 1, truth 0: w is 0\.01 and would be 0\.00999999"):
+    with pytest.raises(CannotAnswerError, match=r"image 1, truth 0: w is 0\.01 but would become 0\.00999999"):
         CORNERS(ask([], [small]))
     rows = Padded(columns="class x1 y1 x2 y2", dtype="float64")(ask([], [small]))
     np.testing.assert_allclose(rows[1, 0], [0, 0.895, 0.75, 0.905, 1.05], rtol=1e-15)
 
 
 def test_a_centre_that_rounds_into_another_cell_is_not_asked() -> None:
-    with pytest.raises(CannotAnswerError, match=r"image 0, truth 0: x is 0\.5 and would be 0\.5"):
+    with pytest.raises(CannotAnswerError, match=r"image 0, truth 0: x is 0\.5 but would become 0\.5"):
         Ragged()(ask([[np.nextafter(0.5, 0), 0.5, 0.5, 0.5, 0]]))
 
 
@@ -228,7 +228,7 @@ def test_every_form_that_is_asked_says_the_truths_of_the_batch(data: st.DataObje
 
 def test_a_list_that_is_no_table_is_not_asked() -> None:
     uneven = np.array([np.zeros(5), np.zeros(4)], dtype=object)
-    with pytest.raises(CannotAnswerError, match="image 0: its truths are no table of numbers"):
+    with pytest.raises(CannotAnswerError, match="image 0: its truths are not a table of numbers"):
         Padded()(Question(batch=Batch(np.zeros((1, 16, 2, 2)), (uneven,), ANCHORS, 3, 0), profile=DARKNET))
     with pytest.raises(CannotAnswerError, match=r"image 1: truths have shape \[1, 4\]"):
         Padded()(ask([], [[0.5, 0.5, 0.5, 0.5]]))

@@ -137,7 +137,7 @@ def test_an_answer_other_than_declared_is_an_error(returned: Any, answers: tuple
     [
         ({"answers": ("loss",)}, "answers has 'loss'; known are gradient, potential, terms"),
         ({"options": ("threshold",)}, "options has 'threshold'"),
-        ({"dtypes": ("bfloat16",)}, "bfloat16, which NumPy lacks"),
+        ({"dtypes": ("bfloat16",)}, "NumPy has no bfloat16"),
         ({"dtypes": ("float16",), "layout": Layout(o="sigmoid")}, "half formats"),
     ],
 )
