@@ -73,7 +73,7 @@ def test_a_wrong_loss_is_not_timed_and_the_command_fails(
     [
         (
             ["nobody"],
-            "no adapter 'nobody'; .*; the benchmarks know materialised, materialised-compiled, python-loop too",
+            "no adapter 'nobody'; .*; the benchmarks also know materialised, materialised-compiled, python-loop",
         ),
         (["--quick", "--batch", "4"], "--quick fixes the sizes; remove --batch"),
         (["--compare", "absent.json"], "absent.json: No such file"),
