@@ -105,7 +105,7 @@ def test_a_loss_that_departs_is_told_by_what_it_looks_like(tmp_path: Path) -> No
 def test_the_last_digit_is_no_disagreement(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = main(["compare", "numpy@darknet", "losses:Noisy@darknet", "--seconds", "3", "--out", "found"])
     assert code == 0
-    assert "agree as far as was searched" in capsys.readouterr().out
+    assert "show no disagreement so far" in capsys.readouterr().out
 
 
 def test_what_is_found_can_be_explained_and_is_known_the_next_time(
@@ -121,7 +121,7 @@ def test_what_is_found_can_be_explained_and_is_known_the_next_time(
     second = json.loads(Path("found/search.json").read_text(encoding="utf-8"))
     assert second["rounds"] == [0, 1]
     assert second["finds"][: len(first["finds"])] == first["finds"]
-    assert len({tuple(find["signs"]) for find in second["finds"]}) == len(second["finds"])
+    assert len({tuple(find["symptoms"]) for find in second["finds"]}) == len(second["finds"])
 
 
 def test_an_interruption_loses_nothing(
@@ -139,7 +139,7 @@ def test_an_interruption_loses_nothing(
     monkeypatch.setattr(search, "round_of", interrupted)
     assert main(["compare", "numpy@darknet", "numpy@formula", "--seconds", "60", "--out", "found"]) == 1
     said = capsys.readouterr()
-    assert "goes on from here" in said.err
+    assert "repeat the command to resume" in said.err
     assert "disagree in" in said.out
     stored = json.loads(Path("found/search.json").read_text(encoding="utf-8"))
     assert stored["rounds"] == [0, 1]
@@ -176,7 +176,7 @@ def test_a_crash_has_an_exit_code_of_its_own(capsys: pytest.CaptureFixture[str])
         (["numpy@nobody", "numpy"], "no adapter 'numpy@nobody'"),
         (["numpy", "numpy@absent.toml"], "absent.toml"),
         (["numpy", "numpy", "--profile", "nobody"], "no profile 'nobody'"),
-        (["numpy", "numpy", "--jobs", "0"], "--jobs is at least 1"),
+        (["numpy", "numpy", "--jobs", "0"], "--jobs must be at least 1"),
         (["numpy", "numpy", "--out", "losses.py"], "losses.py"),
     ],
 )

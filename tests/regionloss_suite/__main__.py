@@ -1,4 +1,4 @@
-"""`python -m regionloss_suite`: the command line where nothing is installed but the sources are on the path."""
+"""`python -m regionloss_suite`: the command line of a checkout that is on the path but not installed."""
 
 import sys
 

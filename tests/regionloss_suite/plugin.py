@@ -1,4 +1,4 @@
-"""The pytest side of the suite: its options, the judge of a session, and the collected results.
+"""The pytest plugin of the suite: its options, the judge of a session, and the collected results.
 
 Every pytest run in an environment with this package imports this module, so it imports nothing heavy by itself.
 """
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from regionloss_suite.judging.verdict import Verdict
 
 _JUDGE = pytest.StashKey["Judge"]()
-#: The result of a test, in plain values only, which reach the main process from any worker.
+#: The result of a test in plain values only, so that pytest-xdist workers can send it to the main process.
 _RESULT = pytest.StashKey[dict[str, Any]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--regionloss-adapter`, `--regionloss-profile`, `--regionloss-cases`, and how hard the properties are tried."""
+    """`--regionloss-adapter`, `--regionloss-profile`, `--regionloss-cases`, and the effort for the properties."""
     group = parser.getgroup("regionloss", "conformance of a YOLOv2 loss")
     group.addoption("--regionloss-adapter", default="numpy", metavar="NAME", help="numpy, torch or module:object")
     group.addoption("--regionloss-profile", default=None, metavar="NAME", help="judge it as this profile")
@@ -38,7 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def judge_of(config: pytest.Config) -> Judge:
-    """The judge of a session, made from its options when it is first wanted."""
+    """The judge of a session, created from its options on first use."""
     if _JUDGE not in config.stash:
         from regionloss_adapters import load_adapter
         from regionloss_spec.case import CASES
@@ -78,7 +78,7 @@ def record(request: pytest.FixtureRequest, verdicts: list[Verdict], **details: s
 
     Args:
         request: of the test.
-        verdicts: one for each clause that the test says something about.
+        verdicts: one for each clause that the test judges.
         details: `run`, the id of a property run; `file`, its smallest batch; `crash`, a traceback; `fault`, a mistake
             of the adapter itself.
     """
@@ -88,11 +88,11 @@ def record(request: pytest.FixtureRequest, verdicts: list[Verdict], **details: s
 
 
 class Collector:
-    """Collects the results of one stage, and shows progress.
+    """Collects the results of one stage and shows progress.
 
     Args:
-        judge: who judges in this process, whatever the options of pytest say.
-        stage: what is going on, as it is shown.
+        judge: the judge to use in this process, regardless of pytest's options.
+        stage: its name in the progress line.
         show: whether to write progress on standard error, if that is a terminal.
     """
 
@@ -115,11 +115,11 @@ class Collector:
         self._total = len(session.items)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep the result and any failure that is none, and show progress."""
+        """Record the result, or a failure without one, and show progress."""
         result: dict[str, Any] = getattr(report, "regionloss", {})
         if result:
             self.results.append(result)
-        elif report.failed and "crashed while running" in str(report.longrepr):  # what pytest-xdist says of a process
+        elif report.failed and "crashed while running" in str(report.longrepr):  # pytest-xdist's message for a process
             self.judge.crashes[report.nodeid.rpartition("[")[2].rstrip("]")] = str(report.longrepr)
         elif report.failed:
             self.suite_failure = str(report.longrepr)
@@ -127,7 +127,7 @@ class Collector:
         self._write(f"{self._done} of {self._total or '?'}", end="")
 
     def pytest_sessionfinish(self) -> None:
-        """Show how long it took."""
+        """Show the duration."""
         self._write(f"{self._done} tried, {time.monotonic() - self._start:.0f} s", end="\n")
 
     def _write(self, text: str, *, end: str) -> None:

@@ -1,4 +1,4 @@
-"""The whole suite inside a user's own test file: a decorator that makes one test for each clause and each property."""
+"""The whole suite inside a user's own test file: a decorator that creates one test per clause and per property."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ def conforms(
     def test_my_loss() -> None: ...
     ```
 
-    The golden cases judge the clauses; the properties are tried on drawn batches, the same ones in every run.
+    The golden cases judge the clauses; the properties run on random batches, the same ones in every run.
     A MUST that is not met fails.
     A SHOULD or MAY that is not met is an xfail, and so is a deviation that is expected or follows from an expected one.
-    A clause that the loss does not answer is skipped, and so is a property that it cannot be asked.
+    A clause that the loss does not answer is skipped, and so is a property that it does not support.
     An expected clause that is met or not answered fails, and so does a loss that answers no clause at all.
-    The body of the test runs once a clause is met; it may take fixtures, and `clause`, the clause that was judged.
+    The body of the test runs once a clause is met; it may use fixtures, and `clause`, the clause that was judged.
     For a property it does not run.
 
     Args:
         adapter: an adapter, or the name of one: `numpy`, `torch` or `module:object`.
-        profile: judge it as this profile, a name or a `.toml` file; as all that it claims if left out.
-        cases: the cases to put to it and no properties: a folder of cases or of darknet recordings, a file, or the id
-            of a bundled case; all bundled cases if left out.
+        profile: judge it as this profile, a name or a `.toml` file; by default every profile that it claims.
+        cases: use only these cases and no properties: a folder of cases or of darknet recordings, a file, or the id
+            of a bundled case; by default all bundled cases.
         golden: leave out the properties, which take about half a minute in one process.
         expected: for each clause that is expected to deviate, the reason.
 
@@ -77,7 +77,7 @@ def conforms(
             test.__doc__,
         )
         judged_test.__module__ = test.__module__
-        # What pytest reads fixtures from.
+        # The signature from which pytest reads the fixtures.
         names = dict.fromkeys(["judged", "request", *(name for name in wanted if name != "clause")])
         judged_test.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
             [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in names]
@@ -105,11 +105,11 @@ class _Suite:
 
     @cached_property
     def _verdicts(self) -> dict[str, Verdict]:
-        """Every verdict of the golden cases, knowing of all others what follows from what."""
+        """Every verdict of the golden cases, with the clause that each one follows from."""
         return self._settled(diagnosed(self.judge, self._golden))
 
     def _settled(self, verdicts: list[Verdict]) -> dict[str, Verdict]:
-        """The verdicts by clause, with what was expected."""
+        """The verdicts by clause, with the expected deviations marked."""
         expectations = {clause: Expectation(clause=clause, reason=reason) for clause, reason in self.reasons.items()}
         report = Report(self.judge.description.name, self.judge.profile, len(self.judge.cases), verdicts)
         return {verdict.clause: verdict for verdict in apply(report, expectations, date.today()).verdicts}
@@ -119,7 +119,7 @@ class _Suite:
         return any(self.judge.verdict(clause).verdict != "not-answerable" for clause in self.judge.clauses)
 
     def settle(self, clause: Clause) -> None:
-        """Say to pytest what the verdict is worth; return where the clause is met."""
+        """Report a verdict to pytest; return only if the clause is met."""
         verdict = self.judge.verdict(clause)
         self._blame_the_adapter()
         if verdict.verdict == "deviating":
@@ -133,7 +133,7 @@ class _Suite:
             pytest.skip(verdict.reason)
 
     def settle_property(self, run: PropertyRun) -> None:
-        """Run a property and report the result to pytest; return where it holds."""
+        """Run a property and report the result to pytest; return only if it holds."""
         judged = judge_run(run, self.judge)
         self._blame_the_adapter()
         if judged.case is not None:
@@ -149,7 +149,7 @@ class _Suite:
             pytest.fail(message, pytrace=False)
 
     def _deviates(self, verdicts: Iterable[Verdict], judged: JudgedRun | None = None) -> None:
-        """Fail for a MUST that is not expected to deviate; say what else deviates."""
+        """Fail for a MUST that is not expected to deviate; xfail for other deviations."""
         sentences = {verdict.clause: _sentence(verdict) for verdict in verdicts}
         more = [] if judged is None else judged.lines()
         failing = [verdict for verdict in verdicts if verdict.verdict == "deviating" and verdict.level == "MUST"]

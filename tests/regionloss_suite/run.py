@@ -27,18 +27,18 @@ from regionloss_suite.judging.reproduce import Commands
 from regionloss_suite.judging.verdict import Verdict, merged
 from regionloss_suite.plugin import Collector
 
-#: More processes than this would each load a framework to try next to nothing.
+#: With more processes than this, each would load a framework for almost no work.
 _MOST_JOBS = 4
 
 
 @dataclass(frozen=True)
 class Run:
-    """A report, and what was asked for it.
+    """A report, and the runs that it is based on.
 
     Attributes:
         report: every verdict.
-        judge: who asked, and still knows every answer.
-        drawn: what came back for the drawn batches on which properties depart, asked once more by themselves.
+        judge: has put every question, and keeps every answer.
+        drawn: the observations on the random batches that violate a property, each run once more by itself.
     """
 
     report: Report
@@ -57,18 +57,18 @@ def run(
     show: bool = False,
     source: Path | None = None,
 ) -> Run:
-    """Judge an adapter through pytest, by the golden cases first and by the properties then.
+    """Judge an adapter through pytest, first with the golden cases and then with the properties.
 
     Args:
         adapter: an adapter, or the name of one: `numpy`, `torch` or `module:object`.
-        profile: judge it as this profile, a name or a `.toml` file; as all that it claims if left out.
-        cases: the cases, a folder or file of them, or the id of a bundled one, and no properties; all bundled cases if
-            left out.
-        golden: leave out the properties.
-        failures: the folder for the smallest batches on which properties depart; they are not written if left out.
-        jobs: in how many processes to try the properties, where pytest-xdist is installed and the adapter has a name.
+        profile: judge it as this profile, a name or a `.toml` file; by default every profile that it claims.
+        cases: use only these cases and no properties: a folder, a file, or the id of a bundled case; by default all
+            bundled cases.
+        golden: skip the properties.
+        failures: the folder for the smallest batches that fail a property; by default they are not written.
+        jobs: number of processes for the properties, if pytest-xdist is installed and the adapter has a name.
         show: whether to show progress on a terminal.
-        source: named already by `name_source`, for the commands of the report.
+        source: the source already named by `name_source`, for the commands of the report.
 
     Raises:
         AdapterError: there is no such adapter, or it broke its own contract.
@@ -117,20 +117,20 @@ def run(
 def diagnosed(
     judge: Judge, verdicts: list[Verdict], drawn: Drawn | None = None, tally: Mapping[str, float] | None = None
 ) -> list[Verdict]:
-    """The verdicts of a judge in which what only follows is folded under what departs first.
+    """The verdicts of a judge, grouped: each one that follows from another is placed under it.
 
     Args:
-        judge: who asked, and still knows every answer.
+        judge: has put every question, and keeps every answer.
         verdicts: one for each clause.
-        drawn: what came back for the drawn batches that the verdicts speak of.
-        tally: by clause, how well it explains which properties depart.
+        drawn: the observations on the random batches that the verdicts mention.
+        tally: by clause, how well it explains which properties fail.
     """
     deviating = [verdict for verdict in verdicts if verdict.verdict == "deviating"]
     return fold(verdicts, diagnose(judge, deviating, drawn=drawn, tally=tally))
 
 
 def _tally(results: list[dict[str, Any]]) -> dict[str, float]:
-    """By clause, the Ochiai coefficient of the properties that deviate and those that are run for it."""
+    """By clause, the Ochiai coefficient of the properties that fail and those that are run for it."""
     entries = [entry for result in results if "run" in result for entry in result["verdicts"]]
     counts = {kind: Counter(entry["clause"] for entry in entries if entry["verdict"] == kind) for kind in MARKS}
     departing = sum("file" in result for result in results)
@@ -139,7 +139,7 @@ def _tally(results: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def judge_for(adapter: Adapter, profile: str | None, cases: Path | str | Sequence[Case] | None) -> Judge:
-    """A judge of the adapter, with the cases that were asked for. Raises as `run` does."""
+    """A judge of the adapter, with the requested cases. Raises as `run` does."""
     chosen = find_cases(cases or CASES) if cases is None or isinstance(cases, str | Path) else list(cases)
     return Judge(adapter, chosen, profile)
 
@@ -147,7 +147,7 @@ def judge_for(adapter: Adapter, profile: str | None, cases: Path | str | Sequenc
 def _stage(judge: Judge, module: str, name: str, options: list[str], *, show: bool) -> list[dict[str, Any]]:
     """The results of the tests of one module of the suite."""
     collector = Collector(judge, name, show=show)
-    # The user's own pytest configuration and plugins have no say in a verdict.
+    # The user's own pytest configuration and plugins must not affect a verdict.
     command = ["--pyargs", f"regionloss_suite.{module}", "-c", os.devnull, "--import-mode=importlib"]
     command += ["-p", "no:terminal", "-p", "no:cacheprovider", "-p", "regionloss_suite.plugin", *options]
     with tempfile.TemporaryDirectory() as empty, without("PYTEST_ADDOPTS"):
@@ -159,13 +159,13 @@ def _stage(judge: Judge, module: str, name: str, options: list[str], *, show: bo
 
 
 def _kept(verdicts: list[Verdict], files: Mapping[str, Path], folder: Path) -> dict[str, Path]:
-    """The files of the drawn batches that stand for themselves in the report, copied to where they stay."""
+    """The files of the random batches that stand for themselves in the report, copied to their final place."""
     kept = {}
     for verdict in verdicts:
         file = None if verdict.first is None or verdict.follows else files.get(verdict.first.case)
         if file is not None:
             folder.mkdir(parents=True, exist_ok=True)
-            for part in file.parent.glob(f"{file.stem}.*"):  # large tensors stand beside
+            for part in file.parent.glob(f"{file.stem}.*"):  # large tensors are stored beside it
                 kept[file.stem] = Path(shutil.copy(part, folder)).with_suffix(".json")
     return kept
 

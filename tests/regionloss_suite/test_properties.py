@@ -1,4 +1,4 @@
-"""The properties, each one run on batches that are drawn anew and are the same in every run."""
+"""The properties, each run on random batches that are the same in every run."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The benchmarks: how fast a loss is that has been found to be right, held against others in the same run."""
+"""The benchmarks: time a loss once its numbers have been checked, in alternation with others in the same run."""

@@ -13,17 +13,17 @@ from regionloss_suite.bench.torch_machine import clocks, keep_memory, load, mach
 
 
 def run(plan: Plan, *, threads: int, kind: str, say: Callable[[str], None]) -> Results:
-    """Time what a plan asks for.
+    """Time the candidates of a plan.
 
     Args:
-        plan: settings, candidates, device.
-        threads: of PyTorch on the host.
-        kind: of plan, in a word.
-        say: is told what is being done, one line each.
+        plan: settings, candidates and device.
+        threads: PyTorch threads on the host.
+        kind: the kind of plan, in one word.
+        say: called with one line of progress for each step.
 
     Raises:
-        AdapterError: a candidate that there is not.
-        NotExportedError: pytest-benchmark is not there.
+        AdapterError: a candidate does not exist.
+        NotExportedError: pytest-benchmark is not installed.
     """
     with on_threads(threads):
         kept = keep_memory()

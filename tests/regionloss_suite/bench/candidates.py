@@ -1,4 +1,4 @@
-"""Who is timed: adapters by name, and the comparators of the project, which are adapters too."""
+"""The timed candidates: adapters by name, and the comparators of the project, which are adapters too."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ from typing import Any
 
 from regionloss_adapters import Adapter, AdapterError, Question, Timeable, Timed, load_adapter
 
-#: The comparators, by the names that the reports show, and where they are.
+#: The comparators, by the names in the reports, with the places where they are defined.
 COMPARATORS = {
     "materialised": "regionloss_suite.bench.torch_materialised:materialised",
     "materialised-compiled": "regionloss_suite.bench.torch_materialised:materialised_compiled",
     "python-loop": "regionloss_suite.bench.torch_loop:python_loop",
 }
 
-#: The losses that others are held against, the first that is there first of all.
+#: The losses that ratios refer to; the first one available is used.
 BASES = ("materialised", "torch-eager", "python-loop", "materialised-compiled")
 
-#: Contenders that compile anew for every shape.
+#: Candidates that compile again for every shape.
 COMPILING = ("materialised-compiled",)
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One loss that is timed, by the name that it was asked for by."""
+    """One timed loss, under the name given by the user."""
 
     name: str
     adapter: Adapter
 
     @property
     def compiles(self) -> bool:
-        """Whether every new shape costs seconds."""
+        """Whether compiling for a new shape takes seconds."""
         return self.name in COMPILING
 
     def prepare(self, question: Question, *, slots: int, channels_last: bool) -> tuple[Timed, bool]:
-        """The loss in steps, and whether its conversions are timed with it.
+        """The steps of the loss, and whether its conversions are timed with them.
 
         Raises:
-            CannotAnswerError: it cannot be asked this.
+            CannotAnswerError: the loss does not support this setting.
         """
         if isinstance(self.adapter, Timeable):
             return self.adapter.prepare(question, slots=slots, channels_last=channels_last), False
@@ -49,7 +49,7 @@ class Candidate:
 
 
 def candidate(name: str) -> Candidate:
-    """A comparator, or an adapter as `regionloss check` takes it. Raises `AdapterError` where there is none."""
+    """A comparator, or an adapter as `regionloss check` accepts it. Raises `AdapterError` if there is none."""
     try:
         return Candidate(name, load_adapter(COMPARATORS.get(name, name)))
     except AdapterError as error:

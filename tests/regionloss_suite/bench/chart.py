@@ -1,7 +1,7 @@
-"""Time and memory as charts: against the batch, the grid, the classes and the truths, each axis doubling evenly.
+"""Charts of time and memory against the batch, the grid, the classes and the truths, on axes that double evenly.
 
-A line is told from another by the shape of its marks and its dashes as well as by its colour. The chart takes the
-colours of the page that shows it, light or dark, and says in words what it shows.
+Lines differ in marks and dashes as well as in colour. A chart takes the colours of the page that embeds it, light or
+dark, and has a text alternative.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from regionloss_suite.bench.results import Results
 from regionloss_suite.bench.setting import Setting
 from regionloss_suite.bench.tables import in_bytes, in_seconds
 
-#: What a panel is about: its title, and the number of a setting that it goes along.
+#: The panels: the title, and the number of a setting along the axis.
 _AXES: tuple[tuple[str, Callable[[Setting], int]], ...] = (
     ("images in the batch, N", lambda setting: setting.images),
     ("cells along the grid, H = W", lambda setting: setting.height),
@@ -24,7 +24,7 @@ _AXES: tuple[tuple[str, Callable[[Setting], int]], ...] = (
 )
 
 _WIDTH, _HEIGHT, _GAP, _LEFT, _TOP = 200, 190, 30, 66, 66
-#: Colours that stay apart without colour vision, on light and on dark ground, with the dashes and marks of each line.
+#: Colours that stay distinct for colour-blind readers, on light and on dark backgrounds; dashes and marks of each line.
 _LOOKS = (
     ("#0072b2", "#56b4e9", "", "circle"),
     ("#d55e00", "#ff8c42", "6 3", "square"),
@@ -38,7 +38,7 @@ _LOOKS = (
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart: a name for its file, what it shows in words, and the SVG."""
+    """A chart: its file name, its text alternative, and the SVG."""
 
     name: str
     alternative: str
@@ -47,7 +47,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Line:
-    """One candidate along one axis: places and values, in order."""
+    """One candidate along one axis: positions and values, in order."""
 
     name: str
     points: tuple[tuple[int, float], ...]
@@ -62,7 +62,7 @@ class Panel:
 
 
 def charts(results: Results) -> list[Chart]:
-    """The charts of time and of memory, where the run has settings that differ in one number alone."""
+    """The charts of time and memory, where the settings of the run differ in only one number."""
 
     def time(setting: Setting, name: str) -> float | None:
         timing = results.timing(setting, name)
@@ -102,7 +102,7 @@ def _panels(results: Results, value: Callable[[Setting, str], float | None], *, 
 
 
 def _along(settings: Sequence[Setting], number: Callable[[Setting], int]) -> list[Setting]:
-    """The settings, as many as there are, that differ in this number alone, each value of it once."""
+    """Settings that differ only in this number, one for each value: the largest such group."""
     best: dict[int, Setting] = {}
     for middle in settings:
         group: dict[int, Setting] = {}
@@ -201,7 +201,7 @@ def _panel(
             parts.append(_text(left - 8, at + 4, say(float(f"1e{power}"), count=1), "end"))
     shown = -1e9
     for place in places:
-        if x(place) - shown > 20:  # where two would overlap, the second goes without a number
+        if x(place) - shown > 20:  # where two would overlap, the second has no label
             shown = x(place)
             parts.append(_text(shown, _TOP + _HEIGHT + 18, str(place)))
     parts.append(_text(left + _WIDTH / 2, _TOP + _HEIGHT + 38, panel.title))

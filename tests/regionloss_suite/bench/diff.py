@@ -1,4 +1,4 @@
-"""A run held against a former one, by ratios alone: a time says as much of the machine as of the loss."""
+"""Compare a run with an earlier one by ratios alone: a time depends on the machine as much as on the loss."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ SLACK = 0.2
 
 @dataclass(frozen=True)
 class Change:
-    """How many times faster than a comparator a loss is, then and now.
+    """The speed-up of a loss over a comparator, in both runs.
 
     Attributes:
-        new: none, if the loss was refused now.
+        new: `None` if the loss failed the correctness check.
     """
 
     setting: Setting
@@ -30,7 +30,7 @@ class Change:
     new: Spread | None
 
     def regressed(self, slack: float = SLACK) -> bool:
-        """Whether even the better rounds of now are below what was the middle then, less the slack."""
+        """Whether even the better rounds of the new run are below the old median, less the slack."""
         return self.new is None or self.new.high < (1 - slack) * self.old.middle
 
     def __str__(self) -> str:
@@ -39,7 +39,7 @@ class Change:
 
 
 def compare(old: Results, new: Results) -> list[Change]:
-    """Every ratio of the old run that the new one has too, or refused to take."""
+    """Every ratio of the old run that the new run also has, or whose loss the new run did not time."""
     return list(_changes(old, new))
 
 
@@ -54,15 +54,15 @@ def _changes(old: Results, new: Results) -> Iterator[Change]:
 
 
 def lines(changes: list[Change], old: Results, new: Results) -> list[str]:
-    """What regressed, and how much was compared."""
+    """The regressions, and how many ratios were compared."""
     if not changes:
         return ["Nothing to compare: the two runs have no ratio in common."]
     broken = [change for change in changes if change.regressed()]
     lines = [f"✗ {change}" for change in broken]
     counted = f"{len(changes)} ratio{'s' * (len(changes) != 1)} compared, {len(broken)} regressed"
-    lines.append(f"{counted}; one may lose {SLACK:.0%} before it counts.")
+    lines.append(f"{counted}; a loss of up to {SLACK:.0%} is tolerated.")
     if _processor(old) != _processor(new):
-        lines.append(f"The former run was on another processor: {_processor(old)}; this one is {_processor(new)}.")
+        lines.append(f"The earlier run used another processor, {_processor(old)}; this one used {_processor(new)}.")
     return lines
 
 

@@ -1,8 +1,8 @@
-"""From what was measured to the JSON of pytest-benchmark, from which every report is made.
+"""Convert measurements to the JSON of pytest-benchmark, from which every report is made.
 
-pytest-benchmark times one function after the other with one clock. Here candidates take turns and a device has clocks
-of its own, so the times are taken elsewhere (`rounds.py`) and played back to it, for its statistics, its JSON, its
-machine and commit: `export` runs pytest on this very module, whose one test plays back one series.
+pytest-benchmark times one function after another with one clock. Here candidates alternate and a device has its own
+clocks, so `rounds.py` takes the times and pytest-benchmark plays them back, for its statistics, JSON, machine and
+commit: `export` runs pytest on this very module, whose only test plays back one series.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class ExportedSeries:
         group: the setting.
         name: candidate, step and clock.
         seconds: one time for each round.
-        extra: what the reports want to know beside the times.
+        extra: what the reports need besides the times.
     """
 
     group: str
@@ -42,18 +42,18 @@ class ExportedSeries:
 
 
 class Playback:
-    """A timer by which each call takes as long as was measured."""
+    """A timer that makes each call take its measured time."""
 
     def __init__(self, seconds: Sequence[float]) -> None:
         self._readings = iter([reading for second in seconds for reading in (0.0, second)])
 
     def __call__(self) -> float:
-        """The reading: 0 before a call, and what it took after it."""
+        """The reading: 0 before a call, its measured time after it."""
         return next(self._readings)
 
 
 def test_series(exported: ExportedSeries, request: pytest.FixtureRequest) -> None:
-    """Hand one series to pytest-benchmark."""
+    """Pass one series to pytest-benchmark."""
     request.node.add_marker(pytest.mark.benchmark(timer=Playback(exported.seconds), group=exported.group))
     benchmark: Any = request.getfixturevalue("benchmark")
     benchmark.extra_info.update(exported.extra)
@@ -61,11 +61,11 @@ def test_series(exported: ExportedSeries, request: pytest.FixtureRequest) -> Non
 
 
 class NotExportedError(RuntimeError):
-    """pytest-benchmark is not there or did not write its file."""
+    """pytest-benchmark is not installed or did not write its file."""
 
 
 class _Export:
-    """A plugin of the run that exports: its tests, and what its JSON holds besides."""
+    """A plugin of the exporting run: its tests, and the additions to its JSON."""
 
     def __init__(self, series: Sequence[ExportedSeries], about: dict[str, Any]) -> None:
         self.series = series
@@ -82,7 +82,7 @@ class _Export:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_benchmark_update_machine_info(self, machine_info: dict[str, Any]) -> None:
-        machine_info.pop("node", None)  # the name of a machine says nothing of its speed
+        machine_info.pop("node", None)  # the name of a machine does not affect its speed
         if isinstance(cpu := machine_info.get("cpu"), dict):
             cpu.pop("flags", None)
 
@@ -90,7 +90,7 @@ class _Export:
     def pytest_benchmark_update_json(self, benchmarks: Any, output_json: dict[str, Any]) -> None:
         del benchmarks
         for one in output_json["benchmarks"]:
-            # What names the test rather than what was timed, and what a playback has no use for.
+            # Keys that name the test instead of the timed step, and keys that make no sense for a playback.
             one["name"] = one["param"].partition("|")[2]
             one["fullname"] = one.pop("param")
             for key in ("params", "options"):
@@ -99,7 +99,7 @@ class _Export:
 
 
 def exported_series(findings: Findings) -> list[ExportedSeries]:
-    """Every series of a run, as it is exported."""
+    """Every series of a run, in export format."""
     entries = {(entry.setting, entry.candidate): entry for entry in findings.entries}
     exported = []
     for series in findings.series:
@@ -118,7 +118,7 @@ def export(findings: Findings, about: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         findings: what was measured.
-        about: what its key `regionloss` says.
+        about: the contents of its key `regionloss`.
 
     Raises:
         NotExportedError: pytest-benchmark is not installed, or failed.
@@ -147,5 +147,5 @@ def _name(series: Series) -> str:
 
 
 def _seconds(series: Series) -> tuple[float, ...]:
-    """The times to five digits, which is more than any of them is good for."""
+    """The times to five digits, more than any of them is accurate to."""
     return tuple(float(f"{second:.4e}") for second in series.rounds.values())

@@ -1,7 +1,7 @@
-"""No time without the right numbers: what an adapter must pass, in the process that times it.
+"""The correctness check that an adapter must pass, in the process that times it.
 
-It is asked golden cases of its profile in the format and on the device that are timed, and then the very batch that is
-timed, by the very steps that are timed. Of a large batch some images are held against the reference.
+It runs golden cases of its profile in the timed dtype and on the timed device, and then the timed batch through the
+timed steps. Of a large batch, some images are compared with the reference.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from regionloss_suite.oracle.comparison import Comparison
 from regionloss_suite.oracle.reduction import multiplied_out
 from regionloss_suite.run import diagnosed
 
-#: Numbers of a gradient that are held against the reference; of a larger batch, as many images as have so many.
+#: Number of gradient elements to compare with the reference; of a larger batch, as many images as contain that many.
 _ELEMENTS = 1_500_000
 
-#: Golden cases that are put to a loss that compiles anew for every shape: those that reach most clauses.
+#: Number of golden cases for a loss that compiles for every shape: those that reach most clauses.
 _FEW = 6
 
 
 class NotTimedError(Exception):
-    """The loss is not timed; the message says why."""
+    """The loss is not timed; the message states why."""
 
 
 def profile_of(description: Description) -> Profile:
-    """The profile that an adapter is timed under: darknet if it claims that, else the first that it claims."""
+    """The profile that an adapter is timed under: darknet if it claims that, else the first one that it claims."""
     claimed = description.profiles
     return load_profile("darknet" if {"*", "darknet"} & set(claimed) else claimed[0])
 
 
 @dataclass(frozen=True)
 class _There:
-    """An adapter that is asked in one format on one device."""
+    """An adapter restricted to one format and one device."""
 
     adapter: Adapter
     dtype: str
@@ -56,16 +56,16 @@ class _There:
 
 
 def check_golden(adapter: Adapter, dtype: str, device: str, *, few: bool = False) -> str:
-    """Put golden cases to an adapter, and say how many.
+    """Run golden cases on an adapter, and return a phrase with their number.
 
     Args:
-        adapter: what is to be timed.
-        dtype: format that it is to be timed in.
-        device: where it is to be timed.
-        few: whether a few cases will do, since each is compiled for.
+        adapter: the adapter to be timed.
+        dtype: the format of the timing.
+        device: the device of the timing.
+        few: whether a few cases are enough, because the loss compiles for each of them.
 
     Raises:
-        NotTimedError: it does not conform; with the first clause that it breaks.
+        NotTimedError: it does not conform; the message names the first clause that it breaks.
     """
     profile = profile_of(adapter.describe())
     there = _There(adapter, dtype, device)
@@ -77,16 +77,16 @@ def check_golden(adapter: Adapter, dtype: str, device: str, *, few: bool = False
         raise NotTimedError(f"the adapter itself failed: {judge.fault}")
     report = Report(adapter.describe().name, judge.profile, len(judge.cases), verdicts, judge.crashes)
     if report.exit_code != CONFORMING:
-        # What only follows from another clause is folded under it, so that the first says what is wrong.
+        # Verdicts that follow from another clause are grouped under it, so the first one names the cause.
         report.verdicts = diagnosed(judge, verdicts)
         broken = [verdict for verdict, _ in report.folded() if verdict in report.deviating and verdict.level == "MUST"]
-        first = f": {broken[0].clause}, {broken[0].first}" if broken else ": no clause could be asked"
+        first = f": {broken[0].clause}, {broken[0].first}" if broken else ": no clause could be judged"
         raise NotTimedError(f"{report.outcome} in {dtype} on {device}{first}")
     return f"{len(judge.cases)} golden cases"
 
 
 def _most_clauses(cases: list[Case], count: int) -> list[Case]:
-    """Cases that together reach many clauses: each is the one that adds most to those before it."""
+    """Cases that together reach many clauses; each one adds the most clauses to those before it."""
     chosen: list[Case] = []
     reached: set[str] = set()
     answered = [case for case in cases if case.expected.error is None]
@@ -99,11 +99,11 @@ def _most_clauses(cases: list[Case], count: int) -> list[Case]:
 
 
 class BatchCheck:
-    """The batch of a setting with what the reference answers, for every candidate to be held against.
+    """The batch of a setting with the reference's answer, to compare every candidate with.
 
     Args:
-        setting: what is timed.
-        batch: of `setting.draw`.
+        setting: the timed setting.
+        batch: from `setting.draw`.
     """
 
     def __init__(self, setting: Setting, batch: Batch) -> None:
@@ -111,32 +111,32 @@ class BatchCheck:
         self.batch = batch
         each = setting.elements // max(setting.images, 1)
         count = min(setting.images, max(_ELEMENTS // max(each, 1), 2))
-        #: The images that are held against the reference: all, or some that lie evenly between first and last.
+        #: The images that are compared with the reference: all, or a sample spaced evenly from the first to the last.
         self.images = sorted({round(place) for place in np.linspace(0, setting.images - 1, count)})
         self._cases: dict[Profile, Case] = {}
 
     @property
     def whole(self) -> bool:
-        """Whether all images are held against the reference."""
+        """Whether all images are compared with the reference."""
         return len(self.images) == self.setting.images
 
     def check(self, answer: Answer, description: Description, profile: Profile) -> str:
-        """Hold the answer to the whole batch against the reference, and say on how many images.
+        """Compare the answer to the whole batch with the reference, and return a phrase with the number of images.
 
         Raises:
-            NotTimedError: it departs, or says nothing that can be compared against the reference.
+            NotTimedError: it deviates, or has nothing that can be compared with the reference.
         """
         if answer.gradient is None and not self.whole:
-            raise NotTimedError("it answers no gradient, and the batch is too large to judge it by its value alone")
+            raise NotTimedError("it returns no gradient, and the batch is too large to check its value alone")
         paid = self._paid(profile) if description.reduction == "per-object" else 0
         answer = multiplied_out(answer, description, self.setting.images, paid, divided=profile.reduction)
         view, case = View("everything"), self._case(profile)
         comparison = Comparison(case, self._part_of(answer, profile), self.setting.dtype)
         if not comparison.answers(view):
-            raise NotTimedError("it answers nothing that can be compared with the reference")
+            raise NotTimedError("it returns nothing that can be compared with the reference")
         difference = comparison.difference(view)
         if difference is not None:
-            raise NotTimedError(f"on the batch that is timed, {difference}")
+            raise NotTimedError(f"on the timed batch, {difference}")
         return f"{len(self.images)} of {self.setting.images} images of the batch"
 
     def _case(self, profile: Profile) -> Case:
@@ -158,17 +158,17 @@ class BatchCheck:
         return self._cases[profile]
 
     def _part_of(self, answer: Answer, profile: Profile) -> Answer:
-        """What was said of the images that are looked at: all of it, or their gradient alone."""
+        """The answer for the compared images: all of it, or their gradient alone."""
         if self.whole or answer.gradient is None:
             return answer
         gradient = np.asarray(answer.gradient)
         if gradient.shape != np.shape(self.batch.predictions):
-            return Answer(gradient=gradient)  # whose shape the comparison will name
+            return Answer(gradient=gradient)  # the comparison reports its shape
         share = self.setting.images / len(self.images) if profile.reduction == "per-image" else 1.0
         return Answer(gradient=gradient[self.images] * share)
 
     def _paid(self, profile: Profile) -> int:
-        """Truths of the batch whose box is paid, counted in parts that fit into memory."""
+        """The number of truths of the batch whose box is paid, counted in chunks that fit into memory."""
         count = 0
         for image in range(self.setting.images):
             one = slice(image, image + 1)

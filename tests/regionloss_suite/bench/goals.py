@@ -1,4 +1,4 @@
-"""What the loss sets out to reach, as ratios within one run, and whether it does."""
+"""The performance goals, as ratios within one run, and whether they are met."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Goal:
     Attributes:
         setting: where it is measured.
         what: what is measured, in words.
-        limit: what it is to reach, or to stay within.
-        at_least: whether it is to reach the limit rather than to stay within it.
-        measured: the number in some results; none, if it was not measured.
+        limit: the ratio, share or count to reach or not to exceed.
+        at_least: whether the limit is a minimum; otherwise it is a maximum.
+        measured: the measured number in some results; `None` if it was not measured.
         unit: `×` for a ratio of times, `%` for a share, nothing for a count.
-        cold: the same with cold caches, to be held beside it; none, if that was not measured.
+        cold: the same with cold caches, shown beside it; `None` if it was not measured.
     """
 
     setting: Setting
@@ -36,14 +36,14 @@ class Goal:
 
     @property
     def where(self) -> str:
-        """The setting in words, as short as tells the goals apart."""
+        """The setting in words, no longer than needed to distinguish the goals."""
         return (
             f"{self.setting.height}², C={self.setting.classes}, N={self.setting.images}, "
             f"{said(self.setting.truths, '–')} truths"
         )
 
     def met(self, results: Results) -> bool | None:
-        """Whether the middle of the rounds meets it; none, if it was not measured."""
+        """Whether the median over the rounds meets the limit; `None` if it was not measured."""
         spread = self.measured(results)
         if spread is None:
             return None
@@ -102,7 +102,7 @@ def _ratio(setting: Setting, what: str, limit: float, at_least: bool, pair: tupl
 
 
 def _over_floor(setting: Setting, loss: str, limit: float) -> Goal:
-    """Times as long as the floor takes at the bandwidth of a copy in the same run."""
+    """The time as a multiple of the memory-traffic floor, at the bandwidth of a copy in the same run."""
 
     def measured(results: Results) -> Spread | None:
         timing = results.timing(setting, loss)
@@ -115,7 +115,7 @@ def _over_floor(setting: Setting, loss: str, limit: float) -> Goal:
 
 
 def _takes(setting: Setting, loss: str, what: str, limit: float) -> Goal:
-    """Memory above the gradient as a share of it, launches, or waits for the device."""
+    """Memory above the gradient as a share of it, launches, or synchronisations."""
     share = setting.gradient_bytes if what == "memory" else 1
 
     def measured(results: Results) -> Spread | None:
@@ -123,7 +123,7 @@ def _takes(setting: Setting, loss: str, what: str, limit: float) -> Goal:
         measured = None if timing is None else timing.extra.get(what)
         return None if measured is None else Spread(measured / share, measured / share, measured / share)
 
-    said_of = {"memory": "peak memory above the gradient", "waits": "waits for the device"}.get(what, what)
+    said_of = {"memory": "peak memory above the gradient", "waits": "synchronisations"}.get(what, what)
     return Goal(setting, f"{loss}, {said_of}", limit, False, measured, "%" if what == "memory" else "")
 
 

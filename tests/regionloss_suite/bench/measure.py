@@ -1,4 +1,4 @@
-"""One run: every setting of a plan, every candidate that passes the gate, timed in rounds."""
+"""One run: every setting of a plan, and every candidate that passes the correctness check, timed in rounds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from regionloss_suite.bench.setting import Setting
 from regionloss_suite.bench.torch_footprint import Footprint, Paged, footprint
 from regionloss_suite.oracle.comparison import forget
 
-#: A loss whose forward and backward take longer is not timed step by step, nor profiled.
+#: A loss with a slower forward and backward is neither timed step by step nor profiled.
 HEAVY = 0.25
 
 Say = Callable[[str], None]
@@ -28,7 +28,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Series:
-    """The times of one candidate in one step by one clock, seconds of a call by the round."""
+    """The times of one candidate in one step by one clock: seconds per call, one for each round."""
 
     setting: Setting
     candidate: str
@@ -39,13 +39,13 @@ class Series:
 
 @dataclass(frozen=True)
 class Entry:
-    """A candidate that passed the gate in a setting.
+    """A candidate that passed the correctness check in a setting.
 
     Attributes:
         conversions: whether the conversion of its inputs is timed with it.
-        gate: what it passed.
-        footprint: what it takes besides time.
-        notes: why something was not timed, one sentence each.
+        gate: the check that it passed.
+        footprint: its resources other than time.
+        notes: reasons why something was not timed, one sentence each.
     """
 
     setting: Setting
@@ -58,10 +58,10 @@ class Entry:
 
 @dataclass
 class Findings:
-    """All that a run finds out.
+    """All results of a run.
 
     Attributes:
-        refused: setting, candidate and the reason, of those who were not timed.
+        refused: setting, candidate and reason, for each one that was not timed.
     """
 
     plan: Plan
@@ -73,14 +73,14 @@ class Findings:
 
 
 class Gate:
-    """The golden cases, put to each candidate once in each format."""
+    """The golden cases, run on each candidate once in each format."""
 
     def __init__(self, device: str) -> None:
         self.device = device
         self._said: dict[tuple[str, str], str | NotTimedError] = {}
 
     def pass_golden(self, one: Candidate, dtype: str) -> str:
-        """Say what the candidate passed. Raises `NotTimedError`."""
+        """Return what the candidate passed. Raises `NotTimedError`."""
         key = (one.name, dtype)
         if key not in self._said:
             try:
@@ -94,10 +94,10 @@ class Gate:
         return said
 
     def admit(self, one: Candidate, setting: Setting, batch: Batch, check: BatchCheck) -> tuple[Timed, bool, str]:
-        """The steps of a candidate, whether conversions are among them, and what it passed.
+        """The steps of a candidate, whether they include conversions, and what it passed.
 
         Raises:
-            NotTimedError: it does not pass, cannot be asked this or breaks on it.
+            NotTimedError: it does not pass, does not support this setting, or crashes.
         """
         golden = self.pass_golden(one, setting.dtype)
         description = one.adapter.describe()
@@ -110,26 +110,26 @@ class Gate:
             held = check.check(timed.answer(), description, profile)
         except (NotTimedError, CannotAnswerError) as error:
             raise NotTimedError(str(error)) from error
-        except Exception as error:  # whatever a loss under test may raise is a finding about that loss
-            raise NotTimedError(f"it broke: {type(error).__name__}: {error}") from error
+        except Exception as error:  # any exception of a loss under test is a finding about that loss
+            raise NotTimedError(f"it crashed: {type(error).__name__}: {error}") from error
         return timed, conversions, f"{golden}, {held}"
 
 
 def _check_claims(description: Description, dtype: str, device: str) -> None:
     for what, wanted, claimed in (("formats", dtype, description.dtypes), ("devices", device, description.devices)):
         if wanted not in claimed:
-            raise NotTimedError(f"its {what} are {', '.join(claimed)}, and {wanted} is timed")
+            raise NotTimedError(f"its {what} are {', '.join(claimed)}, but {wanted} is timed")
 
 
 def measure(plan: Plan, say: Say) -> Findings:
-    """Time everything that a plan asks for.
+    """Time everything in a plan.
 
     Args:
-        plan: what is timed.
-        say: is told what is being done, one line each.
+        plan: the plan.
+        say: called with one line of progress for each step.
 
     Raises:
-        AdapterError: a candidate that there is not.
+        AdapterError: a candidate does not exist.
     """
     findings = Findings(plan)
     candidates = _load(findings)
@@ -144,7 +144,7 @@ def measure(plan: Plan, say: Say) -> Findings:
 
 
 def _load(findings: Findings) -> dict[str, Candidate]:
-    """The candidates by name; one that nobody asked for and that is not there is noted as not timed."""
+    """The candidates by name; a missing one that the user did not name is recorded as not timed."""
     candidates: dict[str, Candidate] = {}
     for name in dict.fromkeys(name for item in findings.plan.items for name in item.candidates):
         try:
@@ -165,14 +165,14 @@ def _measure_item(findings: Findings, item: Item, candidates: dict[str, Candidat
     timed_calls: dict[tuple[str, str, str], Once] = dict(torch_clocks.of_calibration(setting, device, cold=item.steps))
     there = [name for name in item.candidates if name in candidates]
     for name in there:
-        say(f"golden cases to {name}")
-        with contextlib.suppress(NotTimedError):  # which the second time says so again
+        say(f"golden cases on {name}")
+        with contextlib.suppress(NotTimedError):  # the second run raises it again
             gate.pass_golden(candidates[name], setting.dtype)
     torch_clocks.forget_compiled()
     admitted: list[tuple[Timed, bool, Entry]] = []
     pages: dict[str, Paged] = {}
     for name in there:
-        say(f"the batch to {name}")
+        say(f"the batch on {name}")
         try:
             timed, conversions, passed = gate.admit(candidates[name], setting, batch, check)
         except NotTimedError as refused:

@@ -1,4 +1,4 @@
-"""What a run times: settings, each with its candidates and the steps that are timed alone."""
+"""The plan of a run: settings, each with its candidates and the steps that are timed separately."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from regionloss_suite.bench.candidates import COMPILING
 from regionloss_suite.bench.rounds import Effort
 from regionloss_suite.bench.setting import Layout, Setting
 
-#: The steps that are timed alone, besides `both`.
+#: The steps that are timed separately, in addition to `both`.
 STEPS = ("forward", "backward", "no_grad")
 
-#: What is timed where nobody is named, by the kind of device.
+#: The candidates by default, by the kind of device.
 DEFAULT = {
     "cpu": ("torch-analytic", "torch-compiled", "torch-eager", "materialised", "materialised-compiled", "python-loop"),
     "cuda": ("torch-triton", "torch-analytic", "torch-eager", "materialised", "materialised-compiled", "python-loop"),
 }
 
-#: A call takes milliseconds on the CPU, and a loop of it many of them until it has the caches to itself.
+#: On the CPU a call takes milliseconds, and a loop needs many of them until the caches hold only its own data.
 EFFORT = {"cpu": Effort(turn=0.04), "cuda": Effort()}
 
-#: What joins the adapters that are named, so that there is something to hold them against.
+#: The comparator that joins candidates named by the user, so that there is something to compare them with.
 COMPARATOR = "materialised"
 
 
@@ -31,9 +31,9 @@ class Item:
     """One setting of a plan.
 
     Attributes:
-        setting: what is timed on.
-        candidates: names of those who are timed.
-        steps: whether `forward`, `backward` and `no_grad` are timed as well as both together.
+        setting: the timed setting.
+        candidates: names of the timed losses.
+        steps: whether `forward`, `backward` and `no_grad` are timed separately as well as both together.
     """
 
     setting: Setting
@@ -43,10 +43,10 @@ class Item:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run times, on which device and how long.
+    """What a run times, on which device and for how long.
 
     Attributes:
-        named: whether its candidates were asked for by name, so that one that is not there is an error.
+        named: whether the user named the candidates, so that a missing one is an error.
     """
 
     device: str
@@ -69,7 +69,7 @@ GOALS = {
     ),
 }
 
-#: The middle of the charts, and what is timed to both sides of it.
+#: The centre of the charts, and the values to both sides of it.
 MIDDLE = {"cpu": Setting(images=16), "cuda": Setting(images=64, classes=80)}
 _AXES: dict[str, dict[str, tuple[int, ...]]] = {
     "cpu": {"images": (1, 4, 64), "grid": (7, 19, 26), "classes": (2, 80), "truths": (1, 4, 16, 50)},
@@ -80,7 +80,7 @@ _AXES: dict[str, dict[str, tuple[int, ...]]] = {
 def standard(device: str, names: Sequence[str]) -> Plan:
     """The settings of the goals, the other forms of a batch, and what the charts show.
 
-    Slow and compiling candidates are timed where a goal asks for them, and nowhere else.
+    Slow and compiling candidates are timed only where a goal needs them.
     """
     everyone = tuple(names) or DEFAULT[device]
     quick = tuple(name for name in everyone if name not in (*COMPILING, "python-loop", "torch-eager"))
@@ -109,7 +109,7 @@ def crossed(
     layout: Iterable[Layout] = ("NCHW",),
     images_seen: Iterable[int] = (0,),
 ) -> Plan:
-    """Every combination of the sizes and forms asked for."""
+    """Every combination of the requested sizes and forms."""
     everyone = tuple(names) or DEFAULT[device]
     settings = [
         Setting(height, width, images, count, bounds, kind, lying, t)
@@ -121,7 +121,7 @@ def crossed(
 
 
 def _for_goal(everyone: tuple[str, ...], setting: Setting, device: str) -> tuple[str, ...]:
-    """The candidates of a setting that some goal is about, without those that no goal names and that take minutes."""
+    """The candidates of a setting that has a goal, without the slow ones that no goal of it names."""
     dropped: set[str] = set()
     if device == "cuda" or setting.elements > Setting(images=64).elements or setting.truths[1] > 8:
         dropped.add("python-loop")
@@ -154,7 +154,7 @@ def _along_the_axes(device: str) -> list[Setting]:
 
 
 def _each_once(items: Iterable[Item]) -> tuple[Item, ...]:
-    """The items without those whose setting has come before."""
+    """The items without those whose setting has occurred before."""
     first: dict[Setting, Item] = {}
     for item in items:
         first.setdefault(item.setting, item)

@@ -1,4 +1,4 @@
-"""The times of a run, read back from the JSON of pytest-benchmark: every table and chart is made of this alone."""
+"""The times of a run, read from the JSON of pytest-benchmark, the only source of every table and chart."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from regionloss_suite.bench.candidates import BASES
 from regionloss_suite.bench.rounds import Spread, ratio, spread
 from regionloss_suite.bench.setting import Setting
 
-#: The clock whose times are shown and compared first, by the kind of device (see `torch_clocks.py`).
+#: The clock that is shown and compared first, by the kind of device (see `torch_clocks.py`).
 FIRST = {"cpu": "wall", "cuda": "device, cold"}
 
 #: The same clock of the CPU with cold caches.
 WALL_COLD = "wall, cold"
 
-#: What is filled and copied, which is no loss.
+#: The fill and copy calls, which are not losses.
 CALIBRATION = ("zero_ (fresh)", "zero_", "copy_")
 
 
 class ResultsError(ValueError):
-    """A file that holds no results of a benchmark; the message names it."""
+    """A file without benchmark results; the message names it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Timing:
-    """One series of times: seconds of a call in each round."""
+    """One series of times: seconds per call, one for each round."""
 
     candidate: str
     step: str
@@ -43,14 +43,14 @@ class Timing:
 
 
 class Results:
-    """Everything that one run has filed.
+    """All results of one run.
 
     Args:
         data: the JSON, parsed.
-        name: of the file, for errors.
+        name: the file's name, for error messages.
 
     Raises:
-        ResultsError: it is no such JSON.
+        ResultsError: the JSON has another format.
     """
 
     def __init__(self, data: Any, name: str) -> None:
@@ -61,20 +61,20 @@ class Results:
             self.settings = [Setting.from_json(one["setting"]) for one in self.about["settings"]]
             self._timings = {_key(one): _timing(one) for one in data["benchmarks"]}
         except (KeyError, TypeError, ValueError) as error:
-            raise ResultsError(f"{name}: these are no results of `regionloss bench`: {error!r}") from error
+            raise ResultsError(f"{name}: not results of `regionloss bench`: {error!r}") from error
 
     @property
     def clock(self) -> str:
-        """The clock whose times are shown and compared first."""
+        """The clock that is shown and compared first."""
         return FIRST[self.device]
 
     @cached_property
     def floors(self) -> dict[Setting, dict[str, int]]:
-        """Bytes that each step moves at least, by setting."""
+        """The least number of bytes that each step moves, by setting."""
         return {Setting.from_json(one["setting"]): one["floor"] for one in self.about["settings"]}
 
     def timing(self, setting: Setting, candidate: str, step: str = "both", clock: str | None = None) -> Timing | None:
-        """One series, by the first clock if none is named; none, if it was not taken."""
+        """One series, by the first clock unless another is named; `None` if it was not timed."""
         return self._timings.get((setting.name, candidate, step, clock or self.clock))
 
     def candidates(self, setting: Setting) -> list[str]:
@@ -83,39 +83,39 @@ class Results:
 
     @cached_property
     def names(self) -> list[str]:
-        """Every loss that was timed: those under test, then the comparators."""
+        """Every timed loss: those under test first, then the comparators."""
         names = dict.fromkeys(key[1] for key in self._timings)
         losses = [name for name in names if name not in CALIBRATION]
         return sorted(losses, key=lambda name: BASES.index(name) if name in BASES else -1)
 
     @cached_property
     def base(self) -> str | None:
-        """The loss that the others are held against in the tables; none, if no comparator was timed."""
+        """The loss that the tables use as the base of ratios; `None` if no comparator was timed."""
         return next((name for name in BASES if name in self.names), None)
 
     @cached_property
     def clocks(self) -> list[str]:
-        """The clocks that `both` was timed by, in the order in which they were filed."""
+        """The clocks that timed `both`, in the order of the file."""
         return list(dict.fromkeys(key[3] for key in self._timings if key[2] == "both"))
 
     def bandwidth(self, setting: Setting) -> float:
-        """Bytes a second at the best that this run has copied: a large tensor, or one like the gradient."""
+        """The best copy rate of this run in bytes per second: of a large tensor, or of one like the gradient."""
         copy = self.timing(setting, "copy_")
         best = 0.0 if copy is None else 2 * setting.gradient_bytes / min(copy.rounds.values())
         return max(best, float(self.about["bandwidth"]))
 
     def floor_seconds(self, setting: Setting, step: str = "both") -> float:
-        """What a step takes at least, at that bandwidth."""
+        """The least time of a step at that bandwidth."""
         return self.floors[setting][step] / self.bandwidth(setting)
 
     def ratio(self, setting: Setting, candidate: str, base: str, clock: str | None = None) -> Spread | None:
-        """How many times as long as a base a loss takes, forward and backward; none, if one of both was not timed."""
+        """The time of a loss as a multiple of a base, forward and backward; `None` if one of the two was not timed."""
         one, other = self.timing(setting, candidate, clock=clock), self.timing(setting, base, clock=clock)
         return None if one is None or other is None else ratio(one.rounds, other.rounds)
 
 
 def read_results(path: Path) -> Results:
-    """The results in a file. Raises `ResultsError` where it cannot be read or holds none."""
+    """The results in a file. Raises `ResultsError` if it cannot be read or has no results."""
     try:
         return Results(json.loads(path.read_text(encoding="utf-8")), str(path))
     except OSError as error:

@@ -1,8 +1,8 @@
-"""The least that memory must move, whoever computes the loss.
+"""The least memory traffic of any implementation of the loss.
 
 Forward reads five channels of every predictor, and the class outputs of the responsible ones; of the gradient, nearly
-all zeros, every byte is written once. Backward needs the same numbers once more, since what forward read is long gone
-from the cache when the rest of a step is done. Memory moves whole lines, so lines are counted, not bytes.
+all zeros, every byte is written once. Backward reads the same numbers again, because the rest of a training step has
+evicted them from the cache by then. Memory moves whole cache lines, so lines are counted, not bytes.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from regionloss_spec import Batch
 from regionloss_suite.bench.setting import ANCHORS, BYTES, Setting
 
-#: Bytes that memory moves at least, by the kind of device.
+#: Bytes per cache line, by the kind of device.
 LINE = {"cpu": 64, "cuda": 32}
 
 
 @dataclass(frozen=True)
 class Roofline:
-    """Bytes that each step moves at least."""
+    """The least number of bytes that each step moves."""
 
     forward: int
     backward: int
@@ -29,19 +29,19 @@ class Roofline:
     no_grad: int
 
     def to_json(self) -> dict[str, int]:
-        """As the results hold it."""
+        """The form in the results."""
         return asdict(self)
 
 
 def roofline_of(setting: Setting, batch: Batch, line: int) -> Roofline:
     """The floor of a batch.
 
-    Two truths in one cell may share a predictor or not; one is counted, so that the floor is no more than is needed.
+    Two truths in one cell may or may not share a predictor; they count as one, so that the floor is a true lower bound.
 
     Args:
         setting: its layout and format.
         batch: of `setting.draw`; its truths are read.
-        line: bytes that memory moves at a time, see `LINE`.
+        line: bytes per cache line, see `LINE`.
     """
     offsets = _offsets(setting)  # [A, 5+C, H, W]
     dense = _lines(offsets[:, :5], line)
@@ -54,7 +54,7 @@ def roofline_of(setting: Setting, batch: Batch, line: int) -> Roofline:
 
 
 def _offsets(setting: Setting) -> NDArray[np.int64]:
-    """Where each number of an image lies in memory, bytes, `[A, 5+C, H, W]`."""
+    """The byte offset of each number of an image in memory, `[A, 5+C, H, W]`."""
     shape = (len(ANCHORS), 5 + setting.classes, setting.height, setting.width)
     order = (2, 3, 0, 1) if setting.layout == "channels_last" else (0, 1, 2, 3)
     place = np.arange(np.prod(shape)).reshape([shape[axis] for axis in order])

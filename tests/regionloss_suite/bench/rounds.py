@@ -1,4 +1,4 @@
-"""Times that can be held against each other: every candidate takes its turn in every round, so noise hits all alike."""
+"""Comparable times: every candidate runs in every round, so that noise affects all of them alike."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
 
-#: Makes one call and gives the seconds that it took, on whatever clock; what goes before it may take longer.
+#: Makes one call and returns the seconds that it took, by any clock; preparation is not included.
 Once = Callable[[], float]
 
-#: Most calls of one turn, most that go ahead of them, and fewest rounds that a slow candidate takes part in.
+#: The most calls of a turn, the most warm-up calls, and the fewest rounds of a slow candidate.
 MOST_CALLS, MOST_AHEAD, FEWEST_ROUNDS = 50, 8, 3
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How long is measured.
+    """The effort of a measurement.
 
     Attributes:
-        rounds: how often each candidate takes its turn.
-        turn: seconds that a turn takes, if a call takes less.
-        most: seconds that one candidate may take over all rounds; a slow one takes part in fewer of them.
+        rounds: how many turns each candidate gets.
+        turn: seconds of a turn, if a call takes less.
+        most: the most seconds for one candidate over all rounds; a slow one runs in fewer rounds.
     """
 
     rounds: int = 15
@@ -42,7 +42,7 @@ class Spread:
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """A quantile, interpolated between the two numbers that it falls between."""
+    """A quantile, interpolated between its two neighbours."""
     ordered = sorted(values)
     place = share * (len(ordered) - 1)
     below = int(place)
@@ -51,30 +51,30 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """The quantiles of some numbers, of which there is at least one."""
+    """The quantiles of at least one number."""
     return Spread(*(quantile(values, share) for share in (0.2, 0.5, 0.8)))
 
 
 def ratio(times: Mapping[int, float], base: Mapping[int, float]) -> Spread | None:
-    """How many times as long something took as a base, over the rounds in which both took part; none, where none."""
+    """The time as a multiple of a base, over the rounds that have both; `None` if no round has."""
     both = sorted(times.keys() & base.keys())
     return spread([times[number] / base[number] for number in both]) if both else None
 
 
 def interleave(timed_calls: Mapping[Key, Once], effort: Effort) -> dict[Key, dict[int, float]]:
-    """Let every lane take its turn in every round, and begin each round with another one.
+    """Run every candidate in every round, and start each round with a different one.
 
-    A turn is as many calls as fill its time, and its result their median. Half as many go ahead of them uncounted: the
-    first find the caches and the memory as the candidate before has left them, and it takes some eight of them until a
-    loop is what it would be alone. Where a single call fills the turn twice over, that matters too little to be worth
-    its time.
+    A turn makes as many calls as fill its time, and its result is their median. Half as many uncounted warm-up calls
+    come first: the first ones run with the caches and memory of the candidate before, and it takes about eight until a
+    loop behaves as if it ran alone. If a single call takes more than two turns, the effect is too small to be worth the
+    time.
 
     Args:
-        timed_calls: makes one call each.
-        effort: how long is measured.
+        timed_calls: each makes one call.
+        effort: the effort of the measurement.
 
     Returns:
-        For each lane the seconds of a call in each round that it took part in.
+        For each candidate, the seconds per call in each of its rounds.
     """
     calls: dict[Key, int] = {}
     ahead: dict[Key, int] = {}
@@ -101,5 +101,5 @@ def interleave(timed_calls: Mapping[Key, Once], effort: Effort) -> dict[Key, dic
 
 
 def _takes_part(number: int, share: int, rounds: int) -> bool:
-    """Whether a round is one of the `share` that lie evenly among all of them, the first being one."""
+    """Whether a round is one of `share` of them, spaced evenly and starting with the first."""
     return number * share // rounds != (number - 1) * share // rounds

@@ -1,4 +1,4 @@
-"""What a loss is timed on: the size and form of a batch, and the batch itself."""
+"""A benchmark setting: the size and form of a batch, and the batch itself."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from regionloss_spec import Batch, Profile
 
-#: Rows that the truths of an image are padded to, as a loader of VOC or COCO pads them.
+#: Rows that the truths of an image are padded to, as in a data loader for VOC or COCO.
 SLOTS = 50
 
 #: The anchors of darknet's `yolov2-voc.cfg`, cells.
@@ -28,9 +28,9 @@ class Setting:
         height, width: cells of the grid, H and W.
         images: N.
         classes: C.
-        truths: fewest and most truths of an image.
+        truths: fewest and most truths per image.
         dtype: of the predictions.
-        layout: how the predictions lie in memory.
+        layout: memory layout of the predictions.
         images_seen: t; below 12800 the prior is on.
     """
 
@@ -77,15 +77,15 @@ class Setting:
         return self.elements * BYTES[self.dtype]
 
     def profile(self, base: Profile) -> Profile:
-        """The profile that is timed: as it is, unless it would read fewer truths than there are."""
+        """The timed profile: darknet's, with more truths per image if the setting has more than it reads."""
         if 0 < base.max_truths < self.truths[1]:
             return base.replace(max_truths=self.truths[1])
         return base
 
     def draw(self) -> Batch:
-        """The batch, the same whenever it is drawn: raw outputs of an untrained network, boxes anywhere in the image.
+        """The batch, always the same: raw outputs of an untrained network, and boxes anywhere in the image.
 
-        Every number is exact in float32, and the predictions are in their own format.
+        Every number is exact in float32, and the predictions have the setting's dtype.
         """
         from regionloss_suite.judging.exchange import quantised
 
@@ -109,12 +109,12 @@ class Setting:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """As the results hold it."""
+        """The form in the results."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Setting:
-        """The setting that `to_json` gave."""
+        """The setting from `to_json`."""
         return cls(**{**data, "truths": tuple(data["truths"])})
 
 

@@ -1,4 +1,4 @@
-"""The report of a run: the machine, the goals, the tables, and who was not timed."""
+"""The report of a run: the machine, the goals, the tables, and the losses that were not timed."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from regionloss_suite.bench.results import Results
 from regionloss_suite.bench.tables import digits, goals_table, setting_tables
 
 _METHOD = (
-    "Every candidate takes its turn in every round; a time is the median of a turn's calls, and what is shown is the "
-    "median over the rounds with the 20 and 80 % quantiles.",
-    "A ratio is taken round by round.",
-    "The floor is the memory that must be moved whoever computes the loss; its time is at the best bandwidth that "
-    "this run has copied with.",
-    "Memory above is the peak above that of the gradient.",
+    "Every candidate runs in every round; a time is the median over a turn's calls, shown as the median over the "
+    "rounds with the 20 % and 80 % quantiles.",
+    "Ratios are computed for each round.",
+    "The floor is the least memory traffic of any implementation; its time assumes the best copy bandwidth of this "
+    "run.",
+    "Memory above is peak memory minus the gradient.",
 )
 
 
 def about_lines(results: Results) -> list[str]:
-    """The machine, what ran on it and when, one sentence each."""
+    """The machine, the versions and the date, one sentence each."""
     about, data = results.about, results.data
     cpu, commit = data["machine_info"].get("cpu") or {}, data.get("commit_info") or {}
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
@@ -29,17 +29,15 @@ def about_lines(results: Results) -> list[str]:
     )
     lines.append(f"Versions: Python {data['machine_info']['python_version']}, {versions}.")
     clocks = ", ".join(f"{name} {value}" for name, value in about["clocks"].items())
-    lines.append(f"Clocks right after the work: {clocks or 'not known'}.")
+    lines.append(f"Clocks right after the work: {clocks or 'unknown'}.")
     lines.append(f"A large copy moves {digits(about['bandwidth'] / 1e9)} GB/s, read and written.")
     if results.device == "cpu" and "memory kept" in about:
-        how = (
-            "keeps what is freed, in pieces of up to 32 MB" if about["memory kept"] else "does with memory as it likes"
-        )
+        how = "keeps freed blocks of up to 32 MB for reuse" if about["memory kept"] else "has its default settings"
         lines.append(f"The allocator {how}.")
     before, after = about["load"]
     if before is not None and after is not None:
-        lines.append(f"Programs that wanted a processor: {before:g} before the run, {after:g} after it.")
-    dirty = ", with changes" if commit.get("dirty") else ""
+        lines.append(f"Load average: {before:g} before the run, {after:g} after it.")
+    dirty = ", with local changes" if commit.get("dirty") else ""
     lines.append(f"Run {data['datetime'][:16]} UTC, {about['plan']} plan, commit {str(commit.get('id'))[:12]}{dirty}.")
     return lines
 
@@ -59,7 +57,7 @@ def markdown(results: Results, charts: dict[str, str]) -> str:
 
     Args:
         results: of the run.
-        charts: for each chart its path from the page, by its text alternative.
+        charts: the path of each chart from the page, by its text alternative.
     """
     lines = ["# Benchmarks", "", *(f"- {line}" for line in about_lines(results)), "", *_METHOD, ""]
     goals = goals_table(results)
@@ -73,7 +71,7 @@ def markdown(results: Results, charts: dict[str, str]) -> str:
 
 
 def _refused(results: Results, mark: str) -> list[str]:
-    """Who was not timed, each once for the same reason."""
+    """The losses that were not timed, each reason once."""
     reasons: dict[tuple[str, str], int] = {}
     for one in results.about["refused"]:
         key = (one["contender"], one["reason"])

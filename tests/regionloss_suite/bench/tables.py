@@ -19,7 +19,7 @@ NONE = "–"
 
 @dataclass(frozen=True)
 class Table:
-    """A table under a title, with a sentence or two below; as many columns as say so are words, the others numbers."""
+    """A table with a title and a sentence or two below it; the first `words` columns are text, the others numbers."""
 
     title: str
     header: tuple[str, ...]
@@ -28,7 +28,7 @@ class Table:
     words: int = 1
 
     def text(self) -> list[str]:
-        """For a terminal: words to the left, numbers to the right."""
+        """For a terminal: text to the left, numbers to the right."""
         widths = [max(len(row[column]) for row in (self.header, *self.rows)) for column in range(len(self.header))]
         lines = [self.title]
         for row in (self.header, *self.rows):
@@ -48,7 +48,7 @@ class Table:
 
 
 def goals_table(results: Results) -> Table | None:
-    """The goals, as far as the run measured them; all of them for the standard plan, which is about them."""
+    """The measured goals; for the standard plan, all of them."""
     goals = [goal for goal in goals_of(results.device) if _is_shown(goal, results)]
     if not goals:
         return None
@@ -77,7 +77,7 @@ def _goal(goal: Goal, results: Results) -> tuple[str, ...]:
 
 
 def setting_tables(results: Results) -> list[Table]:
-    """A table for each setting whose steps were timed, and one for those of the charts."""
+    """A table for each setting whose steps were timed, and one for the settings of the charts."""
     alone = [setting for setting in results.settings if _has_steps(results, setting)]
     others = [setting for setting in results.settings if setting not in alone and results.candidates(setting)]
     tables = [table for setting in alone for table in _of_setting(results, setting)]
@@ -120,10 +120,10 @@ def _times(results: Results, setting: Setting, timing: Timing) -> tuple[str, ...
 
 
 def _held_against(results: Results, setting: Setting, timings: Sequence[Timing]) -> Table:
-    """Each loss as a multiple of the calibration calls and of a comparator, and what it takes besides time."""
-    # On the host a gradient is written into memory that the system hands over; on CUDA that costs nothing.
+    """Each loss as a multiple of the calibration calls and of a comparator, with its resources other than time."""
+    # On the host the system maps fresh pages for a gradient, which takes time; on CUDA it does not.
     zero = "zero_" if results.device == "cuda" else "zero_ (fresh)"
-    last = ("launches", "waits") if results.device == "cuda" else ("its gradient's memory",)
+    last = ("launches", "synchronisations") if results.device == "cuda" else ("its gradient's memory",)
     clocks = [None, *(clock for clock in results.clocks if clock == WALL_COLD)]
     rows = []
     for timing in timings:
@@ -152,11 +152,11 @@ def _held_against(results: Results, setting: Setting, timings: Sequence[Timing])
         faster,
         *["with cold caches"] * (len(clocks) - 1),
     )
-    return Table(f"{setting.title}: held against", (*header, "memory above", *last), tuple(rows))
+    return Table(f"{setting.title}: compared", (*header, "memory above", *last), tuple(rows))
 
 
 def _faster(results: Results, setting: Setting, name: str, clock: str | None) -> str:
-    """How many times faster than the comparator a loss is."""
+    """The speed-up of a loss over the comparator."""
     base = results.base
     return NONE if base is None or base == name else _ratio(results.ratio(setting, base, name, clock))
 
@@ -171,7 +171,7 @@ def _by_clock(results: Results, setting: Setting, timings: Sequence[Timing]) -> 
 
 
 def _joined(results: Results, settings: Sequence[Setting]) -> Table:
-    """Settings side by side: forward and backward of everyone, and the memory above the gradient."""
+    """Settings side by side: forward and backward of every candidate, and the memory above the gradient."""
     names = [name for name in results.names if any(results.timing(setting, name) for setting in settings)]
     header = ["forward and backward"]
     for name in names:
@@ -193,7 +193,7 @@ def _marked(timing: Timing) -> str:
 
 
 def _pages(fresh: int | None, setting: Setting) -> str:
-    """Whether the gradient was written into fresh memory or into some that was used before."""
+    """Whether the gradient was written to fresh or to reused memory."""
     if fresh is None:
         return NONE
     share = fresh / setting.gradient_bytes
@@ -213,13 +213,13 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def digits(value: float, count: int = 3) -> str:
-    """A number to so many significant digits, without an exponent."""
+    """A number to this many significant digits, without an exponent."""
     mantissa, _, exponent = f"{value:.{count - 1}e}".partition("e")
     return f"{float(f'{mantissa}e{exponent}'):.{max(count - 1 - int(exponent), 0)}f}"
 
 
 def in_seconds(seconds: float, count: int = 3) -> str:
-    """A time in the unit that suits it."""
+    """A time in a suitable unit."""
     return _with_unit(seconds, _SECONDS, count)
 
 

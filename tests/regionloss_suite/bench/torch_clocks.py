@@ -1,11 +1,11 @@
-"""The clocks by which a call is timed: that of the host, and on CUDA that of the device.
+"""The clocks that time a call: the host's, and on CUDA the device's.
 
-- `wall`: the host's. On CUDA ten calls are made one behind the other and then waited for, and a tenth is the time.
-- `wall, cold`: the host's on the CPU, where before each call the caches were filled with something else.
-- `device, cold` and `device, warm`: CUDA events around the call, without or with what the last call left in the L2
-  cache. The device is kept busy before, so that short calls queue up behind and no gap between launches is counted; a
-  call whose launches take the host longer than that shows its gaps.
-- `graph, cold` and `graph, warm`: the same around the replay of a CUDA graph of the call, which has no gaps.
+- `wall`: the host's clock. On CUDA, ten calls and one synchronisation; a tenth of that is the time.
+- `wall, cold`: the host's clock on the CPU, with the caches overwritten before each call.
+- `device, cold` and `device, warm`: CUDA events around the call, with the L2 cache flushed or as the last call left
+  it. The device is kept busy before, so that short calls queue up and the gaps between launches are not counted; the
+  gaps do show if the launches of a call take the host longer than that.
+- `graph, cold` and `graph, warm`: the same for the replay of a CUDA graph of the call, which has no gaps.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ _Call = Callable[[Any], Any]
 WALL, WALL_COLD = "wall", "wall, cold"
 COLD, WARM, GRAPH_COLD, GRAPH_WARM = "device, cold", "device, warm", "graph, cold", "graph, warm"
 
-#: Calls made one behind the other before the host waits for them.
+#: Number of calls before the host synchronises.
 _QUEUED = 10
 
-#: Cycles that the device is kept busy for before a call that its events time, about half a millisecond.
+#: Cycles that the device is kept busy before a call timed by events, about half a millisecond.
 _BUSY = 1_000_000
 
 
 class CaptureError(Exception):
-    """The call cannot be captured in a CUDA graph; the message says why."""
+    """The call cannot be captured in a CUDA graph; the message states why."""
 
 
 def on_host(call: Callable[[Any], Any], before: Call | None = None, *, flush: Tensor | None = None) -> Once:
-    """One call by the host's clock; what `before` gives is its argument, and is not timed.
+    """One call by the host's clock; its argument is the result of `before`, which is not timed.
 
-    `flush` is written before the call, larger than the caches, so that it finds nothing there.
+    `flush`, larger than the caches, is written before the call, so that the caches hold none of its data.
     """
 
     def once() -> float:
@@ -58,7 +58,7 @@ def on_host(call: Callable[[Any], Any], before: Call | None = None, *, flush: Te
 
 
 def queued(call: Callable[[Any], Any], before: Call | None = None) -> Once:
-    """The host's clock for a device that works on its own."""
+    """The host's clock for an asynchronous device."""
 
     def once() -> float:
         given = [before() if before is not None else None for _ in range(_QUEUED)]
@@ -73,8 +73,8 @@ def queued(call: Callable[[Any], Any], before: Call | None = None) -> Once:
 
 
 def between_events(call: Callable[[Any], Any], before: Call | None = None, *, flush: Tensor | None = None) -> Once:
-    """The device's clock. `flush` is written first, larger than the cache, so that the call finds nothing there."""
-    # PyTorch leaves the types of these out.
+    """The device's clock. `flush`, larger than the cache, is written first, so that the call's data is not cached."""
+    # PyTorch has no types for these.
     start: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
     end: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
 
@@ -96,7 +96,7 @@ def captured(call: Call) -> Callable[[Any], Any]:
     """The replay of a CUDA graph of a call.
 
     Raises:
-        CaptureError: the call waits for the device, or does something else that a graph cannot hold.
+        CaptureError: the call synchronises, or does something else that a graph cannot capture.
     """
     side: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
@@ -120,7 +120,7 @@ def captured(call: Call) -> Callable[[Any], Any]:
 
 
 def flusher(device: str) -> Tensor:
-    """What is written to empty the caches: half a gigabyte, and on CUDA four times the L2 cache at least."""
+    """The tensor whose writing empties the caches: half a gigabyte, on CUDA at least four times the L2 cache."""
     size = 1 << 29
     if device == "cuda":
         size = max(size, 4 * torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size)
@@ -128,12 +128,12 @@ def flusher(device: str) -> Tensor:
 
 
 def of_loss(timed: Timed, device: str, *, steps: bool) -> tuple[dict[tuple[str, str], Once], tuple[str, ...]]:
-    """One call of each step by each clock, by step and clock, and why some are missing.
+    """One call of each step by each clock, by step and clock, and the reasons why some are missing.
 
     Args:
         timed: the loss with its batch.
         device: `cpu` or `cuda`.
-        steps: whether forward, backward and no_grad are timed alone, and on the CPU both together with cold caches.
+        steps: whether to time forward, backward and no_grad separately, and on the CPU both together with cold caches.
     """
     calls: dict[str, tuple[_Call, Callable[[], Any] | None]] = {"both": (lambda _: timed.both(), None)}
     if steps:
@@ -150,12 +150,12 @@ def of_loss(timed: Timed, device: str, *, steps: bool) -> tuple[dict[tuple[str, 
             replay = captured(timed.both)
             timed_calls |= {("both", clock): once for clock, once in _graph_clocks(replay).items()}
         except CaptureError as error:
-            notes = (f"no CUDA graph holds it: {error}",)
+            notes = (f"it cannot be captured in a CUDA graph: {error}",)
     return timed_calls, notes
 
 
 def of_calibration(setting: Setting, device: str, *, cold: bool) -> dict[tuple[str, str, str], Once]:
-    """One call of each reference by each clock, by reference, step and clock; `cold`, whether on the CPU too."""
+    """One call of each calibration by each clock, by calibration, step and clock; `cold`: also on the CPU."""
     timed_calls: dict[tuple[str, str, str], Once] = {}
     for name, call in calibration(setting, device).items():
         clocks = _clocks(lambda _, call=call: call(), None, device, cold=cold)  # type: ignore[misc]
@@ -166,19 +166,19 @@ def of_calibration(setting: Setting, device: str, *, cold: bool) -> dict[tuple[s
 
 
 def bandwidth(device: str) -> float:
-    """Bytes a second that a large copy reads and writes, at its best of several."""
+    """The best of several rates at which a large copy reads and writes, in bytes per second."""
     call, moved = large_copy(device)
     once = _clocks(lambda _: call(), None, device)[WALL]
     return moved / min(once() for _ in range(8))
 
 
 def forget_compiled() -> None:
-    """Let go of all that was compiled: beyond some shapes PyTorch would stop compiling a function."""
+    """Drop all compiled code: PyTorch stops compiling a function after a number of shapes."""
     torch.compiler.reset()
 
 
 def seconds(call: Callable[[], Any], device: str) -> float:
-    """What one call takes, after one that does not count."""
+    """The seconds of one call, after a warm-up call."""
     once = _clocks(lambda _: call(), None, device)[WALL]
     once()
     return once()

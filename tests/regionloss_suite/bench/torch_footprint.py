@@ -1,4 +1,4 @@
-"""What a loss takes besides time: memory above the gradient, fresh pages, launches, waits for the device."""
+"""The resources of a loss other than time: memory above the gradient, fresh pages, launches, synchronisations."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ Call = Callable[[], Any]
 
 @dataclass(frozen=True)
 class Footprint:
-    """What one forward and backward takes; `None` for what was not measured.
+    """The resources of one forward and backward; `None` for those that were not measured.
 
     Attributes:
-        memory: bytes at its peak above those of the gradient.
-        fresh_pages: bytes of memory that the system had to hand over page by page, which is slow: the larger part of
-            the gradient's if it was fresh, next to none if the allocator used a former one again.
+        memory: peak bytes above those of the gradient.
+        fresh_pages: bytes that the system had to map page by page, which is slow: most of the gradient's bytes if its
+            memory was fresh, almost none if the allocator reused a block.
         launches: kernels, copies and fills on the device.
-        waits: times that the host waited for the device.
+        waits: synchronisations of the host with the device.
     """
 
     memory: int | None = None
@@ -38,14 +38,14 @@ class Footprint:
     waits: int | None = None
 
     def to_json(self) -> dict[str, int | None]:
-        """As the results hold it."""
+        """The form in the results."""
         return asdict(self)
 
 
 class Paged:
-    """Calls of a forward and backward on the host, of which each is also asked for the pages that it was handed over.
+    """Calls of a forward and backward on the host that also record the pages mapped for them.
 
-    They are counted in the calls that are timed: in others, the memory that those work in may lie elsewhere.
+    The pages are counted in the timed calls, because other calls may use memory at another place.
     """
 
     def __init__(self, once: Once) -> None:
@@ -53,19 +53,19 @@ class Paged:
         self._pages: list[int] = []
 
     def __call__(self) -> float:
-        """One call, as `once` makes it."""
+        """One call, made by `once`."""
         before = _pages_so_far()
         seconds = self._once()
         self._pages.append(_pages_so_far() - before)
         return seconds
 
     def fresh_pages(self) -> int | None:
-        """Bytes of the pages of a call: the median, for the first still look for room. `None` if nobody counts them."""
+        """Bytes of the pages of a call: the median, because the first calls still allocate. `None` if not counted."""
         return round(median(self._pages)) * PAGESIZE if _pages_so_far() else None
 
 
 def _pages_so_far() -> int:
-    """The pages that this process was handed over; 0 on a system that does not count them."""
+    """The pages mapped for this process so far; 0 on a system that does not count them."""
     try:
         import resource
     except ImportError:
@@ -74,13 +74,13 @@ def _pages_so_far() -> int:
 
 
 def footprint(both: Call, gradient_bytes: int, device: str, *, heavy: bool = False) -> Footprint:
-    """Measure one forward and backward that has been run before, but for the pages, see `Paged`.
+    """Measure one forward and backward that has run before, except for the pages, see `Paged`.
 
     Args:
-        both: gives the gradient.
+        both: returns the gradient.
         gradient_bytes: its size.
         device: `cpu` or `cuda`.
-        heavy: whether it is too long for a profile of its operations, which tells the memory on the host.
+        heavy: whether it is too long to profile its operations, which gives the memory on the host.
     """
     if device == "cuda":
         return Footprint(_peak_on_cuda(both) - gradient_bytes, None, _launches(both), waits_of(both))
@@ -99,7 +99,7 @@ def _peak_on_cuda(both: Call) -> int:
 
 
 def _peak_on_host(both: Call) -> int:
-    """The peak of what PyTorch allocates on the host, out of its profiler's trace."""
+    """The peak of PyTorch's allocations on the host, from its profiler's trace."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         gradient = both()
     with tempfile.TemporaryDirectory() as folder:
@@ -110,7 +110,7 @@ def _peak_on_host(both: Call) -> int:
 
 
 def peak_of(events: list[dict[str, Any]]) -> int:
-    """The peak of the bytes allocated less those freed, over the memory events of a trace."""
+    """The peak of allocated minus freed bytes, over the memory events of a trace."""
     moves = [event for event in events if event.get("name") == "[memory]" and event["args"].get("Device Type") == 0]
     total = peak = 0
     for event in sorted(moves, key=lambda event: float(event["ts"])):
@@ -135,7 +135,7 @@ def launches_of(events: list[dict[str, Any]]) -> int:
 
 
 def waits_of(both: Call) -> int:
-    """The times that the host waited for the device, which PyTorch can be made to warn of."""
+    """The number of synchronisations, which PyTorch can warn about."""
     torch.cuda.synchronize()
     mode, always = torch.cuda.get_sync_debug_mode(), torch.is_warn_always_enabled()
     with warnings.catch_warnings(record=True) as caught:

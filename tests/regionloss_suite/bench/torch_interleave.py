@@ -1,6 +1,6 @@
-"""How long a loss of somebody else takes, as a multiple of the eager path, although it passes no gate.
+"""The time of a public loss as a multiple of the eager path, without the correctness check.
 
-`regionloss bench` times what conforms; these losses compute something else, so the ratio stands alone.
+`regionloss bench` times only conforming losses; these compute something else, so the ratio stands alone.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from regionloss_adapters import Adapter, Question, Timeable, load_adapter
 from regionloss_suite.bench.setting import Setting
 from regionloss_suite.measure.experiments import question_profile
 
-#: How many times a loss and the eager path are timed in turn.
+#: How many times a loss and the eager path are timed in alternation.
 ROUNDS = 15
 
 
 def ratio(adapter: Timeable) -> dict[str, Any]:
-    """How many times as long as the eager path it takes, forward and backward; both in turn, on one thread."""
+    """The time of forward and backward as a multiple of the eager path, timed in alternation on one thread."""
     setting = Setting()
     batch, losses = setting.draw(), (adapter, load_adapter("torch-eager"))
     assert isinstance(adapter, Adapter)

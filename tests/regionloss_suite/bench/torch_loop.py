@@ -1,7 +1,7 @@
-"""A comparator: the loss in the style that most ports have, loops in Python over what darknet loops over in C.
+"""A comparator: the loss in the style of most ports, with Python loops where darknet has loops in C.
 
-Every predictor is looked at by itself and its numbers are taken out of their tensors one by one; targets and masks are
-written into tensors one by one, and the loss is a masked sum of those.
+Every predictor is handled separately, its numbers are read from their tensors one by one, targets and masks are
+written one by one, and the loss is a masked sum over them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def python_loop() -> Adapter:
         answers=("gradient", "potential"),
         options=("max_truths",),
         devices=("cpu", "cuda") if torch.cuda.is_available() else ("cpu",),
-        notes=("a comparator of the benchmarks: loops in Python, as most ports have them",),
+        notes=("a comparator of the benchmarks: Python loops, as in most ports",),
     )
 
 

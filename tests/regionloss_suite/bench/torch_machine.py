@@ -1,4 +1,4 @@
-"""What a reader wants to know of the machine before believing a time."""
+"""Facts about the machine that a reader needs to trust a time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CLOCKS = ("clocks.sm", "clocks.mem", "clocks.max.sm", "clocks.max.mem")
 
 
 def machine(device: str) -> dict[str, Any]:
-    """Versions, threads and the processor; what pytest-benchmark says itself is left out."""
+    """Versions, threads and the processor, except for what pytest-benchmark records itself."""
     about: dict[str, Any] = {
         "versions": {name: version for name in ("torch", "triton", "numpy") if (version := _version(name))},
         "threads": torch.get_num_threads(),
@@ -44,7 +44,7 @@ def has_cuda() -> bool:
 
 @contextmanager
 def on_threads(count: int) -> Iterator[None]:
-    """Let PyTorch compute on so many threads of the host for a while."""
+    """Set the number of PyTorch's host threads for a while."""
     former = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -54,22 +54,22 @@ def on_threads(count: int) -> Iterator[None]:
 
 
 def keep_memory() -> bool:
-    """Have glibc keep what is freed for the next that asks, in pieces of up to 32 MB; false, where there is no glibc.
+    """Have glibc keep freed blocks of up to 32 MB for reuse; false if there is no glibc.
 
-    Else it depends on what a process allocated before, and where, whether a tensor gets such memory or fresh pages of
-    the system, which cost more than the arithmetic on them. A process that trains a large network has come to keep
-    what it frees; so who makes many large tensors is not charged for pages.
+    By default, it depends on the earlier allocations of a process whether a tensor gets such a block or fresh pages of
+    the system, which cost more than the arithmetic on them. A process that trains a large network ends up keeping what
+    it frees, so a loss with many large tensors is not charged for the pages.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return False
-    largest, most = 32 * 2**20, 2**31 - 1  # the largest that it takes for either
+    largest, most = 32 * 2**20, 2**31 - 1  # the largest value that it accepts for either
     return bool(mallopt(_M_MMAP_THRESHOLD, largest) and mallopt(_M_TRIM_THRESHOLD, most))
 
 
 def clocks(device: str) -> dict[str, str]:
-    """How fast the processors run just now, as far as the system says; asked right after work."""
+    """The current clock rate of the processors, as far as the system reports it; call it right after work."""
     if device == "cuda":
         return _of_gpu()
     try:
@@ -81,7 +81,7 @@ def clocks(device: str) -> dict[str, str]:
 
 
 def load() -> float | None:
-    """How many programs wanted a processor in the last minute; none, where the system does not say."""
+    """The load average of the last minute; `None` if the system does not report it."""
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 

@@ -1,7 +1,7 @@
 """A comparator: the loss as vectorised eager PyTorch, with every intermediate of every truth slot in memory.
 
-It is what a careful programmer writes without a thought of memory: no loop, nothing waited for, autograd for the
-gradient. `torch.compile` takes it whole, which it does not do with `regionloss.torch.eager`, whose decisions are taken
+It is what a careful programmer writes without considering memory: no loops, no synchronisation, autograd for the
+gradient. `torch.compile` compiles it as one graph, unlike `regionloss.torch.eager`, which computes its decisions
 on the host.
 """
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from regionloss_adapters import Adapter, Question, from_torch, truths
 from regionloss_spec import Profile
 
-#: Rows of truths for each image, as a loader of VOC or COCO pads them.
+#: Truth rows per image, as a data loader for VOC or COCO pads them.
 SLOTS = 50
 
 _FORM = truths.Padded(capacity=SLOTS)
@@ -79,7 +79,7 @@ def region_loss(
         anchors: cells, float64 `[A, 2]`.
         classes: C.
         early: whether the prior is on.
-        profile: its weights, threshold and capacity are read.
+        profile: for its weights, threshold and capacity.
     """
     images, _, height, width = predictions.shape
     t = predictions.float().view(images, len(anchors), 5 + classes, height, width)
@@ -98,10 +98,10 @@ def region_loss(
     owner = ((k * height + cell[..., 1]) * width + cell[..., 0]).where(read, 0)
 
     with torch.no_grad():
-        # A truth without a size overlaps nothing.
+        # A truth without a size has IoU 0 with every box.
         iou = _ious(b_xy, t_wh, anchors.float(), place.float(), (sizes * read[..., None]).float())  # [N, T, A, H, W]
         max_iou = iou.amax(dim=1)
-        # The last truth of a predictor is the one with the highest index among those that chose it.
+        # Of several truths on one predictor, the one with the highest index is the last.
         rank = torch.arange(1, rows.shape[1] + 1, device=t.device) * read
         last = torch.zeros(images, len(anchors) * height * width, dtype=torch.long, device=t.device)
         last.scatter_reduce_(1, owner, rank, "amax")
@@ -150,4 +150,4 @@ def _ious(b_xy: Tensor, t_wh: Tensor, anchors: Tensor, place: Tensor, sizes: Ten
         lengths.append(length)
     shared = sides[0] * sides[1]
     union = (lengths[0] * lengths[1])[:, None] + sizes.prod(dim=-1)[:, :, None, None, None] - shared
-    return (shared / union).nan_to_num_(nan=0.0)  # 0/0 where both underflow, and where a size is infinite times 0
+    return (shared / union).nan_to_num_(nan=0.0)  # 0/0 if both underflow, and for an infinite size times 0

@@ -1,4 +1,4 @@
-"""`regionloss bench`: what is asked for, timed, written and printed."""
+"""`regionloss bench`: time the requested losses, print the results and write the files."""
 
 from __future__ import annotations
 
@@ -22,41 +22,51 @@ def add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     """Define `regionloss bench`."""
     bench = commands.add_parser(
         "bench",
-        help="time a loss that conforms, beside others",
-        description="Time losses beside each other. One that does not conform is not timed.",
-        epilog="Without any size, the standard plan is timed: the settings of the goals, and those of the charts. "
-        "Exit code: 0 timed, 1 a loss that was named was refused, 2 wrong usage, "
-        "4 a ratio regressed against --compare.",
+        help="time a conforming loss beside others",
+        description="Time losses side by side. A loss that does not conform is not timed.",
+        epilog="Without sizes, the standard plan is timed: the settings of the goals and of the charts. "
+        "Exit codes: 0 timed, 1 a named loss was not timed, 2 wrong usage, "
+        "4 a ratio regressed relative to --compare.",
     )
     bench.add_argument(
         "adapters",
         metavar="ADAPTER",
         nargs="*",
-        help="as for check, or materialised, materialised-compiled, python-loop (default: all that come with it)",
+        help="as for check, or materialised, materialised-compiled, python-loop (default: all bundled ones)",
     )
-    sizes = bench.add_argument_group("sizes, each one or several")
-    sizes.add_argument("--grid", metavar="HxW", nargs="+", type=_grid, help="cells (13x13)")
-    sizes.add_argument("--batch", metavar="N", nargs="+", type=_positive, help="images (16)")
-    sizes.add_argument("--classes", metavar="C", nargs="+", type=_positive, help="classes (20)")
-    sizes.add_argument("--truths", metavar="T", nargs="+", type=_range, help="truths of an image, 50 or 1-8 (1-8)")
-    sizes.add_argument("--dtype", nargs="+", choices=("float64", "float32", "float16", "bfloat16"), help="(float32)")
-    sizes.add_argument("--layout", nargs="+", choices=("NCHW", "channels_last"), help="of the predictions (NCHW)")
-    sizes.add_argument("--images-seen", metavar="t", nargs="+", type=_count, help="below 12800 the prior is on (0)")
+    sizes = bench.add_argument_group("sizes, one or more values each")
+    sizes.add_argument("--grid", metavar="HxW", nargs="+", type=_grid, help="grid in cells (default: 13x13)")
+    sizes.add_argument("--batch", metavar="N", nargs="+", type=_positive, help="number of images (default: 16)")
+    sizes.add_argument("--classes", metavar="C", nargs="+", type=_positive, help="number of classes (default: 20)")
+    sizes.add_argument(
+        "--truths", metavar="T", nargs="+", type=_range, help="truths per image, 50 or 1-8 (default: 1-8)"
+    )
+    sizes.add_argument(
+        "--dtype", nargs="+", choices=("float64", "float32", "float16", "bfloat16"), help="(default: float32)"
+    )
+    sizes.add_argument(
+        "--layout", nargs="+", choices=("NCHW", "channels_last"), help="of the predictions (default: NCHW)"
+    )
+    sizes.add_argument(
+        "--images-seen", metavar="t", nargs="+", type=_count, help="below 12800 the prior is on (default: 0)"
+    )
     bench.add_argument("--quick", action="store_true", help="one small batch, to see that everything works")
-    bench.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the losses compute (cpu)")
-    bench.add_argument("--threads", metavar="K", type=_positive, default=1, help="of PyTorch on the host (1)")
-    bench.add_argument("--json", metavar="FILE", type=Path, help="write the times, as pytest-benchmark does")
-    bench.add_argument("--markdown", metavar="FILE", type=Path, help="write the report as a page")
+    bench.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="device of the losses (default: cpu)")
+    bench.add_argument(
+        "--threads", metavar="K", type=_positive, default=1, help="PyTorch threads on the host (default: 1)"
+    )
+    bench.add_argument("--json", metavar="FILE", type=Path, help="write the times in the format of pytest-benchmark")
+    bench.add_argument("--markdown", metavar="FILE", type=Path, help="write the report in Markdown")
     bench.add_argument("--svg", metavar="DIR", type=Path, help="write charts of time and memory into this folder")
     bench.add_argument(
-        "--compare", metavar="OLD", type=Path, help="hold the ratios against those of a former run, written by --json"
+        "--compare", metavar="OLD", type=Path, help="compare the ratios with an earlier run, written by --json"
     )
     bench.set_defaults(run=_bench)
 
 
 def _bench(options: argparse.Namespace, colour: bool) -> int:
     del colour  # a table of numbers needs none
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else PyTorch's profiler announces itself on standard error
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # without it, PyTorch's profiler writes to standard error
     _check_installed(options.device)
     from regionloss_adapters import AdapterError
     from regionloss_suite.bench import diff
@@ -85,7 +95,7 @@ def _bench(options: argparse.Namespace, colour: bool) -> int:
 
 
 def _check_installed(device: str) -> None:
-    """Refuse what would only fail after minutes."""
+    """Refuse early what would otherwise fail only after minutes."""
     for module in ("torch", "pytest_benchmark"):
         if importlib.util.find_spec(module) is None:
             raise UsageError(f"the benchmarks need {module}: pip install 'regionloss[torch,bench]'")
@@ -93,11 +103,11 @@ def _check_installed(device: str) -> None:
         from regionloss_suite.bench.torch_machine import has_cuda
 
         if not has_cuda():
-            raise UsageError("--device cuda: PyTorch sees no CUDA device here")
+            raise UsageError("--device cuda: PyTorch finds no CUDA device")
 
 
 def _plan(options: argparse.Namespace) -> tuple[Plan, str]:
-    """What is timed, and the kind of plan in a word."""
+    """The plan, and its kind in one word."""
     from regionloss_suite.bench import plan
 
     names = list(dict.fromkeys([*options.adapters, plan.COMPARATOR])) if options.adapters else []
@@ -135,12 +145,12 @@ def _write(options: argparse.Namespace, results: Results) -> None:
 
 
 def _from(folder: Path, path: Path) -> str:
-    """A path as a page in a folder links to it."""
+    """The path as a relative link from a page in a folder."""
     return Path(os.path.relpath(path, folder)).as_posix()
 
 
 class _Progress:
-    """Writes what is being done on standard error, on one line, on terminals only."""
+    """Writes the current step to standard error, on one line, on terminals only."""
 
     def __init__(self) -> None:
         self._shown = sys.stderr.isatty()
@@ -152,7 +162,7 @@ class _Progress:
         self._put("")
 
     def say(self, text: str) -> None:
-        """Show what is being done, in the place of what was."""
+        """Show the current step in place of the last one."""
         self._put(text[: shutil.get_terminal_size().columns - 1])
 
     def _put(self, text: str) -> None:
@@ -177,7 +187,7 @@ def _range(text: str) -> tuple[int, int]:
 
 def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
     return int(text)
 
 

@@ -21,21 +21,21 @@ def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser = commands.add_parser(
         "compare",
         help="find inputs on which two losses disagree",
-        description="Search for inputs on which two losses disagree, make them small, and say which clause separates "
-        "the two. A search in a folder that holds one goes on where that ended.",
-        epilog="Exit code: 0 they agree as far as was searched, 1 they disagree, 2 wrong usage, 3 one of them crashed.",
+        description="Search for inputs on which two losses disagree, shrink them, and name the clause that separates "
+        "the two. A search resumes in the folder of an earlier one.",
+        epilog="Exit codes: 0 no disagreement found, 1 they disagree, 2 wrong usage, 3 one of them crashed.",
     )
     for name in ("one", "other"):
-        parser.add_argument(name, metavar=name.upper(), help="an adapter; as another profile with @PROFILE behind it")
+        parser.add_argument(name, metavar=name.upper(), help="an adapter; append @PROFILE for another profile")
     add_source(parser)
-    parser.add_argument("--profile", metavar="P", help="what is asked where a name does not say (default: as claimed)")
+    parser.add_argument("--profile", metavar="P", help="profile of a name without @PROFILE (default: as claimed)")
     parser.add_argument(
-        "--seconds", metavar="S", type=float, default=60.0, help="begin no round after this (default: 60)"
+        "--seconds", metavar="S", type=float, default=60.0, help="start no new round after this time (default: 60)"
     )
-    parser.add_argument("--jobs", metavar="N", type=int, default=1, help="processes (default: 1)")
+    parser.add_argument("--jobs", metavar="N", type=int, default=1, help="number of worker processes (default: 1)")
     parser.add_argument(
         "--out", metavar="DIR", type=Path, default=Path("regionloss-compare"),
-        help="where the cases and the progress are kept (default: regionloss-compare)",
+        help="folder for the cases and the progress (default: regionloss-compare)",
     )  # fmt: skip
     parser.set_defaults(run=_compare)
 
@@ -53,7 +53,7 @@ def _compare(options: argparse.Namespace, colour: bool) -> int:
             progress = search.run(options.seconds, options.jobs, _told)
         except KeyboardInterrupt:
             progress = search.progress
-            print("interrupted; the same command goes on from here", file=sys.stderr)
+            print("interrupted; repeat the command to resume", file=sys.stderr)
     except (AdapterError, SearchError) as error:
         raise UsageError(str(error)) from error
     except OSError as error:
@@ -65,7 +65,7 @@ def _compare(options: argparse.Namespace, colour: bool) -> int:
 
 
 def _told(text: str) -> None:
-    """A find on a line of its own, for a terminal."""
+    """Print a find on its own line, on terminals only."""
     if text and sys.stderr.isatty():
         print(printable(text), file=sys.stderr, flush=True)
 
@@ -79,6 +79,6 @@ def _lines(progress: Progress, folder: Path, *, colour: bool) -> list[str]:
         lines.append(f"  {find.size}")
         lines += [f"  explain: regionloss explain {folder / find.case}.json", ""]
     count = len(progress.finds)
-    outcome = f"disagree in {count} way{'s' * (count != 1)}" if count else "agree as far as was searched"
+    outcome = f"disagree in {count} way{'s' * (count != 1)}" if count else "show no disagreement so far"
     rounds = f"{len(progress.rounds)} round{'s' * (len(progress.rounds) != 1)} in {progress.dtype}"
     return [*lines, painted(f"{progress.one} and {progress.other} {outcome} · {rounds}", "1", colour=colour)]

@@ -1,4 +1,4 @@
-"""`regionloss identify`: the formula of a loss, read off its answers."""
+"""`regionloss identify`: determine the formula of a loss from its answers."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ def add_identify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Define `regionloss identify`."""
     parser = commands.add_parser(
         "identify",
-        help="read the formula off a loss, with every constant",
-        description="Ask a loss designed questions, write down the formula that it computes, and verify it.",
-        epilog="Exit code: 0 the formula explains every random batch, 1 it explains a part, or something is odd "
-        "or departs beside it, 2 wrong usage, 3 the loss answers nothing.",
+        help="determine the formula of a loss, with every constant",
+        description="Put designed questions to a loss, write down the formula that it computes, and verify it.",
+        epilog="Exit codes: 0 the formula explains every random batch, 1 it explains only some of them, or something "
+        "else deviates, 2 wrong usage, 3 the loss returns nothing.",
     )
     parser.add_argument(
         "adapter", help="numpy, torch, a port such as lightnet, your own as module:object or cmd:command"
     )
     add_source(parser)
-    parser.add_argument("--profile", metavar="P", help="what the questions say (default: the first that it claims)")
+    parser.add_argument("--profile", metavar="P", help="profile of the questions (default: the first that it claims)")
     parser.add_argument("--batches", metavar="N", type=_count, default=500, help="random batches (default: 500)")
     parser.add_argument("--seed", metavar="S", type=int, default=0, help="seed of the random batches (default: 0)")
     for name, form in (
@@ -62,7 +62,7 @@ def _identify(options: argparse.Namespace, colour: bool) -> int:
     except AdapterError as error:
         raise UsageError(str(error)) from error
     except NoAnswerError as error:
-        print(f"regionloss: {options.adapter} answers nothing: it {error}", file=sys.stderr)
+        print(f"regionloss: {options.adapter} returns nothing: it {error}", file=sys.stderr)
         return _CRASHED
     finally:
         _progress("", 0, 0)

@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UsageError, CaseError, ProfileError) as error:
         print(f"regionloss: {error}", file=sys.stderr)
         return WRONG_USAGE
-    except BrokenPipeError:  # the reader, such as head, has seen enough
+    except BrokenPipeError:  # the reader, such as head, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 

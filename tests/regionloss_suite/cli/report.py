@@ -1,4 +1,4 @@
-"""`regionloss report`: a stored report in another form, or what changed between two; and the forms of a report."""
+"""`regionloss report`: convert a stored report or compare two; and the report options that commands share."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ def add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     report = commands.add_parser(
         "report",
         help="show a stored report in another form, or what changed between two",
-        description="Show a report that check --json wrote; with two, show what changed from the first to the second.",
-        epilog="Exit code: 0 shown, 2 wrong usage, 4 a MUST regressed from OLD to NEW. --html and the like write NEW.",
+        description="Show a report written by check --json; with two, show what changed from the first to the second.",
+        epilog="Exit codes: 0 shown, 2 wrong usage, 4 a MUST regressed from OLD to NEW. --html and the like write NEW.",
     )
     report.add_argument("old", metavar="OLD", type=Path, help="a report, written by check --json")
-    report.add_argument("new", metavar="NEW", type=Path, nargs="?", help="a later one")
+    report.add_argument("new", metavar="NEW", type=Path, nargs="?", help="a later report")
     add_forms(report)
     report.set_defaults(run=_report)
 
 
 def add_forms(parser: argparse.ArgumentParser) -> None:
-    """Define `--all`, and an option for each form that a report can be written in."""
+    """Define `--all`, and an option for each format of a report."""
     parser.add_argument(
         "--all", action="store_true", dest="every", help="list every clause, not only what fails or cannot be judged"
     )
@@ -45,7 +45,7 @@ def add_forms(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--github",
         action="store_true",
-        help="print annotations for GitHub Actions, and add to the outputs and the page of the step",
+        help="print annotations for GitHub Actions, and write the outputs and the summary of the step",
     )
 
 
@@ -63,7 +63,7 @@ def _report(options: argparse.Namespace, colour: bool) -> int:
 
 
 def read(path: Path) -> Report:
-    """The report in a file. Raises `UsageError` where there is none."""
+    """The report in a file. Raises `UsageError` if it cannot be read."""
     from regionloss_suite.reports.load import StoredReportError, read_report
 
     try:
@@ -73,7 +73,7 @@ def read(path: Path) -> Report:
 
 
 def write_forms(options: argparse.Namespace, report: Report, failing: Callable[[], Failing] | None) -> None:
-    """Write a report in every form that was asked for."""
+    """Write a report in every requested format."""
     from regionloss_suite.reports import badge, html, junit, markdown
 
     forms: dict[str, Callable[[], str]] = {
@@ -89,7 +89,7 @@ def write_forms(options: argparse.Namespace, report: Report, failing: Callable[[
 
 
 def annotate(options: argparse.Namespace, report: Report) -> None:
-    """Print annotations for GitHub Actions, and add to the outputs and the page of the step, where asked for."""
+    """Print annotations for GitHub Actions, and write the outputs and the summary of the step, if requested."""
     if options.github:
         from regionloss_suite.reports import actions, annotations
 

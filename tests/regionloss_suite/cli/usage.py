@@ -1,4 +1,4 @@
-"""What every command shares: wrong usage, the source of a port, and files that cannot be written."""
+"""Helpers that commands share: wrong usage, the source of a port, and files that cannot be written."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def add_source(parser: argparse.ArgumentParser) -> None:
 
 
 def use_source(options: argparse.Namespace) -> None:
-    """Tell the adapter, in this process and its children, where its source lies. Raises `UsageError` if it has none."""
+    """Set the adapter's source for this process and its children. Raises `UsageError` if the adapter has none."""
     from regionloss_adapters import AdapterError
     from regionloss_adapters.ports.source import name_source
 
@@ -35,7 +35,7 @@ def use_source(options: argparse.Namespace) -> None:
 
 
 def write(path: Path, writing: Callable[[], object]) -> None:
-    """Write a file by calling `writing`. Raises `UsageError` where that fails."""
+    """Write a file by calling `writing`. Raises `UsageError` if that fails."""
     try:
         writing()
     except OSError as error:

@@ -37,7 +37,7 @@ _SYMPTOMS = {
     "assign.repeated-truth": "every truth pays | no predictor | another truth",
     "assign.class-replaced": "class other",
     "assign.class-accumulates": "class other",
-    "noobj.max-iou": "ignored too many | ignored otherwise; ignored too few | ignored otherwise",
+    "noobj.max-iou": "ignored too many | ignored differently; ignored too few | ignored differently",
     "noobj.every-truth": "ignored too few; nobody ignored | another threshold",
     "noobj.same-image": "ignored too many | another threshold",
     "noobj.threshold": "another threshold | nobody ignored",
@@ -46,7 +46,7 @@ _SYMPTOMS = {
     "noobj.no-ignore": "another threshold | everybody ignored | ignored too many",
     "noobj.not-responsible": "objectness other alone; no_object value alone",
     "noobj.every-predictor": "objectness other alone; no_object value alone",
-    "noobj.not-suppression": "ignored too many | ignored too few | ignored otherwise",
+    "noobj.not-suppression": "ignored too many | ignored too few | ignored differently",
     "noobj.value": "no_object value alone",
     "noobj.gradient": "background slope alone | background other alone",
     "noobj.target-zero": "background other; nobody ignored",
@@ -161,7 +161,7 @@ _SYMPTOMS = {
 }
 #: What the capitals stand for; `PRIOR` begins a symptom of each payer of the prior.
 _SPELLED = {
-    "IGNORED": "ignored too many | ignored too few | ignored otherwise | nobody ignored | everybody ignored "
+    "IGNORED": "ignored too many | ignored too few | ignored differently | nobody ignored | everybody ignored "
     "| another threshold",
     "ROUNDS": "centre rounds | size rounds | objectness rounds | class rounds | background rounds",
 }

@@ -165,4 +165,4 @@ def _ignored_symptoms(result: Result, ignored: Array) -> set[str]:
         return {"everybody ignored"}
     if paying.max() < silent.min():
         return {"another threshold"}
-    return {"ignored too many" if not fewer else "ignored too few" if not more else "ignored otherwise"}
+    return {"ignored too many" if not fewer else "ignored too few" if not more else "ignored differently"}

@@ -17,17 +17,17 @@ from regionloss_suite.diagnosis.ranking import rank_clauses
 from regionloss_suite.differential.subjects import Subject, ask
 from regionloss_suite.judging.judge import Judge, Observation
 
-#: So many of the smallest golden cases say what else a loss does.
+#: How many of the smallest golden cases are tried to see what else a loss does.
 _CASES = 40
 
 
 @dataclass(frozen=True)
 class Reason:
-    """Why two losses disagree, as far as it can be told.
+    """Why two losses disagree, as far as it can be determined.
 
     Attributes:
-        clause: id of the clause that separates them, or an empty text.
-        words: the axes and their values, or what the one that departs looks like.
+        clause: id of the clause that separates them, or an empty string.
+        words: the axes and their values, or the known cause that the deviating loss looks like.
     """
 
     clause: str = ""
@@ -35,10 +35,10 @@ class Reason:
 
 
 def reason(one: Subject, other: Subject, batch: Batch, dtype: str, named: Collection[str] = ()) -> Reason:
-    """The clause that separates two losses on a batch on which they disagree; rather one that is not `named` already.
+    """The clause that separates two losses on a batch on which they disagree, preferably one that is not yet `named`.
 
-    If both are what their profiles say there, it is that of the axes which make the difference, each alone if it can.
-    Else it is that of the one that departs, the second before the first, as the suite diagnoses it.
+    If both follow their profiles there, it is the clause of the axes that make the difference, of a single axis if
+    possible. Otherwise it is the clause of the loss that deviates (the second, if both do), as the suite diagnoses it.
     """
     first, second = _departure(one, batch, dtype), _departure(other, batch, dtype)
     if first is None and second is None:
@@ -51,16 +51,16 @@ def reason(one: Subject, other: Subject, batch: Batch, dtype: str, named: Collec
     cause = matching_cause([*agreeing, departure], ranked, without="")
     if cause is not None:
         return Reason(cause.clause, f"{subject.name} looks like {cause.words}")
-    return Reason(ranked[0].clause, f"{subject.name} departs from its profile") if ranked else Reason()
+    return Reason(ranked[0].clause, f"{subject.name} deviates from its profile") if ranked else Reason()
 
 
 def _departure(subject: Subject, batch: Batch, dtype: str) -> Observation | str | None:
-    """How a loss departs from its profile: an observation, or in words; `None` where it does not."""
+    """How a loss deviates from its profile: an observation, or a description; `None` if it does not."""
     exchange = ask(subject, batch, dtype)
     try:
         evaluate(batch, subject.profile)
     except DomainError as error:
-        return None if exchange.outcome == "refused" else f"answers what lies outside the domain: {error}"
+        return None if exchange.outcome == "refused" else f"returns an answer outside the domain: {error}"
     if exchange.comparison is None:
         return f"{exchange.outcome}: {exchange.message}"
     with np.errstate(all="ignore"):
@@ -83,7 +83,7 @@ def _matters(profile: Profile, options: dict[str, object], batch: Batch, dtype: 
     """Whether other values of axes change the gradient or the potential of a batch, or whether it is refused."""
     try:
         changed = profile.replace(**options)
-    except ProfileError:  # it takes another axis with it
+    except ProfileError:  # it requires another axis to change as well
         return False
     try:
         with np.errstate(all="ignore"):
@@ -97,7 +97,7 @@ def _matters(profile: Profile, options: dict[str, object], batch: Batch, dtype: 
 
 @cache
 def _agreeing(subject: Subject) -> list[Observation]:
-    """Golden cases that a subject answers as its profile says: what it does right is evidence too."""
+    """Golden cases on which a subject follows its profile: correct answers are evidence too."""
     smallest = sorted(_of_profile(subject.profile), key=lambda case: np.size(case.batch.predictions))
     judge = Judge(subject.adapter, smallest[:_CASES], subject.profile.name) if smallest else None
     if judge is None:

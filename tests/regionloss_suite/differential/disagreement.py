@@ -15,10 +15,10 @@ from regionloss_suite.differential.subjects import Subject, ask, limits_of, refe
 from regionloss_suite.judging.exchange import Exchange
 from regionloss_suite.oracle.channels import channel_name
 
-#: For a loss whose reference refuses the batch, rounding is taken to be so many units of the last place.
+#: The rounding of a loss whose reference refuses the batch, in units in the last place.
 _UNITS = 4096
 
-#: Symptoms that say least.
+#: The least specific symptoms.
 SUMS = ("potential", "printed cost")
 
 _BLOCKS = ("centre", "centre", "size", "size", "objectness")
@@ -30,8 +30,8 @@ class Disagreement:
 
     Attributes:
         words: what it is and where.
-        symptoms: everything that differs, roughly: blocks of the gradient by state of the predictor, sums, indicators.
-        crashed: whether one of the two broke.
+        symptoms: everything that differs, coarsely: blocks of the gradient by state of the predictor, sums, indicators.
+        crashed: whether one of the two crashed.
     """
 
     words: str
@@ -40,10 +40,10 @@ class Disagreement:
 
 
 def disagreement(one: Subject, other: Subject, batch: Batch, dtype: str) -> Disagreement | None:
-    """The difference between two losses on a batch; `None` where there is none, or where rounding may decide.
+    """The difference between two losses on a batch; `None` if they agree, or if rounding may decide.
 
-    What differs must differ by more than the bounds of both profiles together. One that cannot be asked the batch
-    disagrees with nobody; one that answers disagrees with one that refuses or breaks.
+    A difference must exceed the bounds of both profiles together. A loss that does not support the batch disagrees
+    with none; a loss that answers disagrees with one that refuses or crashes.
     """
     (limit, ambiguous), (other_limit, other_ambiguous) = (limits_of(subject, batch, dtype) for subject in (one, other))
     if ambiguous or other_ambiguous:
@@ -62,7 +62,7 @@ def disagreement(one: Subject, other: Subject, batch: Batch, dtype: str) -> Disa
 
 
 def _one_sided(one: Subject, first: Exchange, other: Subject, second: Exchange) -> Disagreement | None:
-    """The disagreement of a loss that answers with one that does not; `None` where neither answers."""
+    """The disagreement of a loss that answers with one that does not; `None` if neither does."""
     if first.answer is None and second.answer is None:
         return None
     (silent, exchange), answering = ((one, first), other) if first.answer is None else ((other, second), one)
@@ -72,7 +72,7 @@ def _one_sided(one: Subject, first: Exchange, other: Subject, second: Exchange) 
 
 
 def _first(*candidates: Disagreement | None) -> Disagreement | None:
-    """The first of several, with the symptoms of all."""
+    """The first of several, with the symptoms of all of them."""
     present = [one for one in candidates if one is not None]
     if not present:
         return None
@@ -104,7 +104,7 @@ def _gradients(
 
 
 def max_of(a: Array, b: Array) -> Array:
-    """The larger magnitude of two answers, 0 where neither is a number."""
+    """The larger magnitude of two answers, 0 if neither is a number."""
     largest: Array = np.maximum(np.nan_to_num(np.abs(a), posinf=0.0), np.nan_to_num(np.abs(b), posinf=0.0))
     return largest
 
@@ -131,7 +131,7 @@ def _symptoms(one: Subject, batch: Batch, places: Array) -> set[str]:
 def _numbers(
     first: Answer, second: Answer, limits: tuple[Bounds | None, Bounds | None], dtype: str
 ) -> list[Disagreement | None]:
-    """The terms before their sum: they say more."""
+    """The terms before their sum, because they are more specific."""
     pairs: list[tuple[str, float, float, list[float | None]]] = []
     for name in sorted((first.terms or {}).keys() & (second.terms or {}).keys()):
         bound = [None if one is None else float(one.terms[name]) for one in limits]

@@ -1,7 +1,7 @@
-"""The search: golden cases first, then batches that Hypothesis draws, in rounds that can be resumed.
+"""The search: golden cases first, then batches drawn by Hypothesis, in rounds that can be resumed.
 
-A folder holds what was found, each find a case, and how far the search has come. Everything is written as soon as it is
-known, into a file that takes the place of the former one.
+A folder holds the finds, each of them a case, and the progress of the search. Everything is written at once, and each
+file is replaced as a whole.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from regionloss_suite.differential.subjects import Subject, common_format, subje
 from regionloss_suite.judging.exchange import drawn_case
 from regionloss_suite.properties.strategies import batches
 
-#: Larger golden cases take long to make small, and show nothing that a smaller one does not.
+#: Larger golden cases take long to shrink, and show nothing that a smaller one does not.
 _LARGEST = 3000
 
-#: How many batches a round draws.
+#: Batches per round.
 _DRAWN = 60
 
 _STATE = "search.json"
 
 
 class SearchError(ValueError):
-    """A folder that holds another search, or nothing that can be read."""
+    """A folder that holds another search, or files that cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ class Find:
     Attributes:
         case: id of the case, and its file without `.json`.
         words: the first difference.
-        symptoms: everything that differs, roughly.
-        clause: that separates the two, or an empty text.
-        why: the axes, or what the one that departs looks like.
-        crashed: whether one of the two broke.
+        symptoms: everything that differs, coarsely.
+        clause: the clause that separates the two, or an empty string.
+        why: the axes, or the known cause that the deviating loss looks like.
+        crashed: whether one of the two crashed.
         size: the batch in words.
     """
 
@@ -69,13 +69,13 @@ class Find:
 
 @dataclass
 class Progress:
-    """How far a search has come; it is stored after each round.
+    """The progress of a search, stored after each round.
 
     Attributes:
         one, other: names of the two losses with their profiles.
-        dtype: the format that they are asked in.
-        rounds: numbers of the rounds that are done.
-        finds: what was found.
+        dtype: the format of the predictions.
+        rounds: numbers of the finished rounds.
+        finds: the disagreements found so far.
     """
 
     one: str
@@ -89,12 +89,12 @@ class Search:
     """A search for inputs on which two losses disagree.
 
     Args:
-        one, other: names as `subject_of` takes them.
-        folder: what is found goes there, and what a former search found there is known.
-        profile: what both are asked as, where their names do not say.
+        one, other: names as `subject_of` accepts them.
+        folder: the folder for finds; those of an earlier search there are known from the start.
+        profile: the profile of both, unless their names contain one.
 
     Raises:
-        AdapterError: there is no such adapter, or the two take no format in common.
+        AdapterError: there is no such adapter, or the two have no format in common.
         ProfileError: no such profile.
         SearchError: the folder holds another search.
     """
@@ -107,12 +107,12 @@ class Search:
         self.progress = self._resumed()
 
     def run(self, seconds: float, jobs: int = 1, tell: Callable[[str], None] = lambda text: None) -> Progress:
-        """Search for so long, and never less than one round; what was found before counts as known.
+        """Search for a given time, at least one round; earlier finds count as known.
 
         Args:
-            seconds: after which no further round begins.
-            jobs: processes.
-            tell: is told of each find, and of each round.
+            seconds: no new round starts after this time.
+            jobs: number of worker processes.
+            tell: called with each find and each round.
         """
         end = time.monotonic() + seconds
         todo = (number for number in _numbers() if number not in set(self.progress.rounds))
@@ -203,9 +203,9 @@ class Search:
 def round_of(
     one: Subject, other: Subject, dtype: str, number: int, known: frozenset[str]
 ) -> list[tuple[Batch, Disagreement]]:
-    """What a round finds that is not known, as small as it could be made.
+    """The new finds of a round, as small as they could be made.
 
-    The first rounds are golden cases, one each; the others draw batches of the domain of one of the two profiles.
+    The first rounds are golden cases, one each; the others draw batches from the domain of one of the two profiles.
     """
 
     def new(batch: Batch) -> Disagreement | None:
@@ -251,7 +251,7 @@ def _golden() -> list[Batch]:
 
 
 def _drawn(one: Subject, other: Subject, number: int, new: Callable[[Batch], Disagreement | None]) -> Batch | None:
-    """The smallest batch of those that Hypothesis draws, on which the two disagree in a way that is not known."""
+    """The smallest batch drawn by Hypothesis on which the two disagree in a way that is not known."""
     profile = (one, other)[number % 2].profile
     drawn: list[Batch] = []
 
@@ -279,7 +279,7 @@ class _FoundError(Exception):
 
 
 def _find(entry: dict[str, Any]) -> Find:
-    """A find as it was stored; its symptoms were once stored as `signs`."""
+    """A find as it was stored; older searches stored its symptoms as `signs`."""
     symptoms = entry.pop("symptoms", None) or entry.pop("signs")
     return Find(**entry, symptoms=tuple(symptoms))
 
@@ -295,7 +295,7 @@ _LOADED: dict[tuple[str, str, str | None], tuple[Subject, Subject]] = {}
 
 
 def _subjects(one: str, other: str, profile: str | None) -> tuple[Subject, Subject]:
-    """The two losses of a process, loaded once."""
+    """The two losses in a worker process, loaded once."""
     key = (one, other, profile)
     if key not in _LOADED:
         _LOADED[key] = subject_of(one, profile), subject_of(other, profile)
@@ -307,4 +307,4 @@ def _size(batch: Batch) -> str:
     anchors, truths = len(batch.anchors), sum(map(len, batch.truths))
     pairs = ((n, "image"), (anchors, "anchor"), (truths, "truth"))
     counts = [f"{count} {name}{'s' * (count != 1)}" for count, name in pairs]
-    return f"{', '.join(counts)}, {height}×{width} cells, {np.count_nonzero(batch.predictions)} outputs other than 0"
+    return f"{', '.join(counts)}, {height}×{width} cells, {np.count_nonzero(batch.predictions)} nonzero outputs"

@@ -1,4 +1,4 @@
-"""Make a batch small while something holds of it: fewer images, truths, anchors, cells and classes, simpler numbers."""
+"""Shrink a batch while a condition holds: fewer images, truths, anchors, cells and classes, simpler numbers."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 
 from regionloss_spec import Batch
 
-#: So many batches are tried at most.
+#: The most batches to try.
 _MOST = 1500
 
 
 def smaller(batch: Batch, holds: Callable[[Batch], bool], *, most: int = _MOST) -> Batch:
-    """The smallest batch that was found of which it still holds; what is taken away once is never put back."""
+    """The smallest batch found for which the condition holds; a removed part is never put back."""
     tried = 0
     for step in (_images, _truths, _anchors, _rows, _columns, _labels, _classes, _seen, _zeros, _rounded):
         again = True
@@ -65,7 +65,7 @@ def _columns(batch: Batch) -> Iterator[Batch]:
 
 
 def _cut(batch: Batch, axis: int) -> Iterator[Batch]:
-    """One row or column of cells alone, or without the first or the last; boxes keep their size in cells."""
+    """One row or column of cells alone, or all but the first or the last; boxes keep their size in cells."""
     cells = batch.predictions.shape[axis]
     if cells < 2:
         return
@@ -73,7 +73,7 @@ def _cut(batch: Batch, axis: int) -> Iterator[Batch]:
     for low, high in dict.fromkeys(spans):
         truths = []
         for rows in batch.truths:
-            moved, column = rows.copy(), 3 - axis  # x and w go with the columns, y and h with the rows
+            moved, column = rows.copy(), 3 - axis  # x and w scale with the columns, y and h with the rows
             moved[:, column] = (rows[:, column] * cells - low) / (high - low)
             moved[:, column + 2] = rows[:, column + 2] * cells / (high - low)
             moved = moved.astype(np.float32).astype(np.float64)
@@ -124,7 +124,7 @@ def _labels(batch: Batch) -> Iterator[Batch]:
 
 
 def _rounded(batch: Batch) -> Iterator[Batch]:
-    """Outputs and truths with fewer digits, one by one; only what gets shorter."""
+    """Outputs and truths with fewer digits, one by one; only those that get shorter."""
     for digits in (0, 1, 2):
         for place in np.argwhere(batch.predictions != _short(batch.predictions, digits)).tolist():
             changed = batch.predictions.copy()
@@ -140,7 +140,7 @@ def _rounded(batch: Batch) -> Iterator[Batch]:
 
 
 def _short(values: object, digits: int) -> np.ndarray:
-    """Rounded to digits, and then to what float32 holds."""
+    """Rounded to a number of digits, then to float32."""
     return np.round(np.asarray(values, dtype=np.float64), digits).astype(np.float32).astype(np.float64)
 
 

@@ -1,4 +1,4 @@
-"""The two losses that are compared, and what comes of putting a batch to each."""
+"""The two losses under comparison, and the exchange of a batch with each."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Subject:
     """One of the two losses.
 
     Attributes:
-        name: by which it was asked for, with its profile.
-        adapter: what answers.
-        description: what it says of itself.
-        profile: what it is asked as.
+        name: the name given by the user, with its profile.
+        adapter: the adapter that answers.
+        description: its description of itself.
+        profile: the profile of its questions.
     """
 
     name: str
@@ -33,12 +33,12 @@ class Subject:
 
 
 def subject_of(text: str, profile: str | None = None) -> Subject:
-    """A loss by the name of an adapter, with `@PROFILE` behind it if it is to be asked as another profile.
+    """A loss by the name of an adapter; `@PROFILE` appended selects another profile.
 
     Args:
-        text: such as `torch`, `mine:adapter` or `numpy@formula`; what stands behind the last @ is a profile if there is
-            one of that name or it ends in `.toml`.
-        profile: what it is asked as where the name does not say; else the first that it claims.
+        text: such as `torch`, `mine:adapter` or `numpy@formula`; the part after the last @ is a profile if a profile
+            has that name or it ends in `.toml`.
+        profile: the profile of a name without one; by default the first that the adapter claims.
 
     Raises:
         AdapterError: there is no such adapter.
@@ -55,15 +55,15 @@ def subject_of(text: str, profile: str | None = None) -> Subject:
 
 
 def common_format(one: Subject, other: Subject) -> str:
-    """The most precise format that both take. Raises `AdapterError` where there is none."""
+    """The most precise format that both accept. Raises `AdapterError` if there is none."""
     for dtype in PRECISIONS:
         if dtype in one.description.dtypes and dtype in other.description.dtypes:
             return dtype
-    raise AdapterError(f"{one.name} and {other.name} take no format in common")
+    raise AdapterError(f"{one.name} and {other.name} have no format in common")
 
 
 def ask(subject: Subject, batch: Batch, dtype: str) -> Exchange:
-    """Put a batch to a loss; it is given copies, and whatever it raises is an observation.
+    """Put a copy of a batch to a loss; any exception that it raises becomes an observation.
 
     Raises:
         AdapterError: the adapter broke its own contract.
@@ -85,7 +85,7 @@ def ask(subject: Subject, batch: Batch, dtype: str) -> Exchange:
 
 
 def reference_of(subject: Subject, batch: Batch) -> Result | None:
-    """What the reference answers under the profile of a subject; `None` where it refuses the batch."""
+    """The reference's answer under the profile of a subject; `None` if it refuses the batch."""
     try:
         with np.errstate(all="ignore"):
             return evaluate(batch, subject.profile)
@@ -94,7 +94,7 @@ def reference_of(subject: Subject, batch: Batch) -> Result | None:
 
 
 def limits_of(subject: Subject, batch: Batch, dtype: str) -> tuple[Bounds | None, bool]:
-    """How far a conforming answer may be from the reference, and whether rounding may decide something in the batch."""
+    """How far a conforming answer may be from the reference, and whether rounding may affect a decision."""
     result = reference_of(subject, batch)
     if result is None:
         return None, False

@@ -184,7 +184,7 @@ def test_a_threshold_that_was_moved_is_told_from_another_measure() -> None:
     assert told() == {"nobody ignored"}
     assert told(*by_iou[:4]) == {"another threshold"}
     assert told(by_iou[0], by_iou[-1]) == {"ignored too many"}
-    assert told(by_iou[-1]) == {"ignored otherwise"}
+    assert told(by_iou[-1]) == {"ignored differently"}
 
 
 def test_a_refusal_is_a_stage_of_its_own() -> None:
