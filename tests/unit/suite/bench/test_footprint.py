@@ -31,12 +31,12 @@ def test_memory_that_was_freed_is_used_again() -> None:
     assert int(done.stdout) < 300  # of 30720 pages
 
 
-def test_an_allocator_that_cannot_be_told_is_said_to_do_as_it_likes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_allocator_that_cannot_be_set_has_its_default_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ctypes.CDLL", lambda _: object())
     assert keep_memory() is False
     found = results(TIMES)
     found.about["memory kept"] = False
-    assert "  The allocator does with memory as it likes." in terminal(found)
+    assert "  The allocator has its default settings." in terminal(found)
 
 
 def test_the_peak_of_memory_by_hand() -> None:

@@ -85,10 +85,10 @@ def test_a_loss_that_conforms_is_admitted() -> None:
     ("adapter", "reason"),
     [
         (NoSmallBoxWeight(), "not conforming in float32 on cpu: coord.small-box-weight, case .* tx gradient"),
-        (Doubled(), "on the batch that is timed, case 4x3-N3-C4-T1to3-float32-NCHW-t0, image 0.* gradient"),
-        (Breaks(), "it broke: ZeroDivisionError: float division by zero"),
+        (Doubled(), "on the timed batch, case 4x3-N3-C4-T1to3-float32-NCHW-t0, image 0.* gradient"),
+        (Breaks(), "it crashed: ZeroDivisionError: float division by zero"),
         (CannotBeTimed(), "it only knows faces"),
-        (load_adapter("numpy"), "its formats are float64, and float32 is timed"),
+        (load_adapter("numpy"), "its formats are float64, but float32 is timed"),
     ],
     ids=["golden", "batch", "breaks", "cannot", "format"],
 )
@@ -98,7 +98,7 @@ def test_a_loss_that_does_not_conform_is_refused_with_the_verdict(adapter: Any, 
 
 
 def test_a_device_that_a_loss_does_not_compute_on_is_refused() -> None:
-    with pytest.raises(NotTimedError, match="its devices are cpu, and cuda is timed"):
+    with pytest.raises(NotTimedError, match="its devices are cpu, but cuda is timed"):
         Gate("cuda").pass_golden(Candidate("mine", load_adapter("numpy")), "float64")
 
 
