@@ -315,7 +315,7 @@ def test_what_a_property_needs_is_named() -> None:
 
     prop = PROPERTIES["what no term reaches is zero exactly"]
     outcome = run_property(prop, Silent(RIGHT.answer), DARKNET, "float64", examples=2)
-    assert outcome.reason == "needs gradient, which silent does not answer"
+    assert outcome.reason == "needs gradient, which silent does not return"
 
 
 def test_a_scalar_alone_is_judged_by_its_differences() -> None:
@@ -367,4 +367,4 @@ def test_a_departure_that_shows_everywhere_is_not_blamed_on_what_is_special() ->
     prop = PROPERTIES["a full list is read and what is beyond it is not"]
     outcome = run_property(prop, Double(target_one), DARKNET, "float64", examples=BATCHES)
     assert outcome.verdict == "not-answerable"
-    assert "departs on ordinary batches too" in outcome.reason
+    assert "deviates on ordinary batches too" in outcome.reason

@@ -1,1 +1,1 @@
-"""From the cases that depart to the clause that explains them."""
+"""From the deviating cases to the clause that explains them."""

@@ -1,10 +1,10 @@
-"""The symptoms of each clause: what a loss looks like that breaks this clause and no other."""
+"""The symptoms of each clause: those of a loss that breaks this clause and no other."""
 
 from __future__ import annotations
 
 from functools import cache
 
-#: By clause, the symptoms of a loss that breaks it. `;` separates symptoms, `|` those of which one is enough.
+#: By clause, the symptoms of a loss that breaks it. `;` separates symptoms, `|` alternatives.
 #: Capitals are spelled out below.
 _SYMPTOMS = {
     "notation.predictor": "background other; objectness other; class other | free class appears",
@@ -159,7 +159,7 @@ _SYMPTOMS = {
     "tree.class-only-choice": "boxless class other | boxless class other alone",
     "tree.class-only-silence": "silent centre appears | silent size appears | silent objectness appears",
 }
-#: What the capitals stand for; `PRIOR` begins a symptom of each payer of the prior.
+#: The meaning of the capitals; `PRIOR` stands for a symptom of each payer of the prior.
 _SPELLED = {
     "IGNORED": "ignored too many | ignored too few | ignored differently | nobody ignored | everybody ignored "
     "| another threshold",
@@ -171,11 +171,11 @@ _PRIOR = ["prior centre", "prior size", "prior centre of ignored", "prior size o
 
 @cache
 def symptoms_of_clause(clause: str, values: str) -> tuple[frozenset[str], ...]:
-    """The symptoms of a clause, each as the set of words of which one is enough; none for a clause that shows no way.
+    """The symptoms of a clause, each as a set of alternatives; empty for a clause without symptoms.
 
     Args:
         clause: its id.
-        values: what shows whether a value is right: `terms`, the `potential` alone, or `nothing`.
+        values: what checks the value: `terms`, the `potential` alone, or `nothing`.
     """
     spelled = _SYMPTOMS.get(clause, "")
     for capitals, meant in _SPELLED.items():
@@ -189,7 +189,7 @@ def symptoms_of_clause(clause: str, values: str) -> tuple[frozenset[str], ...]:
 
 
 def _as_shown(symptom: str, values: str) -> str:
-    """A symptom as it shows where no terms are answered."""
+    """A symptom as it shows if no terms are returned."""
     if values != "terms" and " value" in symptom:
         return "potential alone"
     return symptom.removesuffix(" alone") if values == "nothing" and not symptom.startswith("potential") else symptom

@@ -1,7 +1,7 @@
 """How the decisions of a loss deviate, in words: which predictors it made responsible, and which it ignored.
 
-Where an adapter returns no indicators, they are inferred from its gradient: a predictor that learns a class and a box
-is responsible for a truth, and one without any gradient of its objectness is ignored.
+If an adapter returns no indicators, they are inferred from its gradient: a predictor with a class and a box gradient
+is responsible for a truth, and one without an objectness gradient is ignored.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from regionloss_spec.clause import BLOCKS, STATES, View
 from regionloss_suite.oracle.channels import BLOCK_CHANNELS
 from regionloss_suite.oracle.comparison import Comparison, expected_indicators
 
-#: How close a MaxIOU is to the threshold to be called equal to it.
+#: How close a MaxIOU must be to the threshold to count as equal to it.
 _EQUAL = 1e-6
 
 
 def assignment_symptoms(comparison: Comparison) -> set[str]:
-    """What happened to truths that are assigned differently than expected."""
+    """Symptoms of truths that are assigned differently than expected."""
     expected, got = expected_indicators(comparison.case, comparison.result)[0], comparison.answer.responsible
     if got is None:
         return _predictor_symptoms(comparison) if departs(comparison) else set()
@@ -51,7 +51,7 @@ def indicator_symptoms(comparison: Comparison) -> set[str]:
 
 
 def departs(comparison: Comparison) -> bool:
-    """Whether there is a gradient, of the right shape, that departs anywhere."""
+    """Whether there is a gradient of the right shape that deviates anywhere."""
     gradient = comparison.answer.gradient
     if gradient is None or np.shape(gradient) != comparison.result.gradient.shape:
         return False
@@ -59,7 +59,7 @@ def departs(comparison: Comparison) -> bool:
 
 
 def gradients(comparison: Comparison) -> tuple[Array, Array, Array]:
-    """The answered gradient, the expected one, and where they are apart, each `[N, A, 5+C, H, W]`."""
+    """The returned gradient, the expected one, and where they differ, each `[N, A, 5+C, H, W]`."""
     shape = comparison.result.t.shape
     stated = comparison.case.expected.gradient
     expected = np.asarray(comparison.result.gradient if stated is None else stated, dtype=np.float64).reshape(shape)
@@ -69,7 +69,7 @@ def gradients(comparison: Comparison) -> tuple[Array, Array, Array]:
 
 
 def _truth_symptoms(result: Result, expected: Iterable[tuple[int, ...]], got: Iterable[tuple[int, ...]]) -> set[str]:
-    """What became of each truth whose predictors are not the expected ones."""
+    """The symptoms of each truth whose predictors are not the expected ones."""
     wanted, given = _by_truth(expected), _by_truth(got)
     taken = {place for places in wanted.values() for place in places}
     payers = Counter(place for places in given.values() for place in places)
@@ -119,14 +119,14 @@ def _predictor_symptoms(comparison: Comparison) -> set[str]:
 
 
 def _inferred(comparison: Comparison) -> tuple[Array, Array]:
-    """The responsible and the ignored predictors by the gradient that was answered, bool `[N, A, H, W]` each."""
+    """The responsible and the ignored predictors according to the returned gradient, bool `[N, A, H, W]` each."""
     got, _, wrong = gradients(comparison)
     decisions = comparison.result.decisions
     apart = {name: wrong[:, :, block].any(axis=2) for name, block in BLOCK_CHANNELS.items()}
     moved = apart["c"] & (apart["xy"] | apart["wh"])
     won = moved & ~decisions.responsible
     for image, rows in enumerate(comparison.result.truths):
-        won[image] &= won[image].sum() <= len(rows)  # truths cannot have moved to more predictors than there are truths
+        won[image] &= won[image].sum() <= len(rows)  # there cannot be more such predictors than truths
     without_class = (got[:, :, BLOCK_CHANNELS["c"]] == 0).all(axis=2)
     responsible = (decisions.responsible & ~(moved & without_class)) | won
     silent = got[:, :, 4] == 0
@@ -135,7 +135,7 @@ def _inferred(comparison: Comparison) -> tuple[Array, Array]:
 
 
 def _background(result: Result) -> Array:
-    """The gradient of the objectness that the no-object term has where it is paid, `[N, A, H, W]`."""
+    """The objectness gradient of the no-object term if it were paid, `[N, A, H, W]`."""
     everyone = dataclasses.replace(result.decisions, no_object=np.ones_like(result.decisions.no_object))
     return result.scale * no_object_term(result.t, everyone, result.profile).gradient[:, :, T_O]
 

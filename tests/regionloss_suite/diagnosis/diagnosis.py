@@ -1,9 +1,9 @@
-"""The clause to blame for what departs, and what only follows from it.
+"""The clause to blame for the deviations, and the clauses that follow from it.
 
-A deviation rarely comes alone: one wrong IoU departs in indicators, targets and terms at once. So the clauses are
-ranked by how well each explains what departs and what does not (`ranking`). If a known cause answers just as the loss
-did (`known_causes`), its clause is the one to blame; else the first of the ranking is, and beside it the clauses that
-explain what it leaves unexplained. Where several known causes explain together what none does alone, each is blamed.
+A deviation rarely comes alone: one wrong IoU shows in indicators, targets and terms at once. So the clauses are ranked
+by how well each explains what deviates and what does not (`ranking`). If a known cause gives the same answers as the
+loss (`known_causes`), its clause is blamed; otherwise the first clause of the ranking is, together with clauses that
+explain the rest. If only several known causes together explain everything, each of them is blamed.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from regionloss_suite.judging.verdict import Verdict
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The clause to blame and, where one is known, what answers the same.
+    """The clause to blame and, if known, the cause with the same answers.
 
     Attributes:
         clause: id of the clause that is broken first.
-        looks_like: in words, or an empty text when nothing known answers the same.
-        further: ids of the clauses that seem to be broken as well, and do not follow from the first.
-        others: ids of the clauses that might be broken instead, the likeliest first; none when something known answers
-            the same.
-        apart: by name of a case or drawn batch that the first does not explain, which of `further` does.
-        alike: by clause out of `further`, what it looks like, where that is known.
+        looks_like: the known cause in words, or an empty string.
+        further: ids of the clauses that seem to be broken as well and do not follow from the first.
+        others: ids of the clauses that might be broken instead, the likeliest first; empty if a known cause gives the
+            same answers.
+        apart: for each case or random batch that the first clause does not explain, its clause out of `further`.
+        alike: for each clause of `further`, its known cause, if any.
     """
 
     clause: str
@@ -41,7 +41,7 @@ class Diagnosis:
     alike: Mapping[str, str] = field(default_factory=dict)
 
 
-#: Drawn batches on which properties depart, by name: what comes back for each, put to the adapter alone.
+#: The random batches on which properties fail, by name: the observations on each, put to the adapter alone.
 Drawn = Mapping[str, list[Observation]]
 
 
@@ -53,15 +53,15 @@ def diagnose(
     tally: Mapping[str, float] | None = None,
     without: str = "",
 ) -> Diagnosis | None:
-    """What a loss looks like that departed from the reference.
+    """Diagnose a loss that deviates from the reference.
 
     Args:
-        judge: who asked it, and still knows every answer.
-        deviating: the verdicts that say that it departed.
-        drawn: what the properties found.
-        tally: by clause, how well it explains which properties depart and which do not; it decides where each answer is
-            right for itself, and only several of them contradict each other.
-        without: id of a mutant that is not to be thought of.
+        judge: has put every question, and keeps every answer.
+        deviating: the verdicts that deviate.
+        drawn: the failures of the properties.
+        tally: by clause, how well it explains which properties fail and which do not; it decides if every single answer
+            is right and only several of them contradict each other.
+        without: id of a mutant to leave out of the known causes.
     """
     if not deviating:
         return None
@@ -80,7 +80,7 @@ def diagnose(
 def _blamed(
     observations: list[Observation], ids: list[str], without: str
 ) -> tuple[Diagnosis, Callable[[Observation], bool]]:
-    """The diagnosis of what departs, and what tells whether it explains something else that departs."""
+    """The diagnosis of the deviations, and a function that returns whether it explains another deviation."""
     ranked = rank_clauses(observations)
     cause = matching_cause(observations, ranked, without=without)
     if cause is not None:
@@ -101,7 +101,7 @@ def _blamed(
 
 
 def _of_several(together: JointCauses, observations: list[Observation], ids: list[str]) -> Diagnosis:
-    """The diagnosis of known losses and mistakes at once, and of what they leave."""
+    """The diagnosis of several known causes at once, and of the rest."""
     first, *others = together.causes
     clauses = [one.clause for one in together.causes]
     if together.left:
@@ -114,7 +114,7 @@ def _of_several(together: JointCauses, observations: list[Observation], ids: lis
 
 
 def _with(diagnosis: Diagnosis, judge: Judge, ids: list[str], left: Drawn) -> Diagnosis:
-    """The diagnosis with another clause for the drawn batches that it leaves unexplained."""
+    """The diagnosis with another clause for the random batches that it leaves unexplained."""
     agreeing = [observation for observation in judge.observations if not observation.departs]
     ranked = rank_clauses([*agreeing, *(observation for some in left.values() for observation in some)])
     clause = next((clause.clause for clause in ranked if clause.clause in ids), diagnosis.clause)
@@ -124,7 +124,7 @@ def _with(diagnosis: Diagnosis, judge: Judge, ids: list[str], left: Drawn) -> Di
 
 
 def _sums_only(observations: list[Observation]) -> bool:
-    """Whether nothing but sums was answered: such a loss is not accused of what nobody can see in it."""
+    """Whether the loss returns only sums: it is not accused of anything that a sum cannot show."""
     comparisons = [
         observation.exchange.comparison for observation in observations if observation.exchange.comparison is not None
     ]
@@ -133,17 +133,17 @@ def _sums_only(observations: list[Observation]) -> bool:
 
 
 def _crashed(observations: list[Observation]) -> bool:
-    """Whether the loss broke wherever it departs, which says little about clauses."""
+    """Whether the loss crashed wherever it deviates, which says little about clauses."""
     return all(observation.exchange.outcome == "crashed" for observation in observations if observation.departs)
 
 
 def fold(verdicts: list[Verdict], diagnosis: Diagnosis | None) -> list[Verdict]:
-    """The verdicts with the blamed clause marked, and with what follows from it folded under it."""
+    """The verdicts with the blamed clause marked, and its consequences placed under it."""
     if diagnosis is None:
         return verdicts
     deviating = [verdict for verdict in verdicts if verdict.verdict == "deviating"]
     blamed = next((verdict for verdict in deviating if verdict.clause == diagnosis.clause), None)
-    # A clause that is seen in everything does not come forward by itself: it takes the first departure that there is.
+    # A clause with a broad view may have no deviation of its own; then it takes the first one that there is.
     origin = blamed or deviating[0]
     folded = []
     for verdict in verdicts:

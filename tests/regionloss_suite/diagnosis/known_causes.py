@@ -1,9 +1,9 @@
-"""Known causes: other choices, mistakes and losses that may explain how a loss departs, alone or several at once.
+"""Known causes: choices, mistakes and losses that may explain why a loss deviates, alone or combined.
 
-Every other value of a discrete axis, every mutant of the catalogue and every other shipped profile is put the questions
-on which the loss departed, those first that break a likely clause. Where no single cause explains them all, several may
-together: each must explain most of what those before it leave, since an answer that is the same to the last digit in
-most of the cases is no accident, while in a few small ones it may be.
+Every other value of a discrete axis, every mutant of the catalogue and every other shipped profile gets the questions
+on which the loss deviated, those that break a likely clause first. If no single cause explains them all, several
+together may: each must explain most of what those before it leave, because agreement to the last digit in most of the
+cases is no accident, while in a few small ones it may be.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from regionloss_suite.judging.judge import Observation
 from regionloss_suite.mutants import catalogue
 from regionloss_suite.oracle.comparison import Comparison
 
-#: In how many of the smallest cases that the loss answers rightly a cause must be right too.
+#: Number of the smallest correctly answered cases on which a cause must be right too.
 _ENOUGH = 12
-#: So many of the smallest departing cases choose the next of several causes.
+#: Number of the smallest deviating cases that select the next of several causes.
 _SAMPLE = 12
-#: The share of what is left that the next of several causes has to explain, and how many there are at most.
+#: The share of the rest that the next of several causes has to explain, and the largest number of causes.
 _SHARE, _MOST = 0.6, 3
 
 
@@ -41,8 +41,8 @@ class KnownCause:
     Attributes:
         clause: id of the clause that it breaks.
         words: what it is.
-        options: the axes that it has otherwise than the profile that is asked about, or `None` for a mutant.
-        mutant: its id, or an empty text.
+        options: the axes that differ from the profile under test, or `None` for a mutant.
+        mutant: its id, or an empty string.
     """
 
     clause: str
@@ -51,7 +51,7 @@ class KnownCause:
     mutant: str = ""
 
     def answer(self, question: Question) -> Answer:
-        """The answer of a loss with this cause, whatever the rest of the profile may be."""
+        """The answer of a loss with this cause, under any profile."""
         if self.options is not None:
             profile = question.profile.replace(**self.options)
             return NumpyAdapter().answer(dataclasses.replace(question, profile=profile))
@@ -59,12 +59,12 @@ class KnownCause:
 
 
 def matching_cause(observations: list[Observation], ranked: list[RankedClause], without: str) -> KnownCause | None:
-    """The first known cause that answers as the loss did wherever that departs, and rightly where the loss does.
+    """The first known cause that gives the loss's answers on all deviating cases, and is right where the loss is.
 
     Args:
-        observations: what came of every case.
+        observations: the outcome of every case.
         ranked: the clauses that the loss may break, the likeliest first.
-        without: id of a mutant that is left out.
+        without: id of a mutant to leave out.
     """
     order = {clause.clause: place for place, clause in enumerate(ranked)}
     smallest = _by_size(observations)
@@ -78,9 +78,9 @@ def matching_cause(observations: list[Observation], ranked: list[RankedClause], 
 
 
 def is_right_elsewhere(cause: KnownCause, agreeing: list[Observation]) -> bool:
-    """Whether it answers rightly where the loss does: what would depart there is another mistake.
+    """Whether it is right where the loss is: a cause that deviates there is another mistake.
 
-    `agreeing` begins with the smallest batches, and of those that pin its clause some are looked at.
+    `agreeing` starts with the smallest batches; some of those that pin its clause are tried.
     """
     pinned = [observation for observation in agreeing if cause.clause in observation.case.clauses][:_ENOUGH]
     return all(same_answer(cause, observation) for observation in pinned)
@@ -88,12 +88,12 @@ def is_right_elsewhere(cause: KnownCause, agreeing: list[Observation]) -> bool:
 
 @dataclass(frozen=True)
 class JointCauses:
-    """Several known causes that explain together what departs.
+    """Several known causes that together explain the deviations.
 
     Attributes:
-        causes: at least one, that which explains most first.
-        explained: by name of a case, the clause of the cause that explains it.
-        left: what departs and none of them explains or even touches.
+        causes: at least one, the one that explains most first.
+        explained: for each case, the clause of the cause that explains it.
+        left: the deviations that no cause explains or even touches.
     """
 
     causes: tuple[KnownCause, ...]
@@ -101,12 +101,12 @@ class JointCauses:
     left: tuple[Observation, ...]
 
     def explains(self, observation: Observation) -> bool:
-        """Whether one of them answers as the loss did."""
+        """Whether one of them gives the answer of the loss."""
         return any(same_answer(cause, observation) for cause in self.causes)
 
 
 def joint_causes(observations: list[Observation], ranked: list[RankedClause], without: str) -> JointCauses | None:
-    """The known causes that explain together what departs, or `None`; arguments as for `matching_cause`."""
+    """The known causes that together explain the deviations, or `None`; arguments as for `matching_cause`."""
     smallest = _by_size(observations)
     agreeing = [observation for observation in smallest if not observation.departs]
     left = [observation for observation in smallest if observation.departs]
@@ -131,7 +131,7 @@ def _by_size(observations: list[Observation]) -> list[Observation]:
 
 
 def _best(known: list[KnownCause], left: list[Observation], agreeing: list[Observation]) -> KnownCause | None:
-    """The cause that explains most of the sample, if it explains at least `_SHARE` of all that is left."""
+    """The cause that explains most of the sample, if it explains at least `_SHARE` of the rest."""
     sample = left[:_SAMPLE]
     counts = [(count, cause) for cause in known if (count := _explained(cause, sample)) is not None]
     for _, cause in sorted(counts, key=lambda pair: -pair[0]):
@@ -142,7 +142,7 @@ def _best(known: list[KnownCause], left: list[Observation], agreeing: list[Obser
 
 
 def _explained(cause: KnownCause, sample: list[Observation]) -> int | None:
-    """How many of some cases it explains, or `None` as soon as those are too few."""
+    """How many of the cases it explains, or `None` once they cannot be enough."""
     missed = 0
     for observation in sample:
         missed += not same_answer(cause, observation)
@@ -152,7 +152,7 @@ def _explained(cause: KnownCause, sample: list[Observation]) -> int | None:
 
 
 def _touches(cause: KnownCause, observation: Observation) -> bool:
-    """Whether it deviates from a conforming loss: then it may hide another mistake, or be hidden by it."""
+    """Whether it deviates from a conforming loss: if so, it may hide another mistake, or be hidden by it."""
     compared = observation.exchange.comparison
     if compared is None:
         return True
@@ -190,13 +190,13 @@ def clause_of(axis: str, profile: Profile) -> str:
     """The clause that states the profile's value of an axis."""
     value = getattr(profile, axis)
     bound = [clause for clause in load_clauses().values() if clause.axis == axis]
-    if profile.class_term == "tree":  # the chapter on the tree says more of it than the general one
+    if profile.class_term == "tree":  # the chapter on the tree is more specific than the general one
         bound.sort(key=lambda clause: not clause.id.startswith("tree."))
     return next((clause.id for clause in bound if value in clause.values or not clause.values), "")
 
 
 def _known_by(axis: str, value: object, profile: Profile) -> str:
-    """Another value of an axis in words: the shipped profiles that have it where darknet has not, and its clause."""
+    """Another value of an axis in words: the shipped profiles that have it unlike darknet, and its clause."""
     having = [name for name in profile_names() if getattr(load_profile(name), axis) == value]
     clause = clause_of(axis, profile.replace(**{axis: value}))
     choice = f"{axis} = {value}{f', {clause}' if clause else ''}"
@@ -214,7 +214,7 @@ def _possible(profile: Profile, options: dict[str, object]) -> bool:
 
 
 def same_answer(cause: KnownCause, observation: Observation) -> bool:
-    """Whether a known cause answers a question as the loss under test did, in all that the loss answered."""
+    """Whether a known cause gives the same answer to a question as the loss under test, in everything it returned."""
     case, exchange = observation.case, observation.exchange
     compared = exchange.comparison
     dtype = compared.dtype if compared is not None else "float64"
@@ -253,7 +253,7 @@ def _same_indicators(answer: Answer, given: Answer) -> bool:
 
 
 def _same_numbers(answer: Answer, compared: Comparison) -> bool:
-    """Whether all scalars that both return are the same but for rounding."""
+    """Whether all scalars that both return are equal up to rounding."""
     ours, theirs = _numbers(compared.answer), _numbers(answer)
     slack = 4096 * PRECISIONS[compared.dtype].unit
     whole = 1e-3 * max((abs(value) for value in theirs.values() if math.isfinite(value)), default=0.0)

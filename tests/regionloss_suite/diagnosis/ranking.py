@@ -1,9 +1,9 @@
-"""Which clauses a loss may break, the likeliest first, when no known cause explains what departs.
+"""Rank the clauses that a loss may break, for deviations that no known cause explains.
 
 Every clause has two scores, each an Ochiai coefficient as in fault localisation:
-√(share of what departs that the clause explains × share of what it should make depart that does).
-The first is about cases: a clause explains those that reach it, and should make those depart that pin it.
-The second is about symptoms: a clause is known by what a loss looks like that breaks it (`clause_symptoms`).
+√(share of the deviations that the clause explains × share of what it should affect that does deviate).
+The first score is about cases: a clause explains the cases that reach it, and should affect those that pin it.
+The second is about symptoms: each clause has known symptoms of a loss that breaks it (`clause_symptoms`).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from regionloss_suite.judging.judge import Observation
 from regionloss_suite.oracle.comparison import reference_of
 from regionloss_suite.oracle.coverage import clauses_reached
 
-#: What is left of a clause that one of the two questions knows nothing of: the other one decides.
+#: The score of a clause that one of the two scores cannot judge: the other score decides.
 _DOUBT = 0.02
 
-#: A second mistake is looked for where more than this share of the departing cases looks otherwise than the first one,
-#: and is believed in from this score on; more than so many at once nobody can tell apart.
+#: A second mistake is considered if more than this share of the deviating cases has symptoms unlike those of the first
+#: one, and accepted from this score on; more mistakes than this at once cannot be separated.
 _UNEXPLAINED, _BELIEVED, _MOST = 0.1, 0.3, 3
 
 
@@ -35,8 +35,8 @@ class RankedClause:
 
     Attributes:
         clause: its id.
-        score: how well it explains what departs and what does not, from 0 to about 1.
-        symptoms: by what it is known.
+        score: how well it explains what deviates and what does not, from 0 to about 1.
+        symptoms: its known symptoms.
     """
 
     clause: str
@@ -45,11 +45,11 @@ class RankedClause:
 
 
 def rank_clauses(observations: list[Observation], cases: list[CaseSymptoms] | None = None) -> list[RankedClause]:
-    """The clauses that a loss may break, the likeliest first; none for a loss that departs in nothing.
+    """The clauses that a loss may break, the likeliest first; empty for a loss without deviations.
 
     Args:
-        observations: everything that was asked, and what came back.
-        cases: the symptoms that are to be explained; all that there are if left out.
+        observations: all questions and their outcomes.
+        cases: the symptoms to explain; by default all of them.
     """
     if cases is None:
         cases = symptoms_of([observation for observation in observations if observation.departs])
@@ -66,7 +66,7 @@ def rank_clauses(observations: list[Observation], cases: list[CaseSymptoms] | No
 
 
 def further_clauses(observations: list[Observation], first: RankedClause) -> list[RankedClause]:
-    """Further clauses that a loss seems to break: those that best explain what the first one leaves unexplained."""
+    """Further clauses that a loss seems to break: those that best explain what the first one does not."""
     cases = symptoms_of([observation for observation in observations if observation.departs])
     limit, known, chosen = _UNEXPLAINED * len(cases), first.symptoms, [first]
     while len(chosen) < _MOST:
@@ -83,7 +83,7 @@ def further_clauses(observations: list[Observation], first: RankedClause) -> lis
 
 
 def _values_returned(departing: list[Observation]) -> str:
-    """What shows whether a value is right: `terms`, the `potential` alone, or `nothing`."""
+    """What checks the value: `terms`, the `potential` alone, or `nothing`."""
     answers = [
         observation.exchange.comparison.answer
         for observation in departing
@@ -95,7 +95,7 @@ def _values_returned(departing: list[Observation]) -> str:
 
 
 def _by_cases(clause: Clause, observations: list[Observation], departing: list[Observation]) -> float | None:
-    """How well the cases that depart are those of a clause; `None` where it is seen to be met."""
+    """How well a clause explains which cases deviate; `None` if it is known to be met."""
     explained = sum(clause.id in _reached(observation.case) for observation in departing if _binds(clause, observation))
     pinned = [
         observation
@@ -107,7 +107,7 @@ def _by_cases(clause: Clause, observations: list[Observation], departing: list[O
 
 
 def _binds(clause: Clause, observation: Observation) -> bool:
-    """Whether a clause says anything of a case, in the format that it was asked in."""
+    """Whether a case says anything about a clause, in the format of its question."""
     about_a_format = clause.id.split(".")[1] in ("float64", "float32", "float16", "bfloat16")
     comparison = observation.exchange.comparison
     of_format = not about_a_format or (comparison is not None and clause.id == f"numerics.{comparison.dtype}")
@@ -115,7 +115,7 @@ def _binds(clause: Clause, observation: Observation) -> bool:
 
 
 def _shows(clause: Clause, observation: Observation) -> bool:
-    """Whether a departure shows in what a clause is seen in; where only sums are answered, in those."""
+    """Whether a deviation shows in the views of a clause; if only sums are returned, in the sums."""
     comparison = observation.exchange.comparison
     if comparison is None:
         return True
@@ -133,7 +133,7 @@ def _reached(case: Case) -> frozenset[str]:
 
 
 def _shares(cases: list[CaseSymptoms]) -> Counter[str]:
-    """By symptom, its share of all that departs: each case has one vote, which its symptoms share."""
+    """By symptom, its share of all deviations: each case has one vote, shared by its symptoms."""
     shares: Counter[str] = Counter()
     for case in cases:
         for symptom in case.symptoms:
@@ -142,7 +142,7 @@ def _shares(cases: list[CaseSymptoms]) -> Counter[str]:
 
 
 def _by_symptoms(expected: tuple[frozenset[str], ...], observed: Counter[str]) -> float:
-    """How well the symptoms that were observed are those of a clause."""
+    """How well the observed symptoms match those of a clause."""
     if not expected:
         return 0.0
     explained = sum(observed[symptom] for symptom in frozenset[str]().union(*expected))

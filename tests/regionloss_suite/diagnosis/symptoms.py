@@ -1,6 +1,6 @@
-"""How each departing case departs, stage by stage, in words that clauses are known by (`ranking`).
+"""How each deviating case deviates, stage by stage, in the words of the known symptoms of clauses (`ranking`).
 
-A wrong stage spoils the later ones, so a case is described by the first stage at which it departs: refusal, assignment,
+A wrong stage spoils the later ones, so a case is described by the first stage that deviates: refusal, assignment,
 indicator, terms, sums.
 """
 
@@ -24,11 +24,11 @@ from regionloss_suite.oracle.comparison import Comparison
 
 @dataclass(frozen=True, eq=False)
 class CaseSymptoms:
-    """How one case departs.
+    """How one case deviates.
 
     Attributes:
-        observation: the case, and what came of it.
-        symptoms: what it looks like at the first stage at which it departs, at least one.
+        observation: the case and its outcome.
+        symptoms: the symptoms at the first stage that deviates, at least one.
     """
 
     observation: Observation
@@ -36,8 +36,8 @@ class CaseSymptoms:
 
 
 def symptoms_of(departing: list[Observation]) -> list[CaseSymptoms]:
-    """The symptoms of observations that depart, in their order."""
-    # What a factor depends on, and which terms a sum is wrong in, shows only in all cases together.
+    """The symptoms of deviating observations, in their order."""
+    # Only all cases together show what a factor depends on, and which terms of a sum are wrong.
     stages = [_before_terms(observation) or _terms(observation) for observation in departing]
     of_terms = iter(symptoms_of_terms(stage for stage in stages if isinstance(stage, TermDeviations)))
     of_sums = iter(sum_symptoms([stage for stage in stages if isinstance(stage, Comparison)]))
@@ -53,7 +53,7 @@ def symptoms_of(departing: list[Observation]) -> list[CaseSymptoms]:
 
 
 def has_only(observation: Observation, symptoms: frozenset[str]) -> bool:
-    """Whether a departing case looks like nothing but these symptoms."""
+    """Whether a deviating case has no other symptoms than these."""
     return symptoms_of([observation])[0].symptoms <= symptoms
 
 
@@ -73,7 +73,7 @@ def _before_terms(observation: Observation) -> set[str]:
 
 
 def _terms(observation: Observation) -> TermDeviations | Comparison | set[str]:
-    """Which terms deviate, or which sum deviates alone; the answer itself where it holds no more than sums."""
+    """Which terms deviate, or which sum deviates alone; the answer itself if it contains only sums."""
     comparison = observation.exchange.comparison
     assert comparison is not None
     sums_only = comparison.answer.gradient is None and comparison.answer.terms is None
@@ -83,7 +83,7 @@ def _terms(observation: Observation) -> TermDeviations | Comparison | set[str]:
 
 
 def _sums(comparison: Comparison) -> set[str]:
-    """The first sum that departs where everything that it is made of is right, as far as it is answered."""
+    """The first sum that deviates although all its returned parts are right."""
     for quantity in ("potential", "printed cost"):
         if comparison.difference(View(quantity)) is not None:
             return {f"{quantity} alone"}

@@ -1,9 +1,9 @@
-"""How the terms of a loss deviate, in words: whose gradient or which value, and how.
+"""How the terms of a loss deviate, in words: which gradient or value, and how.
 
-A symptom is a payer and how its gradient deviates, such as `objectness factor` (the gradient of the objectness of the
-responsible predictors is the expected one times a number) or `size slope alone` (a derivative too many or too few,
-while the value of the term is right). Of a loss that returns nothing but its sum, the symptom is which terms,
-multiplied by one number, would explain it.
+A symptom is a payer and how its gradient deviates, such as `objectness factor` (the objectness gradient of the
+responsible predictors is the expected one times a number) or `size slope alone` (a derivative is missing or doubled,
+while the value of the term is right). For a loss that returns only its sum, the symptom is the set of terms that,
+multiplied by one number, would explain the sum.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from regionloss_suite.diagnosis.decision_symptoms import departs, gradients
 from regionloss_suite.oracle.channels import BLOCK_CHANNELS
 from regionloss_suite.oracle.comparison import Comparison
 
-#: Each payer: the state of its predictors, the block of the gradient, and the term that it pays. `free` is who answers
-#: for no truth; what such a predictor pays for a box is the prior, and belongs to another term where no prior is due.
+#: Each payer: the state of its predictors, the block of the gradient, and the term that it pays. `free` predictors are
+#: responsible for no truth; a box gradient of theirs is the prior, and belongs to another term if no prior is due.
 PAYERS = {
     "centre": ("responsible", "xy", "coord"),
     "size": ("responsible", "wh", "coord"),
@@ -43,11 +43,11 @@ PAYERS = {
 }
 
 _SQUARES = frozenset(TERMS) - {"class"}
-#: Ratios closer than this are the same; differences below `_ROUNDING` come from a coarser number format.
+#: Ratios closer than this are equal; differences below `_ROUNDING` come from a coarser number format.
 _SAME, _ROUNDING = 1e-5, 2e-3
 
 
-#: The terms that may be multiplied together, and what that is the symptom of.
+#: The sets of terms that may share a factor, and the symptom of each.
 _TERM_GROUPS = {
     TERMS: frozenset({"all by one factor"}),
     tuple(term for term in TERMS if term != "class"): frozenset({"squares by one factor"}),
@@ -65,11 +65,11 @@ class TermDeviation:
     """How the gradient of one payer deviates in one case.
 
     Attributes:
-        term: the term that departs with it.
+        term: the term that deviates with it.
         how: `appears`, `vanishes`, `nan`, `rounds`, `factor`, `slope` or `other`.
-        alone: whether the value of the term is right nevertheless.
-        ratio: answered by expected, for a factor.
-        sure: whether it is known to be a factor, and does not only look like one for want of elements.
+        alone: whether the value of the term is nevertheless right.
+        ratio: returned by expected, for a factor.
+        sure: whether enough elements show that it is a factor.
     """
 
     term: str
@@ -85,8 +85,8 @@ class TermDeviations:
 
     Attributes:
         comparison: the answer.
-        gradients: by payer, of those whose gradient departs.
-        values: by term, answered by expected, of those whose value departs and whose gradient does not.
+        gradients: by payer, those whose gradient deviates.
+        values: by term, returned by expected, of those whose value deviates and whose gradient does not.
     """
 
     comparison: Comparison
@@ -98,7 +98,7 @@ class TermDeviations:
 
 
 def term_deviations(comparison: Comparison) -> TermDeviations:
-    """How the terms of one case deviate whose decisions are as expected."""
+    """How the terms of one case deviate, given the expected decisions."""
     values = _Values.of(comparison)
     by_payer: dict[str, TermDeviation] = {}
     if departs(comparison):
@@ -115,10 +115,10 @@ def term_deviations(comparison: Comparison) -> TermDeviations:
 
 @dataclass(frozen=True)
 class _Values:
-    """What is known of the values of the terms of a case.
+    """The known values of the terms of a case.
 
     Attributes:
-        ratios: answered by expected, of the terms that are known to depart.
+        ratios: returned by expected, of the terms that are known to deviate.
         right: the terms that are known to be right.
     """
 
@@ -140,7 +140,7 @@ class _Values:
 
 
 def symptoms_of_terms(deviations: Iterable[TermDeviations]) -> list[frozenset[str]]:
-    """The symptoms of each case; of a factor, what it depends on shows only in all of them together."""
+    """The symptoms of each case; only all cases together show what a factor depends on."""
     known = [*deviations]
     ratios = {payer: Counter[float]() for payer in PAYERS}
     for one in known:
@@ -152,7 +152,7 @@ def symptoms_of_terms(deviations: Iterable[TermDeviations]) -> list[frozenset[st
 
 
 def _regions(comparison: Comparison) -> dict[str, Array]:
-    """The elements of the gradient that each payer has, bool `[N, A, 5+C, H, W]`."""
+    """The gradient elements of each payer, bool `[N, A, 5+C, H, W]`."""
     decisions, shape = comparison.result.decisions, comparison.result.t.shape
     states = {
         "responsible": decisions.responsible,
@@ -169,7 +169,7 @@ def _regions(comparison: Comparison) -> dict[str, Array]:
 
 
 def _payer(name: str, comparison: Comparison, values: _Values) -> tuple[str, str]:
-    """The payer and the term of a deviation: what a free predictor pays may belong to another term than it should."""
+    """The payer and the term of a deviation: a free predictor may pay a term that is not its own."""
     term = PAYERS[name][2]
     if name.startswith("prior"):
         due = comparison.case.batch.images_seen < comparison.result.profile.prior_until
@@ -182,7 +182,7 @@ def _payer(name: str, comparison: Comparison, values: _Values) -> tuple[str, str
 
 
 def _deviation(term: str, comparison: Comparison, values: _Values, region: Array) -> TermDeviation:
-    """What became of the elements of a region, bool `[N, A, 5+C, H, W]`, some of which are wrong."""
+    """How the elements of a region deviate, bool `[N, A, 5+C, H, W]`; some of them are wrong."""
     got, expected, wrong = gradients(comparison)
     alone = term in values.right or (not term and bool(values.right))
     g, e = got[wrong & region], expected[wrong & region]
@@ -202,13 +202,13 @@ def _deviation(term: str, comparison: Comparison, values: _Values, region: Array
         )
     slope = sigmoid_grad(comparison.result.t[wrong & region])
     slipped = np.allclose(g * slope, e, rtol=1e-4, atol=0) or np.allclose(g, e * slope, rtol=1e-4, atol=0)
-    if slipped and (alone or term != "class"):  # a logistic class with a slope and another value pays a square
+    if slipped and (alone or term != "class"):  # a logistic class with a slope and another value is a squared error
         return TermDeviation(term, "slope", alone)
     return TermDeviation(term, "other", alone)
 
 
 def _ratio(comparison: Comparison, region: Array) -> tuple[float | None, int]:
-    """The one number that the expected elements of a region are multiplied by, if any, and how many tell it."""
+    """The single factor on the expected elements of a region, if any, and how many elements show it."""
     got, expected = (array[region] for array in gradients(comparison)[:2])
     there = expected != 0
     if got[~there].any() or not there.any():
@@ -276,7 +276,7 @@ def _symptoms(
 
 
 def _together(deviations: TermDeviations) -> str:
-    """The symptom of a case in which several terms are multiplied by one number and by nothing else."""
+    """The symptom of a case whose only deviation is one factor on several terms."""
     present = {name for name, term in deviations.comparison.result.terms.items() if term.value.any()}
     factors = [deviation for deviation in deviations.gradients.values() if deviation.how == "factor"]
     if deviations.gradients and len(factors) == len(deviations.gradients):
@@ -294,7 +294,7 @@ def _together(deviations: TermDeviations) -> str:
 
 
 def sum_symptoms(sums: list[Comparison]) -> list[frozenset[str]]:
-    """The symptoms of each of the cases whose potential departs: of the terms that explain most of them, if any do."""
+    """The symptoms of each case whose potential deviates: the terms that explain most of these cases, if any do."""
     best: dict[int, float] = {}
     symptom = _UNKNOWN_SUM
     for terms, known in _TERM_GROUPS.items():
@@ -308,7 +308,7 @@ def sum_symptoms(sums: list[Comparison]) -> list[frozenset[str]]:
 
 
 def _factor(comparison: Comparison, terms: tuple[str, ...]) -> float | None:
-    """What some terms would have to be multiplied by to give the answered potential, to four digits."""
+    """The factor on some terms that would give the returned potential, to four digits."""
     total = sum(comparison.result.term_values[term] for term in terms)
     assert comparison.answer.potential is not None
     apart = comparison.answer.potential - comparison.result.potential

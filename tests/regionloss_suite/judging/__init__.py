@@ -1,1 +1,1 @@
-"""Questions put to an adapter, what came of each, and the verdicts that follow."""
+"""Questions to an adapter, their outcomes, and the verdicts that follow."""

@@ -1,7 +1,7 @@
-"""One question put to an adapter, and what came of it.
+"""One question to an adapter, and its outcome.
 
-Golden cases, properties, the differential search and the measuring questions all ask through `put`, so an adapter that
-refuses, crashes or breaks its own contract is the same thing everywhere.
+Golden cases, properties, the differential search and the measuring questions all use `put`, so a refusal, a crash or a
+broken contract of an adapter means the same everywhere.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ class Exchange:
     """A question and what the adapter did with it.
 
     Attributes:
-        case: the question as a case, which says what is expected.
-        question: what was asked, with its format and device.
-        description: what the adapter says of itself.
-        outcome: `answered`; `refused` as outside the domain; `cannot` be asked this; `crashed`; or `broke its promise`,
-            which is a mistake of the adapter and says nothing about the loss.
-        returned: the answer exactly as it was returned, or `None`.
+        case: the question as a case, with the expected answer.
+        question: the question, with its format and device.
+        description: the adapter's description of itself.
+        outcome: `answered`; `refused` as outside the domain; `cannot` answer this; `crashed`; or `broke its promise`,
+            which is a fault of the adapter and says nothing about the loss.
+        returned: the answer exactly as returned, or `None`.
         message: why there is no answer.
-        image, truth: the place that a refusal names.
-        error: what was raised instead of an answer.
+        image, truth: the place named by a refusal.
+        error: the exception that was raised instead of an answer.
         traceback: of a crash.
     """
 
@@ -59,12 +59,12 @@ class Exchange:
 
     @property
     def unanswerable(self) -> bool:
-        """Whether nothing is learnt about the loss."""
+        """Whether the exchange says nothing about the loss."""
         return self.outcome in ("cannot", "broke its promise")
 
     @cached_property
     def answer(self) -> Answer | None:
-        """The answer with its declared reduction and factor multiplied out, or `None`."""
+        """The answer with its declared reduction and factor undone, or `None`."""
         if self.returned is None:
             return None
         batch, profile = self.question.batch, self.question.profile
@@ -75,7 +75,7 @@ class Exchange:
 
     @cached_property
     def comparison(self) -> Comparison | None:
-        """The answer beside that of the reference; `None` where there is no answer, or a refusal was expected."""
+        """The answer beside the reference's; `None` without an answer, or if a refusal was expected."""
         if self.answer is None or self.case.expected.error is not None:
             return None
         with np.errstate(all="ignore"):
@@ -83,12 +83,12 @@ class Exchange:
 
 
 def put(adapter: Adapter, question: Question, *, case: Case, description: Description) -> Exchange:
-    """Put a question to an adapter; whatever it raises is recorded, never raised.
+    """Put a question to an adapter; an exception is recorded, never raised.
 
     Args:
         adapter: the implementation under test.
-        question: goes to the adapter as it is; a loss may change its arrays.
-        case: the same batch and profile, with what is expected.
+        question: passed to the adapter as it is; a loss may change its arrays.
+        case: the same batch and profile, with the expected answer.
         description: of the adapter.
     """
     try:
@@ -99,14 +99,14 @@ def put(adapter: Adapter, question: Question, *, case: Case, description: Descri
         return Exchange(case, question, description, "cannot", message=str(error), error=error)
     except AdapterError as error:
         return Exchange(case, question, description, "broke its promise", message=str(error), error=error)
-    except Exception as error:  # whatever a loss under test may raise is a finding about that loss
+    except Exception as error:  # any exception of a loss under test is a finding about that loss
         message, trace = f"{type(error).__name__}: {error}", traceback.format_exc()
         return Exchange(case, question, description, "crashed", message=message, error=error, traceback=trace)
     return Exchange(case, question, description, "answered", answer)
 
 
 def drawn_case(name: str, title: str, batch: Batch, profile: Profile) -> Case:
-    """A drawn batch as a case that expects what the reference returns."""
+    """A random batch as a case that expects the reference's answer."""
     base = profile.name if profile.name in profile_names() else "darknet"
     return Case(
         id=name,
@@ -120,7 +120,7 @@ def drawn_case(name: str, title: str, batch: Batch, profile: Profile) -> Case:
 
 
 def quantised(values: Array, dtype: str) -> Array:
-    """Numbers rounded to a format, held in float64."""
+    """Numbers rounded to a format, stored in float64."""
     if dtype == "bfloat16":  # float32 without the lower half of its bits, rounded to even
         bits = np.asarray(values, dtype=np.float32).view(np.uint32)
         bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)

@@ -30,13 +30,13 @@ class ExpectationError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Expectation:
-    """One deviation that is known and accepted.
+    """One known and accepted deviation.
 
     Attributes:
-        clause: id of the clause that is not met.
-        reason: why that is accepted.
-        issue: link to where it is tracked, or an empty text.
-        until: last day on which it is accepted; for ever if left out.
+        clause: id of the deviating clause.
+        reason: why the deviation is accepted.
+        issue: link to its issue, or an empty string.
+        until: the last day on which it is accepted; `None` for no limit.
     """
 
     clause: str
@@ -49,10 +49,10 @@ class Expectation:
 
 
 def load_expectations(path: Path) -> dict[str, Expectation]:
-    """The expected deviations of a TOML file, by clause.
+    """The expected deviations in a TOML file, by clause.
 
     Raises:
-        ExpectationError: a file that cannot be read, an unknown clause or key, no reason, or what is no date.
+        ExpectationError: the file cannot be read, a clause or key is unknown, a reason is missing or a date invalid.
     """
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -80,7 +80,7 @@ def _expectation(path: Path, clause: str, table: Any) -> Expectation:
         raise ExpectationError(f"{path}: {clause}: reason: expected a sentence, got {reason!r}")
     if issue is not None and not (isinstance(issue, str) and issue.startswith(("https://", "http://"))):
         raise ExpectationError(f"{path}: {clause}: issue: expected a link (https://…), got {issue!r}")
-    if until is not None and type(until) is not datetime.date:  # a time of day is a date to isinstance
+    if until is not None and type(until) is not datetime.date:  # isinstance accepts a datetime as a date
         raise ExpectationError(
             f"{path}: {clause}: until: expected a date without quotes, such as 2027-01-31, got {str(until)!r}"
         )
@@ -88,15 +88,15 @@ def _expectation(path: Path, clause: str, table: Any) -> Expectation:
 
 
 def apply(report: Report, expectations: Mapping[str, Expectation], today: datetime.date) -> Report:
-    """The report in which expected deviations are expected, and expectations without one are findings.
+    """The report with expected deviations marked as expected, and stale expectations as findings.
 
-    A verdict that only follows from an expected one is expected with it.
+    A verdict that follows from an expected one is expected too.
     An entry that has expired, no longer deviates or matches nothing goes to `Report.stale` and fails the run.
 
     Args:
-        report: what was found; it stays as it is.
+        report: the report, which is not changed.
         expectations: by clause, as `load_expectations` reads them.
-        today: an entry counts up to and on the day of its `until`.
+        today: an entry is valid up to and including its `until`.
     """
     by_clause = {verdict.clause: verdict for verdict in report.verdicts}
     stale = {
@@ -110,7 +110,7 @@ def apply(report: Report, expectations: Mapping[str, Expectation], today: dateti
 
 
 def _stale(expectation: Expectation, verdict: Verdict | None, today: datetime.date) -> str:
-    """Why an expectation is not one any more, or an empty text."""
+    """Why an expectation is stale, or an empty string."""
     clause = expectation.clause
     if verdict is None:
         return f"{clause} matches nothing: no clause of this run has that id"

@@ -1,4 +1,4 @@
-"""Find the cases that a user names: a folder, a file, or the id of a bundled case."""
+"""Find the cases that a user names: by folder, file, or the id of a bundled case."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from regionloss_spec.recording import load_folder, recording_from_json
 
 
 def find_cases(what: Path | str) -> list[Case]:
-    """The cases and recordings of a folder, or the one that is meant.
+    """The cases and recordings in a folder, or the single case named.
 
     Raises:
         CaseError: there is none, or it cannot be read.

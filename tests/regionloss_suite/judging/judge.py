@@ -1,4 +1,4 @@
-"""The verdict on a clause: the cases that pin it are put to an adapter, and the answers compared in its views."""
+"""The verdict on a clause: put the cases that pin it to an adapter, and compare the answers in the clause's views."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from regionloss_suite.oracle.coverage import clauses_reached, holds
 
 
 class NothingToJudgeError(ValueError):
-    """The cases and the profile that were asked for leave no case."""
+    """No case fits the requested cases and profile."""
 
 
 @dataclass(frozen=True, eq=False)
 class Observation:
-    """What came of one case in one format on one device.
+    """The outcome of one case in one format on one device.
 
     Attributes:
-        exchange: the question, and what the adapter did with it.
+        exchange: the question and its outcome.
         departs: whether a conforming loss would have done something else.
     """
 
@@ -43,12 +43,12 @@ class Observation:
 
 
 class Judge:
-    """Puts cases to an adapter, each one once, and judges clauses by the answers.
+    """Puts each case to an adapter once, and judges clauses by the answers.
 
     Args:
         adapter: the implementation under test.
-        cases: what it is asked.
-        profile: judge it as this profile; every profile that it claims if left out.
+        cases: the cases to use.
+        profile: judge it as this profile; by default every profile that it claims.
 
     Raises:
         NothingToJudgeError: no case is left.
@@ -63,9 +63,9 @@ class Judge:
         if not self.cases:
             raise NothingToJudgeError(f"none of the {len(cases)} cases belongs to profile {self.profile}")
         self.crashes: dict[str, str] = {}
-        #: An adapter's own mistake in the middle of a run, which says nothing about the loss.
+        #: A fault of the adapter during the run, which says nothing about the loss.
         self.fault: AdapterError | None = None
-        #: What came of each case; two profiles may put the case of one name.
+        #: The outcomes of each case; two profiles may have cases of the same name.
         self._exchanges: dict[Case, list[Exchange]] = {}
         #: Why a case was not put to the adapter at all.
         self._not_put: dict[Case, str] = {}
@@ -78,11 +78,11 @@ class Judge:
 
     @cached_property
     def observations(self) -> list[Observation]:
-        """Everything that the adapter answered, refused or crashed on, and whether it departs from the reference."""
+        """Every answer, refusal and crash of the adapter, and whether it deviates from the reference."""
         return [observation for case in self.cases for observation in self._observed(case)]
 
     def observe(self, case: Case) -> list[Observation]:
-        """Put a case to the adapter that decides no verdict, such as a drawn batch on which a property deviates."""
+        """Put a case to the adapter that decides no verdict, such as a random batch that violates a property."""
         self._put(case)
         return self._observed(case)
 
@@ -98,7 +98,7 @@ class Judge:
     def verdict(self, clause: Clause) -> Verdict:
         """Judge one clause by the cases that pin it."""
         pinned = [case for case in self.cases if clause.id in case.clauses]
-        pinned.sort(key=lambda case: np.size(case.batch.predictions))  # the smallest that departs tells most
+        pinned.sort(key=lambda case: np.size(case.batch.predictions))  # the smallest deviating case is the clearest
         if not pinned:
             reason = clause.untestable or "no case of this profile pins it"
             return Verdict(clause=clause.id, level=clause.level, verdict="not-answerable", cases=0, reason=reason)
@@ -116,20 +116,20 @@ class Judge:
         return Verdict(clause=clause.id, level=clause.level, verdict="not-answerable", cases=0, reason=why_not)
 
     def departures(self, clause: Clause) -> tuple[int, list[str]]:
-        """How many of the cases that pin a clause were answered, and the ids of those that depart in it."""
+        """How many of the cases that pin a clause were answered, and the ids of those that deviate in it."""
         judged = {case.id: self._judge(clause, case) for case in self.cases if clause.id in case.clauses}
         answered = sum(bool(answered) for answered, _, _ in judged.values())
         return answered, [case for case, (_, difference, _) in judged.items() if difference is not None]
 
     def _judge(self, clause: Clause, case: Case) -> tuple[bool, Difference | None, str]:
-        """Whether the case was answered, the first departure in the clause's views, and else the reason."""
+        """Whether the case was answered, the first deviation in the clause's views, or else the reason."""
         answered, reason = False, ""
         dtype = clause.id.removeprefix("numerics.")
         exchanges = self._put(case)
         if not exchanges:
             return False, None, self._not_put[case]
         for exchange in exchanges:
-            if dtype in PRECISIONS and exchange.dtype != dtype:  # another format says nothing about this one
+            if dtype in PRECISIONS and exchange.dtype != dtype:  # other formats say nothing about this clause
                 reason = reason or f"{self.description.name} was not asked in {dtype}"
                 continue
             if case.expected.error is not None:
@@ -145,17 +145,17 @@ class Judge:
 
     def _judge_views(self, clause: Clause, case: Case, comparison: Comparison) -> tuple[bool, Difference | None, str]:
         answered = [view for view in clause.seen if comparison.answers(view)]
-        # Any departure shows in a broad view: it decides only where nothing narrower is answered or departs.
+        # A broad view shows any deviation, so it decides only if no narrower view is answered or deviates.
         views = [view for view in answered if not view.broad]
         if not views and not self._blamed_elsewhere(case, comparison):
             views = answered
         differences = (comparison.difference(view) for view in views)
         first = next((difference for difference in differences if difference is not None), None)
         shown_in = ", ".join(dict.fromkeys(view.answer for view in clause.seen))
-        return bool(answered), first, f"seen only in its {shown_in}, which {self.description.name} does not answer"
+        return bool(answered), first, f"seen only in its {shown_in}, which {self.description.name} does not return"
 
     def _blamed_elsewhere(self, case: Case, comparison: Comparison) -> bool:
-        """Whether a clause with a narrower view of the case departs."""
+        """Whether a clause with a narrower view of the case deviates."""
         clauses = load_clauses()
         narrow = {view for other in case.clauses for view in clauses[other].seen if not view.broad}
         return any(comparison.difference(view) is not None for view in narrow)
@@ -180,18 +180,18 @@ class Judge:
         return _error(exchange.case, f"{exchange.outcome}: {exchange.message}", "an answer")
 
     def _placed(self, difference: Difference, device: str) -> Difference:
-        """A departure with its device, where there are several."""
+        """A deviation with its device, if there are several."""
         if len(self.description.devices) == 1 or not device:
             return difference
         return dataclasses.replace(difference, quantity=f"{difference.quantity} on {device}")
 
     def _put(self, case: Case) -> list[Exchange]:
-        """Put a case to the adapter, on every device and in every format that holds the case exactly; once."""
+        """Put a case to the adapter once, on every device and in every format that represents it exactly."""
         if case not in self._exchanges:
             described = self.description
             if case.expected.error is not None and "errors" not in described.answers:
                 formats: list[str] = []
-                self._not_put[case] = f"{described.name} does not promise to refuse input outside the domain"
+                self._not_put[case] = f"{described.name} does not declare that it refuses input outside the domain"
             else:
                 formats = [dtype for dtype in described.dtypes if holds(dtype, case.batch.predictions)]
                 self._not_put[case] = f"no format of {described.name} holds case {case.id} exactly"
@@ -201,7 +201,7 @@ class Judge:
         return self._exchanges[case]
 
     def _exchange(self, case: Case, dtype: str, device: str) -> Exchange:
-        """Put a case to the adapter, and keep a crash or a broken promise."""
+        """Put a case to the adapter, and record a crash or a broken promise."""
         question = Question(batch=case.batch, profile=case.profile, dtype=dtype, device=device)
         exchange = put(self.adapter, question, case=case, description=self.description)
         if isinstance(exchange.error, AdapterError):
@@ -212,7 +212,7 @@ class Judge:
 
 
 def _choose(cases: list[Case], claimed: tuple[str, ...]) -> list[Case]:
-    """The cases of the claimed profiles; for a profile that has none, the inputs of darknet's under that profile."""
+    """The cases of the claimed profiles; for a profile without cases, darknet's inputs under that profile."""
     if "*" in claimed:
         return cases
     chosen = [case for case in cases if case.base in claimed]
@@ -224,7 +224,7 @@ def _choose(cases: list[Case], claimed: tuple[str, ...]) -> list[Case]:
 
 
 def _put_to(case: Case, profile: Profile) -> Case | None:
-    """The input of a case under another profile, expected from the reference; `None` where that refuses it."""
+    """The input of a case under another profile, with the reference's answer; `None` if the reference refuses it."""
     put = dataclasses.replace(
         case, base=profile.name, profile=profile, clauses=(), provenance={"kind": "derivation"}, expected=Expected()
     )
@@ -236,7 +236,7 @@ def _put_to(case: Case, profile: Profile) -> Case | None:
 
 
 def _with_clauses(case: Case) -> Case:
-    """The case with the clauses that it pins; where it does not say, those that its input reaches."""
+    """The case with the clauses that it pins; by default those that its input reaches."""
     if case.clauses:
         return case
     result = evaluate(case.batch, case.profile)

@@ -15,7 +15,7 @@ from regionloss_suite.judging.verdict import Verdict
 #: Exit codes of `regionloss`.
 CONFORMING, DEVIATING, WRONG_USAGE, CRASHED, REGRESSED = 0, 1, 2, 3, 4
 
-#: For each verdict the mark that stands for it, which says it without colour, and its ANSI colour.
+#: For each verdict its mark, which is clear without colour, and its ANSI colour.
 MARKS = {"conforming": ("✓", "32"), "deviating": ("✗", "31"), "expected": ("!", "33"), "not-answerable": ("·", "2")}
 
 
@@ -31,13 +31,13 @@ class Report:
     """The verdicts of one run.
 
     Attributes:
-        adapter: name that the adapter was asked for by.
+        adapter: the name that the user gave for the adapter.
         profile: the profile it was judged as; `any` for an adapter that takes every profile.
         cases: how many cases were put to it.
         verdicts: one for each clause that binds the profile, in the order of the spec.
-        crashes: the traceback of every case on which the loss under test broke.
-        notes: what the adapter says of itself, and what was done to its answers, one sentence each.
-        stale: expected deviations that expect nothing any more, one sentence each; any of them fails the run.
+        crashes: the traceback of every case on which the loss under test crashed.
+        notes: the adapter's notes, and changes made to its answers, one sentence each.
+        stale: expected deviations that are out of date, one sentence each; any of them fails the run.
         version: of the suite that judged.
     """
 
@@ -52,7 +52,7 @@ class Report:
 
     @property
     def deviating(self) -> list[Verdict]:
-        """The clauses that the adapter does not meet."""
+        """The clauses that deviate."""
         return [verdict for verdict in self.verdicts if verdict.verdict == "deviating"]
 
     @property
@@ -72,9 +72,9 @@ class Report:
 
     @property
     def level(self) -> str:
-        """How far the loss conforms: `full` where nothing deviates, `must` where no MUST does, else `none`.
+        """How far the loss conforms: `full` if nothing deviates, `must` if no MUST deviates, else `none`.
 
-        It is `expected` where a MUST deviates, but is expected to.
+        It is `expected` if the only deviating MUSTs are expected ones.
         """
         if self.exit_code != CONFORMING:
             return "none"
@@ -85,23 +85,23 @@ class Report:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many clauses got each verdict; none that no clause got."""
+        """How many clauses have each verdict, without the verdicts that no clause has."""
         counted = Counter(verdict.verdict for verdict in self.verdicts)
         return {kind: counted[kind] for kind in MARKS if counted[kind]}
 
     @property
     def properties(self) -> int:
-        """How many properties were tried on drawn batches."""
+        """How many properties were run on random batches."""
         return len({name for verdict in self.verdicts for name in verdict.properties})
 
     def folded(self) -> list[tuple[Verdict, list[Verdict]]]:
-        """Every verdict that stands for itself, in order, each with those that only follow from it."""
+        """Every verdict that stands for itself, in order, with those that follow from it."""
         by_clause = {verdict.clause: verdict for verdict in self.verdicts}
         under: dict[str, list[Verdict]] = {verdict.clause: [] for verdict in self.verdicts}
         leading = []
         for verdict in self.verdicts:
             first = chain(verdict, by_clause)[-1]
-            if first is verdict or first.follows in by_clause:  # the latter blame each other, and so explain nothing
+            if first is verdict or first.follows in by_clause:  # a cycle of verdicts explains nothing
                 leading.append(verdict)
             else:
                 under[first.clause].append(verdict)
@@ -123,11 +123,11 @@ class Report:
         }
 
     def write_json(self, path: Path) -> None:
-        """Write the report as a JSON file. Raises `OSError` where that cannot be done."""
+        """Write the report as a JSON file. Raises `OSError` if that fails."""
         write_text(path, json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n")
 
     def lines(self, *, every: bool = False, colour: bool) -> list[str]:
-        """The report for a terminal: what fails, what could not be judged, and a sum.
+        """The report for a terminal: the failures, the clauses that could not be judged, and a summary.
 
         Args:
             every: list every clause first.
@@ -147,7 +147,7 @@ class Report:
         return [*lines, *([""] if lines else []), self.summary(colour=colour)]
 
     def _not_judged(self) -> list[Verdict]:
-        """What is neither met nor a failure: not answerable, or expected to deviate."""
+        """The clauses that neither conform nor fail: not answerable, or expected to deviate."""
         return [verdict for verdict in self.verdicts if verdict.verdict in ("not-answerable", "expected")]
 
     def _clauses(self, verdicts: list[Verdict], *, colour: bool) -> list[str]:
@@ -169,7 +169,7 @@ class Report:
         return lines
 
     def _crash(self, first: list[str]) -> list[str]:
-        """The traceback of one crash, rather of a case on which something was seen first."""
+        """The traceback of one crash, preferably of a case that is shown above."""
         name = next((case for case in [*first, *self.crashes] if case in self.crashes), None)
         if name is None:
             return []
@@ -201,7 +201,7 @@ def _count(number: int, one: str, several: str) -> str:
 
 
 def _failure(verdict: Verdict, followers: list[Verdict], *, colour: bool) -> list[str]:
-    """A clause that deviates by itself, what follows from it, and the commands that lead on."""
+    """A clause that deviates by itself, its consequences, and the commands to go on with."""
     mark, paint = MARKS[verdict.verdict]
     lines = [painted(f"{mark} {printable(verdict.sentence)}", paint, colour=colour)]
     if verdict.first is not None:
@@ -221,10 +221,10 @@ def painted(text: str, paint: str, *, colour: bool) -> str:
 
 
 def printable(text: str) -> str:
-    """Text on one line in which control characters are spelled out: an adapter's words neither steer nor end a line."""
+    """Text on one line with control characters escaped, so that an adapter's text cannot control the terminal."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file in UTF-8; half of a surrogate pair, which has no UTF-8, is spelled out as in JSON."""
+    """Write a file in UTF-8; a lone surrogate, which UTF-8 cannot encode, is escaped as in JSON."""
     path.write_text(text, encoding="utf-8", errors="backslashreplace")

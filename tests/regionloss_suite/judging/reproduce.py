@@ -1,4 +1,4 @@
-"""The commands that a report ends its failures with: one that shows a departure again, one that explains its case."""
+"""The commands at the end of a failure: one that reproduces the deviation, one that explains its case."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from regionloss_suite.judging.verdict import Verdict
 
 @dataclass(frozen=True)
 class Commands:
-    """What a run was asked for, as far as its commands repeat it.
+    """The arguments of a run that its commands repeat.
 
     Attributes:
-        adapter: the name by which the adapter was asked for, or `None` for one that has none.
-        profile: the profile that it was judged as, or `None` for all that it claims.
-        cases: the folder or file of cases that was asked for, or `None` for the bundled cases.
-        drawn: by name, the files of drawn batches.
-        alone: the names of those drawn batches that depart when they are put to the adapter alone.
-        source: where the source of the adapter was said to lie, or `None`.
+        adapter: the adapter's name as the user gave it, or `None` if it has none.
+        profile: the profile of the run, or `None` for all that it claims.
+        cases: the folder or file of cases, or `None` for the bundled cases.
+        drawn: the files of random batches, by name.
+        alone: the names of those random batches that deviate when put to the adapter alone.
+        source: the source given for the adapter, or `None`.
     """
 
     adapter: str | None
@@ -34,7 +34,7 @@ class Commands:
     source: Path | None = None
 
     def added(self, verdict: Verdict) -> Verdict:
-        """A verdict that stands for itself, with its commands; any other as it is."""
+        """A verdict that stands for itself, with its commands; any other verdict unchanged."""
         if verdict.first is None or verdict.follows:
             return verdict
         case = verdict.first.case
@@ -43,9 +43,9 @@ class Commands:
         return dataclasses.replace(verdict, reproduce=self._reproduce(case, file), explain=explain)
 
     def advice(self, verdicts: Iterable[Verdict], answers: Collection[str]) -> tuple[str, ...]:
-        """What a report notes where nothing known answers as the loss does; nothing elsewhere, or without a name.
+        """The report's note if no known cause gives the answers of the loss; empty otherwise, or without a name.
 
-        Nor of a loss that answers neither its gradient nor its value, by which everything is measured.
+        Also empty for a loss that returns neither gradient nor value, because everything is measured by them.
         """
         leading = [verdict for verdict in verdicts if verdict.verdict == "deviating" and not verdict.follows]
         if self.adapter is None or not {"gradient", "potential"} & set(answers):
@@ -56,14 +56,14 @@ class Commands:
         return (f"Of several differences at once, each hides the others: `{command}` measures every choice by itself.",)
 
     def crashed(self, crashes: Iterable[str], verdicts: Iterable[Verdict]) -> tuple[str, ...]:
-        """What a report notes of the first crash that no command of its verdicts shows again."""
+        """The report's note on the first crash that no command of its verdicts reproduces."""
         shown = {verdict.first.case for verdict in verdicts if verdict.first is not None and verdict.reproduce}
         name = next((case for case in crashes if case not in shown), None)
         command = "" if name is None else self._reproduce(name, self._file(name))
         return (f"`{command}` shows the crash on {name} again.",) if command else ()
 
     def _file(self, case: str) -> Path | str | None:
-        """What `--cases` and `explain` take: the file of a case, or the id of a bundled one."""
+        """The argument of `--cases` and `explain`: the file of a case, or the id of a bundled one."""
         if case in self.drawn:
             return self.drawn[case]
         if self.cases is None:
@@ -78,7 +78,7 @@ class Commands:
             source = [] if self.source is None else ["--source", str(self.source)]
             arguments = [self.adapter, *source, *self._option("--profile")]
             return shlex.join(["regionloss", "check", *arguments, "--cases", str(file)])
-        # It takes several batches to see it, so the whole property is tried again.
+        # The deviation takes several batches to show, so the whole property is run again.
         suite = ["python", "-m", "pytest", "--pyargs", "regionloss_suite.test_properties", "-k", case]
         command = shlex.join([*suite, "--regionloss-adapter", self.adapter, *self._option("--regionloss-profile")])
         return (

@@ -9,7 +9,7 @@ from typing import Any
 
 from regionloss_suite.oracle.comparison import Difference
 
-#: From what decides a merged verdict to what says least.
+#: Verdicts in the order of precedence when they are merged.
 _WEIGHT = ("deviating", "expected", "conforming", "not-answerable")
 
 
@@ -21,13 +21,13 @@ class Verdict:
         clause: its id, and its level.
         verdict: `conforming`, `deviating`, `expected` (deviates, and was declared to) or `not-answerable`.
         cases: how many golden cases were put to the adapter for it.
-        properties: names of the properties that were tried on it.
-        first: the first departure of a clause that deviates.
-        follows: the clause whose departure explains this one, if another one does.
-        looks_like: the known loss or mistake that answers the same, in words.
-        reason: why it is not answerable, why it was expected to deviate, or what else may be behind a deviation.
-        reproduce: the command that shows the departure again, where there is one.
-        explain: the command that explains the case on which it was seen first.
+        properties: names of the properties that were run for it.
+        first: the first deviation of a clause that deviates.
+        follows: the clause whose deviation explains this one, if any.
+        looks_like: the known loss or mistake that gives the same answers, in words.
+        reason: why it is not answerable, why it was expected to deviate, or what else may have caused a deviation.
+        reproduce: the command that shows the deviation again, if there is one.
+        explain: the command that explains the case that showed it first.
     """
 
     clause: str
@@ -50,11 +50,11 @@ class Verdict:
 
     @property
     def departure(self) -> str:
-        """The place and the numbers of the first departure; empty where there is none."""
+        """The place and the numbers of the first deviation; empty if there is none."""
         return "" if self.first is None else " · ".join(_place_and_numbers(self.first))
 
     def to_json(self) -> dict[str, Any]:
-        """As the JSON report holds it; what there is nothing to say of is left out."""
+        """The form in the JSON report, without empty entries."""
         entry: dict[str, Any] = {
             "clause": self.clause,
             "level": self.level,
@@ -69,7 +69,7 @@ class Verdict:
 
     @classmethod
     def from_json(cls, entry: dict[str, Any]) -> Verdict:
-        """What `to_json` wrote; keys of a newer version are passed over."""
+        """Read what `to_json` wrote; keys of a newer version are ignored."""
         names = {field.name for field in fields(cls)}
         known = {key: value for key, value in entry.items() if key in names}
         if "first" in known:
@@ -78,7 +78,7 @@ class Verdict:
 
 
 def _place_and_numbers(first: Difference) -> list[str]:
-    """The place and the numbers of a departure, with as many digits as tell them apart."""
+    """The place and the numbers of a deviation, with as many digits as show the difference."""
     place = [] if first.image is None else [f"image {first.image}"]
     place += [] if first.row is None else [f"cell ({first.row}, {first.column})"]
     place += [] if first.anchor is None else [f"anchor {first.anchor}"]

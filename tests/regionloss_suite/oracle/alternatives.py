@@ -1,4 +1,4 @@
-"""The answers that are accepted as well where the tested precision cannot settle a decision of a batch."""
+"""The answers that are also accepted if the tested precision cannot settle a decision of a batch."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from regionloss_spec import Batch
 from regionloss_spec.batch import Array
 from regionloss_suite.oracle.ambiguity import Change, Open, exact, open_decisions
 
-#: So many ways for the open decisions of a batch to come out are tried.
+#: The most combinations of open decisions to try.
 OUTCOMES = 64
 
 
 def other_answers(batch: Batch, result: Result, bounds: Bounds, precision: Precision) -> list[Result]:
-    """The reference with every open decision of a batch taken otherwise, alone and together; empty if it has none."""
+    """The reference with each open decision of a batch taken differently, alone and combined; empty if none is open."""
     decisions = open_decisions(result, bounds, precision)
     return [_decided(batch, result, changes) for changes in islice(_combinations(decisions), OUTCOMES)]
 
@@ -37,15 +37,15 @@ def unsettled(result: Result, bounds: Bounds, precision: Precision) -> tuple[str
 
 
 def too_many(result: Result, bounds: Bounds, precision: Precision) -> bool:
-    """Whether the open decisions can come out in more ways than `other_answers` tries."""
+    """Whether the open decisions have more combinations than `other_answers` tries."""
     decisions = open_decisions(result, bounds, precision)
     return prod(1 + len(decision.others) for decision in decisions) > 1 + OUTCOMES
 
 
 def other_slopes(result: Result, precision: Precision) -> list[Result]:
-    """The reference with every edge of a truth that nearly meets one of its predictor's box moved to either side of it.
+    """The reference with every truth edge that almost meets one of its predictor's box moved to either side of it.
 
-    There the IoU has a kink, and where it is differentiated any slope between those on both sides is right.
+    The IoU has a kink there, and if it is differentiated, any slope between the two sides is right.
     """
     results = []
     for match in result.decisions.matches:
@@ -71,7 +71,7 @@ def other_recalls(result: Result, precision: Precision) -> list[float]:
 
 
 def _combinations(decisions: list[Open]) -> Iterator[tuple[Change, ...]]:
-    """What may come out otherwise: first one decision, then all of them, then any two, three and so on."""
+    """The combinations of other outcomes: first one decision, then all of them, then any two, three and so on."""
     yield from ((other,) for decision in decisions for other in decision.others)
     if len(decisions) > 1:
         yield tuple(decision.others[0] for decision in decisions)
@@ -84,7 +84,7 @@ def _decided(batch: Batch, result: Result, changes: tuple[Change, ...]) -> Resul
     """The result with other decisions."""
     before = result.decisions
     max_iou, nearest = before.max_iou.copy(), before.best_truth.copy()
-    # Who is paid is settled anew: a truth may get back the predictor that another one leaves.
+    # Assignments are resolved again: a truth may get back the predictor that another one leaves.
     choices = [
         match if before.class_only[match.image] else dataclasses.replace(match, pays_box=True)
         for match in before.matches
@@ -100,7 +100,7 @@ def _decided(batch: Batch, result: Result, changes: tuple[Change, ...]) -> Resul
 
 
 def _target(result: Result, match: Match) -> int:
-    """The truth that the target of a match is made with, -1 for none."""
+    """The truth that defines the target of a match, -1 for none."""
     if not match.pays_box or result.profile.object_target_gradient == "constant":
         return -1
     if result.profile.object_target == "iou":
@@ -109,7 +109,7 @@ def _target(result: Result, match: Match) -> int:
 
 
 def _moved_truths(result: Result, match: Match, precision: Precision) -> list[Array]:
-    """The truth of a target, `[4]`, with its edges on either side of those of the box that they nearly meet."""
+    """The truth of a target, `[4]`, with its edges on either side of the box edges that they almost meet."""
     n, k, j, i = match.predictor
     truth = _target(result, match)
     if truth < 0:
@@ -126,7 +126,7 @@ def _moved_truths(result: Result, match: Match, precision: Precision) -> list[Ar
 
 
 def _sides(met: Overlap, axis: int) -> list[tuple[float, float]]:
-    """Left and right of the truth, each on both sides of an edge of the box that it is as close to as rounding."""
+    """Left and right of the truth, each on both sides of a box edge that is within rounding of it."""
     mine, theirs = (side[axis] + np.array([-0.5, 0.5]) * side[axis + 2] for side in (met.box, met.truth))
     beside = 2.0**-50 * max(np.abs(mine).max(), np.abs(theirs).max())
     sides = []

@@ -1,7 +1,7 @@
-"""Decisions with a margin too small for a precision, and what else they may come out as.
+"""Decisions with a margin too small for a precision, and their other possible outcomes.
 
-A margin of exactly zero is settled by its clause where the numbers compared are exact in the precision, or come from
-the very same numbers. Any other margin that is smaller than the rounding of what is compared may fall either way in a
+A clause settles a margin of exactly zero if the compared numbers are exact in the precision or come from the very same
+numbers. A correct implementation may decide any other margin below the rounding error of the comparison either way.
 correct implementation.
 """
 
@@ -26,7 +26,7 @@ Place = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Change:
-    """What a decision may also come out as: the match of a truth, or MaxIOU and the truth that reaches it."""
+    """Another possible outcome of a decision: the match of a truth, or MaxIOU and the truth that reaches it."""
 
     what: Literal["match", "max_iou"]
     where: Any
@@ -35,14 +35,14 @@ class Change:
 
 @dataclass(frozen=True)
 class Open:
-    """A decision that the precision cannot settle, with its other outcomes; there may be none that differ."""
+    """A decision that the precision cannot settle, with its other outcomes; all of them may be equivalent."""
 
     kind: str
     others: tuple[Change, ...]
 
 
 def open_decisions(result: Result, bounds: Bounds, precision: Precision) -> list[Open]:
-    """Every decision of a batch whose margin is smaller than the rounding of what decides it."""
+    """Every decision of a batch whose margin is below the rounding error of the numbers that decide it."""
     ambiguous = []
     for at, match in enumerate(result.decisions.matches):
         if result.decisions.class_only[match.image]:
@@ -66,7 +66,7 @@ def _thresholds(result: Result, bounds: Bounds, precision: Precision) -> list[Op
         if margin[place] == 0 and exact(result, place):
             continue
         nearest = int(decisions.best_truth[place])
-        if nearest < 0:  # none overlaps, but one is as close as rounding
+        if nearest < 0:  # none overlaps, but one is within rounding of it
             nearest = int(np.argmax([_met(result, place, truth, precision)[1] for truth in result.truths[place[0]]]))
         others = [np.nextafter(profile.thresh, -1.0)] if decisions.max_iou[place] >= profile.thresh else []
         others += [np.nextafter(profile.thresh, 2.0)] if decisions.max_iou[place] <= profile.thresh else []
@@ -75,7 +75,7 @@ def _thresholds(result: Result, bounds: Bounds, precision: Precision) -> list[Op
 
 
 def _nearest(result: Result, bounds: Bounds, precision: Precision) -> list[Open]:
-    """The predictors that two truths, not twins, overlap best to within the rounding, where it matters which it is."""
+    """The predictors with two best truths, not twins, whose IoUs are within rounding, if the choice matters."""
     profile, decisions = result.profile, result.decisions
     matters = np.zeros(decisions.max_iou.shape, dtype=bool)
     if profile.ignored_class != "none":
@@ -94,7 +94,7 @@ def _nearest(result: Result, bounds: Bounds, precision: Precision) -> list[Open]
             and other + other_error >= share - error
             and not any((rows[truth, :4] == rows[twin, :4]).all() for twin in (best, *range(truth)) if twin >= 0)
         ]
-        if best >= 0 and exact(result, place):  # of equals the first
+        if best >= 0 and exact(result, place):  # the first of equal ones
             others = [truth for truth in others if met[truth][0] != share]
         if others:
             value = decisions.max_iou[place]
@@ -112,7 +112,7 @@ def _met(result: Result, place: Place, row: Array, precision: Precision) -> tupl
 
 
 def _choices(result: Result, match: Match, precision: Precision) -> tuple[str, list[Match]]:
-    """The other predictors that a truth may choose, and whether for a border of cells or for its anchors."""
+    """The other predictors that a truth may choose, because of a border between cells or because of its anchors."""
     row = result.truths[match.image][match.truth]
     _, _, _, height, width = result.t.shape
     cells = [
@@ -130,7 +130,7 @@ def _choices(result: Result, match: Match, precision: Precision) -> tuple[str, l
 
 
 def _cells(centre: float, cell: int, cells: int, precision: Precision) -> list[int]:
-    """The cell of a centre, and the one beyond a border that it hardly misses."""
+    """The cell of a centre, and the one beyond a border that it almost reaches."""
     place = centre * cells
     border = round(place)
     held = precision.name == "float64" or float(np.float32(centre)) == centre
@@ -141,14 +141,14 @@ def _cells(centre: float, cell: int, cells: int, precision: Precision) -> list[i
 
 
 def _anchors(result: Result, match: Match, cell: tuple[int, int], precision: Precision) -> list[int]:
-    """The anchors that fit a truth best, up to the rounding of the fits."""
+    """The anchors whose fit to a truth is best within rounding."""
     boxes, row = result.boxes[match.image], result.truths[match.image][match.truth]
     fit = anchor_fit(*cell, row, boxes, result.anchors, result.profile)
     error = _fit_error(result, match, cell, fit, precision)
     best = int(np.argmax(fit))
     least = fit[best] - error[best]
     close = [int(k) for k in np.flatnonzero((fit + error > 0) & (fit + error >= least))]
-    if least <= 0 and 0 not in close:  # where none overlaps
+    if least <= 0 and 0 not in close:  # if none overlaps
         close.append(0)
     return [best] + [k for k in close if k != best and not _same_numbers(result, match, cell, best, k)]
 
@@ -171,7 +171,7 @@ def _fit_error(result: Result, match: Match, cell: tuple[int, int], fit: Array, 
 
 
 def _same_numbers(result: Result, match: Match, cell: tuple[int, int], one: int, other: int) -> bool:
-    """Whether a tie of two anchors is one for every implementation, because it compares the very same numbers."""
+    """Whether a tie of two anchors is one in every implementation, because it compares the very same numbers."""
     shapes, choice = result.anchors[[one, other]], result.profile.anchor_choice
     _, _, _, height, width = result.t.shape
     row = result.truths[match.image][match.truth]
@@ -189,32 +189,32 @@ def _same_numbers(result: Result, match: Match, cell: tuple[int, int], one: int,
 
 
 def _surest(result: Result, match: Match, precision: Precision) -> list[Match]:
-    """The other predictors that may be the most sure of the class of an image without boxes."""
+    """The other predictors that may have the highest score for the class of an image without boxes."""
     t, tree = result.t[match.image], result.tree or ()
     z = np.moveaxis(t[:, 5:], 1, 0)
     path = path_to_root(int(result.truths[match.image][match.truth, 4]), tree)
     p, error = softmax(z, tree)[path], probability_error(z, precision, tree)[path]
     with np.errstate(divide="ignore"):
         sure = np.log(p).sum(axis=0) - np.logaddexp(0.0, -t[:, 4])
-    # As a product each factor has its relative error; as a sum of logarithms the sum has one besides.
+    # As a product, each factor has its relative error; as a sum of logarithms, the sum has one as well.
     spread = precision.rounding * (1 + len(path) + np.abs(sure))
     with np.errstate(invalid="ignore", divide="ignore"):
         spread = np.where(np.isfinite(sure), spread + (error / p).sum(axis=0), 0.0)
     least = sure[match.anchor, match.row, match.column] - spread[match.anchor, match.row, match.column]
-    # A product that underflows ties with all others that do.
+    # A product that underflows ties with all others that underflow.
     least = -np.inf if least <= np.log(precision.scalar_tiny) else least
     met = {t[match.anchor, 4:, match.row, match.column].tobytes()}
     alternatives = []
     for j, i, k in np.argwhere(np.moveaxis(sure + spread >= least, 0, -1)):
         outputs = np.ascontiguousarray(t[k, 4:, j, i]).tobytes()
-        if outputs not in met:  # equal outputs are equally sure in every arithmetic, and the first is chosen
+        if outputs not in met:  # equal outputs have equal scores in every arithmetic, and the first wins
             alternatives.append(dataclasses.replace(match, anchor=int(k), row=int(j), column=int(i)))
         met.add(outputs)
     return alternatives
 
 
 def exact(result: Result, place: Place) -> bool:
-    """Whether the box of a predictor and the truths of its image are numbers that every precision holds and divides."""
+    """Whether every precision represents and divides the box of a predictor and the truths of its image exactly."""
     image, anchor, row, column = place
     still = not result.t[image, anchor, :4, row, column].any()
     return still and _short(result.anchors[anchor]) and _short(result.truths[image][:, :4]) and _halves(result)

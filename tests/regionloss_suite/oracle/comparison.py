@@ -1,4 +1,4 @@
-"""One answer compared with what a conforming loss returns, element by element."""
+"""Compare an answer with that of a conforming loss, element by element."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _SUMS = (
     View("statistics"),
 )
 
-#: Everything that an answer can be compared in, from what decides to what follows from it.
+#: Every view of an answer, ordered from causes to consequences.
 VIEWS = (View("indicator"), *(View("gradient", (block,), STATES) for block in BLOCKS), *_SUMS)
 
-#: The same, ordered so that the first departure is the one with the most exact place.
+#: The same, ordered so that the first deviation is the one with the most exact place.
 _EVERYTHING = (View("gradient", BLOCKS, STATES), View("indicator"), *_SUMS)
 
 Indicators = tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]
@@ -38,13 +38,13 @@ Indicators = tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """Where an answer first departs. Places are indices; `None` where the quantity has no place.
+    """The first deviation of an answer. Places are indices; `None` if the quantity has no place.
 
     Attributes:
         case: id of the case.
-        dtype: format in which the predictions were given.
+        dtype: format of the predictions.
         quantity: what differs, such as `ty gradient` or `term coord`.
-        got, expected, bound: numbers, or text where the quantity is none.
+        got, expected, bound: numbers, or text if the quantity is not a number.
     """
 
     case: str
@@ -59,7 +59,7 @@ class Difference:
     anchor: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As the JSON report holds it; numbers that JSON lacks become text."""
+        """The form in the JSON report; numbers that JSON lacks become strings."""
         return {
             key: str(value) if isinstance(value, float) and not math.isfinite(value) else value
             for key, value in asdict(self).items()
@@ -79,13 +79,13 @@ class Difference:
 
     @classmethod
     def from_json(cls, entry: dict[str, Any]) -> Difference:
-        """What `to_json` wrote; keys of a newer version are passed over."""
+        """Read what `to_json` wrote; keys of a newer version are ignored."""
         known = {field.name for field in fields(cls)}
         return cls(**{key: _number(value) for key, value in entry.items() if key in known})
 
 
 def _number(value: Any) -> Any:
-    """What JSON has no number for is text there."""
+    """Numbers that JSON cannot write, as strings."""
     return float(value) if value in ("nan", "inf", "-inf") else value
 
 
@@ -95,7 +95,7 @@ def _text(value: float | str) -> str:
 
 @lru_cache(maxsize=256)
 def reference_of(case: Case) -> Result:
-    """What the reference returns; kept, since many losses are compared on the same case in one run."""
+    """The reference's answer, cached because many losses are compared on the same case in one run."""
     return evaluate(case.batch, case.profile)
 
 
@@ -105,18 +105,18 @@ def _reference_bounds(case: Case, dtype: str) -> Bounds:
 
 
 def forget() -> None:
-    """Drop every answer of the reference that is kept: those to large batches take memory."""
+    """Drop the cached answers of the reference, which take much memory for large batches."""
     reference_of.cache_clear()
     _reference_bounds.cache_clear()
 
 
 class Comparison:
-    """An answer to a case, to be looked at through the views of the clauses.
+    """An answer to a case, to be compared in the views of the clauses.
 
     Args:
-        case: what was asked.
-        answer: what came back.
-        dtype: the format that the predictions were given in; they must be exact in it.
+        case: the question.
+        answer: the answer.
+        dtype: the format of the predictions, which must be exact in it.
     """
 
     def __init__(self, case: Case, answer: Answer, dtype: str) -> None:
@@ -124,13 +124,13 @@ class Comparison:
         self.answer = answer
         self.dtype = dtype
         self.result = reference_of(case)
-        #: How far the answer may be from the reference; for a case that is no recording, the whole bound.
+        #: How far the answer may be from the reference; for a case that is not a recording, the whole bound.
         self.bounds = _reference_bounds(case, dtype)
         recording = _reference_bounds(case, "float32") if case.recorded else None
         self._tolerance = Tolerance(case, self.result, dtype, self.bounds, recording)
 
     def answers(self, view: View) -> bool:
-        """Whether the answer says anything that the view looks at."""
+        """Whether the answer contains anything that the view covers."""
         given = self.answer
         return {
             "gradient": given.gradient is not None,
@@ -148,7 +148,7 @@ class Comparison:
         }[view.answer]
 
     def difference(self, view: View) -> Difference | None:
-        """The first departure that the view shows."""
+        """The first deviation within the view."""
         if not self.answers(view):
             return None
         match view.answer:
@@ -181,17 +181,17 @@ class Comparison:
 
     @property
     def gradient_bound(self) -> Array:
-        """How far each gradient element may be from what is expected, `[N, A*(5+C), H, W]`."""
+        """How far each gradient element may be from the expected one, `[N, A*(5+C), H, W]`."""
         return self._tolerance.gradient_bound
 
     @cached_property
     def wrong(self) -> Array:
-        """Elements of the gradient that no conforming loss answers, bool `[N, A, 5+C, H, W]`."""
+        """Elements of the gradient that no conforming loss returns, bool `[N, A, 5+C, H, W]`."""
         got = np.asarray(self.answer.gradient, dtype=np.float64)
         return self._tolerance.outside(got).reshape(self.result.t.shape)
 
     def _region(self, view: View) -> Array:
-        """The elements that a gradient view looks at, bool `[N, A, 5+C, H, W]`."""
+        """The elements that a gradient view covers, bool `[N, A, 5+C, H, W]`."""
         region = np.zeros(self.result.t.shape, dtype=bool)
         where = self._states(view.states)
         for block in view.blocks:
@@ -301,7 +301,7 @@ class Comparison:
 
 
 def expected_indicators(case: Case, result: Result) -> Indicators:
-    """The responsible predictors by image and truth, and the ignored ones: of the case, else of the reference."""
+    """The responsible predictors by image and truth, and the ignored ones: from the case, or else the reference."""
     responsible, ignored = indicators(result.decisions)
     stated = case.expected
     return (

@@ -1,4 +1,4 @@
-"""Which clauses a batch reaches, for what does not say so itself: recordings, and inputs put to another profile."""
+"""Which clauses a batch reaches, for cases that do not state it: recordings, and inputs used under another profile."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from regionloss_spec import load_clauses
 from regionloss_spec.batch import Array
 from regionloss_suite.oracle.alternatives import other_recalls
 
-#: What a batch must show for a clause to be seen in it. Clauses that are not here are reached by hand-made cases only.
+#: The feature that a batch needs to show a clause. Only hand-made cases reach the clauses that are not listed here.
 _SHOWN_BY = {
     "a predictor": ("notation.predictor", "notation.channel-order"),
     "a gradient": (
@@ -196,18 +196,18 @@ def _shown(result: Result, images_seen: int) -> set[str]:
 
 
 def holds(dtype: str, values: Array) -> bool:
-    """Whether a format holds every one of the values exactly; whether NaN or infinite, it holds it too."""
+    """Whether a format represents every value exactly, including NaN and infinity."""
     values = np.asarray(values, dtype=np.float64)
     with np.errstate(over="ignore"):
         held = values.astype(np.float32 if dtype == "bfloat16" else dtype)
     exact = (held == values) | np.isnan(values)
-    if dtype == "bfloat16":  # float32 with the lower half of its bits zero
+    if dtype == "bfloat16":  # a float32 whose lower half is zero
         exact &= (held.view(np.uint32) & 0xFFFF) == 0
     return bool(exact.all())
 
 
 def _iou_is_sharp(result: Result) -> bool:
-    """Whether float32 knows the mean of the IoUs to a thousandth, or to a millionth, and which truths are recalled."""
+    """Whether float32 gives the mean of the IoUs to a thousandth, or to a millionth, and decides which are recalled."""
     mean, precision = result.statistics.avg_iou, PRECISIONS["float32"]
     if np.isnan(mean):
         return True

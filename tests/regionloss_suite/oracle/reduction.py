@@ -1,4 +1,4 @@
-"""A declared reduction, taken out of an answer in the open (`scale.framework-mean`)."""
+"""Undo a declared reduction of an answer, visibly (`scale.framework-mean`)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ def multiplied_out(answer: Answer, description: Description, images: int, paid: 
     """An answer without the reduction and the factor that the adapter declares.
 
     Args:
-        answer: what the adapter said.
+        answer: the adapter's answer.
         description: `per-image` is multiplied by `images`, `per-object` by `paid`; `factor` is divided out.
         images: number of images of the batch.
         paid: number of its truths whose box is paid.
-        divided: how the profile that it is held against divides; where the adapter divides so too, that is left in.
+        divided: the reduction of the profile; if the adapter declares the same one, it is kept.
     """
     divisor = {"sum": 1, "per-image": max(images, 1), "per-object": max(paid, 1)}[description.reduction]
     divisor = 1 if description.reduction == divided else divisor

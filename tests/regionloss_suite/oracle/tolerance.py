@@ -1,4 +1,4 @@
-"""What a conforming loss may return for a case: the expected numbers, their bounds, and the alternatives."""
+"""The accepted answers to a case: the expected numbers, their bounds, and the alternatives."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from regionloss_suite.oracle.alternatives import other_answers, other_recalls, o
 
 
 class Tolerance:
-    """The answers to a case that are accepted in one format.
+    """The accepted answers to a case in one format.
 
     Args:
-        case: what is asked; where it does not say what is expected, the reference does.
+        case: the question; the reference gives what it does not state.
         result: the reference's answer.
-        dtype: the format that the predictions are given in.
+        dtype: the format of the predictions.
         limits: the bounds of that answer in that format.
-        recording: the bounds of the expected numbers themselves, where a float32 program has recorded them.
+        recording: the bounds of the expected numbers themselves, if a float32 program recorded them.
     """
 
     def __init__(self, case: Case, result: Result, dtype: str, limits: Bounds, recording: Bounds | None) -> None:
@@ -36,10 +36,10 @@ class Tolerance:
 
     @cached_property
     def others(self) -> list[Result]:
-        """The reference on either side of every knife edge; empty where there is none."""
+        """The reference on both sides of every ambiguous decision; empty if there is none."""
         precision = self.precision if self.recording is None else PRECISIONS["float32"]
         others = other_answers(self.case.batch, self.result, self.recording or self.limits, precision)
-        return [self.result, *others] if others else []  # a recording may itself be on another side
+        return [self.result, *others] if others else []  # a recording may be on the other side
 
     @cached_property
     def gradient(self) -> Array:
@@ -52,7 +52,7 @@ class Tolerance:
         return self.limits.gradient + (0.0 if self.recording is None else self.recording.gradient)
 
     def outside(self, got: Array) -> Array:
-        """The elements of a gradient that no conforming loss answers, bool `[N, A*(5+C), H, W]`."""
+        """The elements of a gradient that no conforming loss returns, bool `[N, A*(5+C), H, W]`."""
         close = self._within(got, self.gradient, self.gradient, self.gradient_bound)
         if not close.all():
             for one in self.others or [self.result]:
@@ -65,12 +65,12 @@ class Tolerance:
         return ~close
 
     def _bound_of(self, other: Result) -> Array:
-        """The bound of an answer on the other side of a knife edge, where other elements are structural zeros."""
+        """The bound on the other side of an ambiguous decision, where other elements are structural zeros."""
         limit = bounds(other, self.precision).gradient
         return limit if self.recording is None else limit + bounds(other, PRECISIONS["float32"]).gradient
 
     def _within(self, got: Array, low: Array, high: Array, bound: Array) -> Array:
-        """Where an answer lies between two gradients or within their bound of them; false where it is no number."""
+        """Where an answer lies between two gradients or within their bound of them; false for NaN."""
         close = (got >= low - bound) & (got <= high + bound)
         for end in (low, high):
             close |= (np.abs(end) > self.precision.largest) & (got == np.copysign(np.inf, end))
@@ -84,14 +84,14 @@ class Tolerance:
         bound_of: Callable[[Bounds], float],
         slack: float = 0.0,
     ) -> tuple[float, float] | None:
-        """What is expected in place of a number, and its bound; `None` where the number is accepted.
+        """The expected number and its bound if `got` is wrong; `None` if it is accepted.
 
         Args:
             got: the number.
-            stated: what the case states, if it states anything.
+            stated: the number that the case states, if any.
             of: the number of a result.
             bound_of: its bound.
-            slack: the error of what the case says.
+            slack: the error of the stated number.
         """
         expected, bound = of(self.result) if stated is None else stated, bound_of(self.limits) + slack
         if self._near(got, expected, bound):
@@ -108,7 +108,7 @@ class Tolerance:
         return self.result.printed_cost if stated is None else stated
 
     def printed_cost(self, got: float) -> tuple[float, float] | None:
-        """As `number`, for what darknet prints."""
+        """As `number`, for darknet's printed numbers."""
         expected = self.number(
             got,
             self.case.expected.printed_cost,
@@ -118,12 +118,12 @@ class Tolerance:
         )
         if expected is None or math.isfinite(self.result.printed_cost):
             return expected
-        # The reference adds up in float32, which a cost may be too large for.
+        # The reference sums in float32, which may overflow for a large cost.
         exact = float((self.result.delta**2).sum())
         return None if self._near(got, exact, self.limits.printed_cost) else expected
 
     def statistics(self, given: dict[str, float]) -> tuple[str, float, float] | None:
-        """The first statistic that is not accepted: its name, what is expected and its bound."""
+        """The first statistic that is not accepted: its name, the expected number and its bound."""
         first = self._line(given, self.result, self.case.expected.statistics)
         if first is None or any(self._line(given, other, None) is None for other in self.others):
             return None
@@ -132,7 +132,7 @@ class Tolerance:
     def _line(
         self, given: dict[str, float], result: Result, stated: dict[str, float] | None
     ) -> tuple[str, float, float] | None:
-        """Compare a statistics line with what the case states, else with that of a result."""
+        """Compare a statistics line with the stated one, or with that of a result."""
         limits = statistics_bounds(result, self.precision)
         if stated is not None and self.recording is not None:
             slack = statistics_bounds(result, PRECISIONS["float32"])
@@ -144,7 +144,7 @@ class Tolerance:
         return None
 
     def _near(self, got: float, expected: float, bound: float) -> bool:
-        """Whether a number is within its bound, or as infinite as what the format cannot hold."""
+        """Whether a number is within its bound, or infinite like a number that overflows the format."""
         if math.isnan(expected) or math.isinf(expected):
             return got == expected or (math.isnan(got) and math.isnan(expected))
         beyond = abs(expected) > self.precision.scalar_largest and got == math.copysign(math.inf, expected)

@@ -1,4 +1,4 @@
-"""Properties: what holds for every batch, tried on batches that Hypothesis draws. One module for each subject."""
+"""Properties: claims about any batch, tried on random batches from Hypothesis. One module for each subject."""
 
 from regionloss_suite.properties import (
     agreement,

@@ -1,7 +1,7 @@
-"""Agreement with the reference on drawn batches, answer by answer: the block of channels names the term.
+"""Agreement with the reference on random batches, answer by answer: the block of channels names the term.
 
-A clause is pinned by what it is seen in, and only where a drawn batch shows what it speaks of. Where the indicators of
-a batch depart, its gradient and terms follow from that and are not judged by it.
+A property pins a clause by its views, and only on batches that show the clause. If the indicators of a batch deviate,
+its gradient and terms follow from them and are not judged.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from regionloss_suite.properties.property import EVERYTHING, Function
 from regionloss_suite.properties.registry import pins
 from regionloss_suite.properties.response import DeviationError, Response
 
-#: What the number format promises, whichever the property is about.
+#: Clauses of the number format, which apply to every property.
 _FORMATS = ("numerics.float64", "numerics.float32", "numerics.float16", "numerics.bfloat16")
 
-#: Each subject: its name, the views that it is judged in, and what an adapter has to answer.
+#: Each subject: its name, its views, and what an adapter must return.
 _SUBJECTS: tuple[tuple[str, Callable[[View], bool], tuple[str, ...]], ...] = (
     ("the indicators", lambda view: view.answer == "indicator", ("indicators",)),
     ("the gradient of tx and ty", lambda view: "xy" in view.blocks, ("gradient",)),
@@ -37,7 +37,7 @@ _SUBJECTS: tuple[tuple[str, Callable[[View], bool], tuple[str, ...]], ...] = (
 
 
 def _speaks_of(view: View, chosen: Callable[[View], bool]) -> bool:
-    """Whether a view of a clause, if it tells this clause from others, is a part of what a subject is judged in."""
+    """Whether a view of a clause is specific to the clause and part of a subject."""
     if view.broad:
         return False
     if view.answer == "gradient":
@@ -54,7 +54,7 @@ def _agrees(chosen: Callable[[View], bool]) -> Function:
     views = tuple(view for view in VIEWS if chosen(view))
 
     def property_of_one_answer(harness: PropertyHarness, data: st.DataObject) -> None:
-        """Within the bound of every number, and exactly where something is decided."""
+        """Within the bound of every number, and exactly for every decision."""
         response = harness.ask(harness.draw(data))
         if views[0].answer != "statistics" and not any(view.answer == "indicator" for view in views):
             assume(response.comparison.difference(View("indicator")) is None)
@@ -68,7 +68,7 @@ def _agrees(chosen: Callable[[View], bool]) -> Function:
 
 
 def _to_blame(harness: PropertyHarness, response: Response, chosen: Callable[[View], bool]) -> tuple[str, ...]:
-    """The clauses that the departing batch shows and in whose own views it departs; else the number format's."""
+    """The clauses that the deviating batch shows and whose own views deviate; otherwise the number format's."""
     alone = PropertyHarness(harness.adapter, harness.profile, harness.dtype)
     alone.note(response)
     blamed = []
@@ -82,7 +82,7 @@ def _to_blame(harness: PropertyHarness, response: Response, chosen: Callable[[Vi
 
 
 def _families_of_departure(response: Response) -> tuple[str, ...]:
-    """Families of clauses that can be behind a wrong indicator: of assignment if that is wrong, else of MaxIOU."""
+    """Families of clauses that can cause a wrong indicator: of assignment if that is wrong, otherwise of MaxIOU."""
     responsible = response.answer.responsible
     expected = [
         (match.image, match.truth, match.anchor, match.row, match.column)

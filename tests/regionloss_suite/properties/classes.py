@@ -1,4 +1,4 @@
-"""The class term: what a softmax cannot see (spec chapters 9 and 13)."""
+"""The class term: changes that do not affect a softmax (spec chapters 9 and 13)."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _CLASS_VIEWS = tuple(view for view in VIEWS if "c" in view.blocks or view.term =
 
 
 def _softmax(profile: Profile) -> bool:
-    """Whether the classes are softmaxes of their own; with a background class they are a part of one."""
+    """Whether the classes form softmaxes of their own; with a background class they are only part of one."""
     return profile.class_term not in ("squared-linear", "logistic") and profile.objectness == "logistic"
 
 
 @pins("class.gradient", "decode.class-probabilities", "tree.groups", needs=("gradient",), when=_softmax)
 def the_class_gradient_of_a_predictor_adds_up_to_zero(harness: PropertyHarness, data: st.DataObject) -> None:
-    """In each softmax: what one class gains, the others lose."""
+    """In each softmax, the class gradients add up to 0."""
     response = harness.ask(harness.draw(data))
     assume(not response.edges)
     groups = [slice(0, None)] if harness.profile.class_term != "tree" else groups_of(response.result.tree or ())
@@ -39,7 +39,7 @@ def the_class_gradient_of_a_predictor_adds_up_to_zero(harness: PropertyHarness, 
 
 @pins("class.large-logits", "decode.class-probabilities", when=_softmax, every_format=True)
 def adding_one_number_to_all_class_outputs_changes_nothing(harness: PropertyHarness, data: st.DataObject) -> None:
-    """The outputs are halves of whole numbers, so that the sum is exact in every format; up to 116."""
+    """The outputs are half-integers up to 116, so that the sum is exact in every format."""
     batch = harness.draw(data, boxless=False)
     t = by_predictor(batch)
     t[:, :, 5:] = np.clip(np.round(2 * t[:, :, 5:]) / 2, -16, 16)
@@ -50,7 +50,7 @@ def adding_one_number_to_all_class_outputs_changes_nothing(harness: PropertyHarn
 
 @pins("class.large-logits", "numerics.log-of-zero", every_format=True)
 def confident_and_wrong_classes_have_a_finite_loss(harness: PropertyHarness, data: st.DataObject) -> None:
-    """The probability of the true class underflows, and its logarithm does not."""
+    """The probability of the true class underflows, but its logarithm does not."""
     batch = harness.draw(data, boxless=False)
     assume(batch.classes > 1 and any(len(rows) for rows in batch.truths))
     t = by_predictor(batch)
@@ -64,7 +64,7 @@ def the_classes_of_other_predictors_get_nothing(harness: PropertyHarness, data: 
     """Changing the class outputs of predictors that do not pay for a class changes no answer at all."""
     batch = harness.draw(data, boxless=False)
     one = harness.ask(batch)
-    # With a background class the class outputs are in the softmax of every predictor; ignored ones may pay a class.
+    # With a background class, the softmax of every predictor contains the class outputs; ignored ones may pay a class.
     assume(harness.profile.objectness == "logistic" and harness.profile.ignored_class == "none")
     t = by_predictor(batch)
     quiet = ~one.result.decisions.responsible
@@ -77,7 +77,7 @@ def the_classes_of_other_predictors_get_nothing(harness: PropertyHarness, data: 
 @pins("tree.class-only-image", "tree.class-only-choice", "tree.class-only-silence", "domain.unread-rows",
       when=lambda profile: profile.class_term == "tree")  # fmt: skip
 def an_image_with_a_class_and_no_box_pays_for_that_class_alone(harness: PropertyHarness, data: st.DataObject) -> None:
-    """Whatever else its list holds, and at the surest predictor."""
+    """Independent of the rest of its list, and paid by the predictor with the highest score."""
     batch = harness.draw(data)
     image = data.draw(st.integers(0, len(batch.truths) - 1))
     label = float(data.draw(st.integers(0, batch.classes - 1)))
@@ -94,7 +94,7 @@ def an_image_with_a_class_and_no_box_pays_for_that_class_alone(harness: Property
 def of_equally_sure_predictors_the_first_pays_for_a_class_without_a_box(
     harness: PropertyHarness, data: st.DataObject
 ) -> None:
-    """In the order row, column, anchor, of those that are left when some are made less sure."""
+    """In the order row, column, anchor, among the predictors that remain when the scores of some are lowered."""
     anchors, height, width = (data.draw(st.integers(*limits)) for limits in ((2, 3), (1, 3), (2, 3)))
     t = np.zeros((1, anchors, 8, height, width))
     less = np.random.default_rng(data.draw(st.integers(0, 2**16))).random((1, anchors, height, width)) < 0.6

@@ -1,4 +1,4 @@
-"""How a loss is differentiated: from above, again, and twice (spec chapter 10)."""
+"""How a loss is differentiated: with an upstream gradient, again, and twice (spec chapter 10)."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from regionloss_suite.properties.harness import PropertyHarness
 from regionloss_suite.properties.registry import pins
 from regionloss_suite.properties.response import NotAnswerableError, Response
 
-#: Step of the differences of a gradient: their error is its square, and the rounding of the gradient over it.
+#: Step of the gradient differences: their error is its square, plus the rounding of the gradient divided by it.
 _STEP = 2.0**-14
 
 
 def _hold_multiple(one: Response, other: Response, factor: float) -> None:
-    """Raise `DeviationError` where one gradient is not `factor`, a power of two, times another, but for underflow."""
+    """Raise `DeviationError` unless one gradient is `factor`, a power of two, times another, except for underflow."""
     if one.returned.gradient is None or other.returned.gradient is None:
         return
     precision = PRECISIONS[one.dtype]
-    shape = one.gradient.shape  # which sees to it that there is nothing wrong with the shape
+    shape = one.gradient.shape  # also checks the shape
     once, more = (np.asarray(response.returned.gradient, dtype=np.float64).reshape(shape) for response in (one, other))
-    # What is subnormal, here or on the way, is rounded to a multiple of the smallest number there is.
+    # Subnormal values and intermediates are rounded to a multiple of the smallest number.
     small = np.minimum(np.abs(once), np.abs(more)) <= 2.0**12 * precision.tiny
     smallest = precision.tiny * 2 * max(precision.output, precision.unit)
     other.hold("gradient", more, factor * once, np.where(small, 256 * max(1.0, abs(factor)) * smallest, 0.0))
@@ -36,7 +36,7 @@ def _hold_multiple(one: Response, other: Response, factor: float) -> None:
 
 @pins("scale.potential", needs=("gradient",), every_format=True)
 def the_gradient_from_above_multiplies_the_gradient(harness: PropertyHarness, data: st.DataObject) -> None:
-    """By powers of two, so exactly; only numbers too small for the format may lose bits."""
+    """By powers of two, so exact; only numbers too small for the format may lose bits."""
     batch = harness.draw(data)
     factor = data.draw(st.sampled_from((2.0, 0.5, 16.0, -4.0, 0.0078125)))
     _hold_multiple(harness.ask(batch), harness.ask(batch, upstream=factor), factor)
@@ -44,7 +44,7 @@ def the_gradient_from_above_multiplies_the_gradient(harness: PropertyHarness, da
 
 @pins("numerics.repeatability", needs=("gradient",), every_format=True, share=0.5)
 def a_call_adds_nothing_to_the_gradient_of_the_call_before(harness: PropertyHarness, data: st.DataObject) -> None:
-    """Two batches of one shape, one right after the other, and the first once more."""
+    """Two batches of one shape, one right after the other, then the first again."""
     batch = harness.draw(data)
     t = batch.predictions[:, :, ::-1, ::-1]
     one = harness.ask(batch)
@@ -55,13 +55,13 @@ def a_call_adds_nothing_to_the_gradient_of_the_call_before(harness: PropertyHarn
 
 @pins("scale.potential", needs=("gradient", "repeated gradient"), every_format=True, share=0.5)
 def a_gradient_taken_again_from_one_evaluation_adds_up(harness: PropertyHarness, data: st.DataObject) -> None:
-    """Twice makes twice, exactly: what arrives from above leaves what was evaluated as it is."""
+    """Two backward passes give exactly twice the gradient: the upstream gradient does not change the evaluation."""
     batch = harness.draw(data)
     _hold_multiple(harness.ask(batch), harness.ask(batch, upstream=2.0, times=2), 4.0)
 
 
 def _has_a_potential(profile: Profile) -> bool:
-    """Whether the gradient is that of one function with constants, none of which is an output itself."""
+    """Whether the gradient is that of one function with constants, none of which is itself an output."""
     return (
         profile.object_target_gradient == "constant"
         and profile.objectness == "logistic"
@@ -71,9 +71,9 @@ def _has_a_potential(profile: Profile) -> bool:
 
 @pins("scale.potential", needs=("second derivative",), when=_has_a_potential, every_format=True)
 def the_gradient_changes_as_that_of_the_reference_does(harness: PropertyHarness, data: st.DataObject) -> None:
-    """Along a direction, with every decision and target frozen, against central differences.
+    """Along a direction, with every decision and target held constant, compared with central differences.
 
-    Their own error is below what two of them with different steps differ by, and what the gradients are rounded by.
+    The error of the differences is below the difference between two step sizes plus the rounding of the gradients.
     """
     if harness.dtype != "float64":
         raise NotAnswerableError("a second derivative can be measured in float64 only")
@@ -89,7 +89,7 @@ def the_gradient_changes_as_that_of_the_reference_does(harness: PropertyHarness,
 
 
 def _change(result: Result, direction: Array, step: float) -> Array:
-    """The derivative of the gradient of the reference along a direction, by differences, `[N, A, 5+C, H, W]`."""
+    """The derivative of the reference's gradient along a direction, by differences, `[N, A, 5+C, H, W]`."""
     moved = step * direction.reshape(result.t.shape)
     both = []
     with np.errstate(over="ignore", invalid="ignore"):

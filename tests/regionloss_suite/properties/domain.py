@@ -1,4 +1,4 @@
-"""The domain: what lies outside it is refused, and nothing is repaired (spec chapters 11 and 13)."""
+"""The domain: input outside it is refused, and nothing is repaired (spec chapters 11 and 13)."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _in_tree(data: st.DataObject, batch: Batch) -> Batch:
 _centre = _in_truth((0, 1), 1.0, 1.0000001192092896, -0.25, -1e-30, 1.5, 416.0)
 _size = _in_truth((2, 3), 0.0, -0.25, 1.0000001192092896, 2.0, 32.0)
 
-#: What is wrong, in words: the clause that refuses it, how to make it so, and for which profiles that says anything.
+#: Each fault in words: the clause that refuses it, how to produce it, and the profiles to which it applies.
 _FAULTS: dict[str, tuple[str, Fault, Callable[[Profile], bool]]] = {
     "a prediction that is not finite": ("domain.predictions-finite", _in_predictions, always),
     "a number of channels that does not fit": ("domain.channels", _in_channels, lambda p: p.class_term != "tree"),
@@ -115,9 +115,9 @@ _FAULTS: dict[str, tuple[str, Fault, Callable[[Profile], bool]]] = {
 def _refused(
     harness: PropertyHarness, data: st.DataObject, clause: str, fault: Fault
 ) -> tuple[Batch, DomainError, Exchange]:
-    """Put a batch with a fault to the adapter: the batch, how the reference refuses it, and how the adapter does.
+    """Put a batch with a fault to the adapter: the batch, the reference's refusal, and the adapter's refusal.
 
-    What lies in a row that is not read is no fault, so it is drawn again.
+    A fault in a row that is not read is no fault, so another one is drawn.
     """
     batch = fault(data, harness.draw(data, boxless=False))
     try:
@@ -134,7 +134,7 @@ def _refused(
 
 def _refuses(clause: str, fault: Fault) -> Function:
     def property_of_one_fault(harness: PropertyHarness, data: st.DataObject) -> None:
-        """An error, and not a number; if it says where, it is there."""
+        """An error instead of a number; if it names a place, the place is right."""
         batch, expected, refusal = _refused(harness, data, clause, fault)
         for name in ("image", "truth"):
             got, place = getattr(refusal, name), getattr(expected, name)
@@ -156,7 +156,7 @@ for _words, (_clause, _fault, _when) in _FAULTS.items():
 
 @pins("domain.error-message", needs=("errors",), share=0.5)
 def an_error_says_where_the_fault_lies(harness: PropertyHarness, data: st.DataObject) -> None:
-    """The numbers of image and truth, in the refusal itself or in its words."""
+    """The indices of image and truth, from the refusal's attributes or its message."""
     faults = (("domain.predictions-finite", _in_predictions), ("domain.centre", _centre), ("domain.size", _size))
     batch, expected, refusal = _refused(harness, data, *data.draw(st.sampled_from(faults)))
     for name in ("image", "truth"):

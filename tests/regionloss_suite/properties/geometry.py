@@ -1,7 +1,7 @@
-"""What moves with the picture: shifted, flipped, transposed; anchors and classes renamed (spec chapters 2 to 4).
+"""Symmetries: shift, flip, transpose; permuted anchors and classes (spec chapters 2 to 4).
 
-All of it on a lattice (`strategies.batches`), where moving a centre is exact, and without class-only images, whose
-predictor is the first of equals in one order of the grid.
+All on a lattice (`strategies.batches`), where moving a centre is exact, and without class-only images, whose
+predictor depends on the order of the grid if scores are equal.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ def with_predictions(batch: Batch, t: Array) -> Batch:
 
 
 def _symmetrical(profile: Profile) -> bool:
-    """Whether the choice of the anchor does not know left from right; a corner of the cell does."""
+    """Whether the anchor choice is symmetric in left and right; the corner of the cell is not."""
     return profile.anchor_choice != "anchor-corner"
 
 
 @pins("assign.cell", "notation.truth-units", "decode.centre")
 def shifting_everything_by_a_cell_shifts_the_gradient(harness: PropertyHarness, data: st.DataObject) -> None:
-    """Truths of the last column or row would leave the image, so there are none; what comes round is not looked at."""
+    """There are no truths in the last column or row, which would leave the image; what wraps around is not compared."""
     batch = harness.draw(data, lattice=True, boxless=False)
     axis = data.draw(st.sampled_from((3, 4)))  # of [N, A, E, H, W]
     height, width = batch.predictions.shape[2:]
@@ -61,9 +61,9 @@ def shifting_everything_by_a_cell_shifts_the_gradient(harness: PropertyHarness, 
 
 @pins("coord.centre-target", "decode.centre", "iou.definition", when=_symmetrical)
 def a_picture_in_the_mirror_has_the_gradient_in_the_mirror(harness: PropertyHarness, data: st.DataObject) -> None:
-    """Left and right, or upper and lower, change places and tx or ty its sign.
+    """Left and right, or top and bottom, are swapped, and tx or ty changes its sign.
 
-    A centre on a border of cells would belong to the wrong one of them in the mirror, so none is.
+    No centre is on a border between cells, because its mirror image would belong to the wrong cell.
     """
     batch = harness.draw(data, lattice=True, boxless=False)
     axis, channel = data.draw(st.sampled_from(((4, 0), (3, 1))))
@@ -84,7 +84,7 @@ def a_picture_in_the_mirror_has_the_gradient_in_the_mirror(harness: PropertyHarn
 
 @pins("notation.grid-axes", "notation.channel-order")
 def exchanging_rows_and_columns_exchanges_them_in_the_gradient(harness: PropertyHarness, data: st.DataObject) -> None:
-    """H and W, x and y, w and h, and the sides of the anchors change places."""
+    """H and W, x and y, w and h, and the sides of the anchors are swapped."""
     batch = harness.draw(data, lattice=True, boxless=False)
 
     def exchanged(array: Array) -> Array:
@@ -103,10 +103,10 @@ def exchanging_rows_and_columns_exchanges_them_in_the_gradient(harness: Property
 
 @pins("notation.grid-axes", "notation.anchor-units", "notation.truth-units", "decode.size")
 def a_picture_in_half_of_a_larger_one_is_judged_as_it_was(harness: PropertyHarness, data: st.DataObject) -> None:
-    """Twice as many columns or rows, and everything in the first half of them: in cells nothing has changed.
+    """Twice as many columns or rows, with everything in the first half: measured in cells, nothing changes.
 
-    A box is half as large a fraction of the larger image, so the boxes of responsible predictors are compared only
-    where neither the weight nor the measure of the size is made of fractions.
+    A box is half as large as a fraction of the larger image, so the boxes of responsible predictors are compared only
+    if neither the weight nor the size term uses fractions.
     """
     batch = harness.draw(data, boxless=False)
     axis, place = data.draw(st.sampled_from(((3, 1), (4, 0))))  # of [N, A, E, H, W]
@@ -127,9 +127,9 @@ def a_picture_in_half_of_a_larger_one_is_judged_as_it_was(harness: PropertyHarne
 
 @pins("table.other-anchors", "assign.one-predictor", "notation.predictor", "notation.anchor-units")
 def the_order_of_the_anchors_changes_nothing_without_a_tie(harness: PropertyHarness, data: st.DataObject) -> None:
-    """Anchors change places and their predictors with them.
+    """Anchors are permuted, and their predictors with them.
 
-    A tie goes to the first of them, so truths that two anchors fit equally well are left out.
+    A tie goes to the first of them, so truths with two equally good anchors are left out.
     """
     batch = harness.draw(data, boxless=False)
     assume(len(batch.anchors) > 1)
@@ -142,7 +142,7 @@ def the_order_of_the_anchors_changes_nothing_without_a_tie(harness: PropertyHarn
 
 @pins("decode.class-probabilities", "notation.channel-order", when=lambda profile: profile.class_term != "tree")
 def the_names_of_the_classes_mean_nothing(harness: PropertyHarness, data: st.DataObject) -> None:
-    """Class outputs and labels change places; not in a tree, where a class has its place."""
+    """Class outputs and labels are permuted; not in a tree, where the position of a class matters."""
     batch = harness.draw(data)
     assume(batch.classes > 1)
     order = list(data.draw(st.permutations(range(batch.classes))))

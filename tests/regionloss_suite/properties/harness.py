@@ -1,7 +1,7 @@
-"""Puts drawn batches to an adapter and compares its answers with the reference on the very same bits.
+"""Puts random batches to an adapter and compares its answers with the reference on the very same bits.
 
-No property has a tolerance of its own: an answer is compared with the reference through `Comparison`, and two answers
-of one adapter with each other within the sum of both bounds.
+No property has a tolerance of its own: `Comparison` compares an answer with the reference, and two answers of one
+adapter are compared within the sum of both bounds.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ Carry = Callable[[Array], Array]
 
 
 class PropertyHarness:
-    """Asks one adapter about batches of one profile, in one format, on one device.
+    """Puts batches to one adapter under one profile, in one format, on one device.
 
     Args:
         adapter: the loss under test.
-        profile: the choices it is judged by.
+        profile: the profile to judge it by.
         dtype: format of the predictions.
-        device: where it is to compute.
-        case: id under which the batches appear in what is reported.
-        clauses: what is asked about.
-        needs: what an answer has to hold to be of use, out of `ANSWERS` and `DERIVATIVES`.
-        notes: whether to note which clauses the batches show.
+        device: the device of the loss.
+        case: id of the batches in reports.
+        clauses: the clauses under test.
+        needs: what an answer must contain, out of `ANSWERS` and `DERIVATIVES`.
+        notes: whether to record which clauses the batches show.
     """
 
     def __init__(
@@ -62,11 +62,11 @@ class PropertyHarness:
         self.clauses = clauses
         self.needs = needs
         self.notes = notes
-        #: The clauses that the batches asked about have shown so far.
+        #: The clauses that the batches have shown so far.
         self.shown: set[str] = set()
-        #: How many batches were answered.
+        #: Number of answered batches.
         self.answered = 0
-        #: The adapter's own mistake, if it made one.
+        #: A fault of the adapter itself, if there was one.
         self.fault: AdapterError | None = None
         #: The traceback of the last crash of the loss under test.
         self.crash = ""
@@ -76,7 +76,7 @@ class PropertyHarness:
         batch = data.draw(batches(self.profile, **options))
         predictions = quantised(batch.predictions, self.dtype)
         if self.profile.size_space != "log" and self.dtype != "float64":
-            # An exponential enters the gradient there, and what overflows has no bound to be compared by.
+            # With these profiles the gradient contains an exponential, and an overflow has no bound to compare with.
             sizes = predictions.reshape(len(predictions), len(batch.anchors), 5 + batch.classes, *predictions.shape[2:])
             sizes[:, :, 2:4] = np.minimum(sizes[:, :, 2:4], 16.0)
         return dataclasses.replace(batch, predictions=predictions)
@@ -90,11 +90,11 @@ class PropertyHarness:
         times: int = 1,
         direction: Array | None = None,
     ) -> Response:
-        """Put a batch inside the domain to the adapter; what is differentiated is said as in a `Question`.
+        """Put a batch inside the domain to the adapter; keywords for derivatives are those of a `Question`.
 
         Raises:
-            DeviationError: it refuses the batch, or breaks on it.
-            NotAnswerableError: it cannot be asked this.
+            DeviationError: it refuses the batch, or crashes on it.
+            NotAnswerableError: it does not support the question.
         """
         case = self._case(batch, profile or self.profile)
         question = Question(
@@ -118,7 +118,7 @@ class PropertyHarness:
         return response
 
     def note(self, response: Response) -> None:
-        """Count the clauses that a batch shows."""
+        """Record the clauses that a batch shows."""
         reached = clauses_reached(response.result, response.case.batch.images_seen)
         self.shown.update(clause for clause in reached if not clause.startswith("numerics.float"))
         self.shown.add(f"numerics.{self.dtype}")
@@ -127,8 +127,8 @@ class PropertyHarness:
         """Put a batch outside the domain to the adapter, and return its refusal.
 
         Raises:
-            DeviationError: it answers, or breaks.
-            NotAnswerableError: it cannot be asked this.
+            DeviationError: it answers, or crashes.
+            NotAnswerableError: it does not support the question.
         """
         case = self._case(batch, self.profile)
         question = Question(batch=batch, profile=self.profile, dtype=self.dtype, device=self.device)
@@ -148,15 +148,15 @@ class PropertyHarness:
         where: Array | None = None,
         totals: bool = True,
     ) -> None:
-        """Raise `DeviationError` where two answers that should be equal differ by more than the sum of their bounds.
+        """Raise `DeviationError` if two answers that should be equal differ by more than the sum of their bounds.
 
         Args:
-            one: the answer that gives what is expected.
-            other: the answer that is compared with it.
+            one: the answer with the expected numbers.
+            other: the answer to compare with it.
             carry: moves predictors `[N, A, E, H, W]`, of any E, from the places of `one` to those of `other`.
-            channels: moves or turns the channels of a gradient, as they are after `carry`.
-            where: what is looked at, bool, broadcast to `[N, A, 5+C, H, W]`; everything if left out.
-            totals: whether terms and potential are the same too.
+            channels: permutes the channels of a gradient, or changes their sign, after `carry`.
+            where: the elements to compare, bool, broadcast to `[N, A, 5+C, H, W]`; by default all.
+            totals: whether terms and potential must be equal too.
         """
         assume(not one.edges and not other.edges)
         places = None if where is None else np.broadcast_to(where, other.result.t.shape)
@@ -176,21 +176,21 @@ class PropertyHarness:
                 other.hold_number(name, second, first, limit + self.rounding_of_sum(other, first, second))
 
     def rounding(self, *answers: Array) -> Array:
-        """What numbers as large as these may owe to rounding, whatever they should be (`numerics.bound`, K·u·|g|).
+        """The rounding error that numbers of this size may have, whatever they should be (`numerics.bound`, K·u·|g|).
 
-        Where an answer is wrong, so is the bound of the right one: a number where there should be none has the bound 0.
-        That is another clause's matter than a relation between two answers.
+        If an answer is wrong, so is the bound of the right one: a structural zero has the bound 0. That is a matter of
+        another clause, not of a relation between two answers.
         """
         precision = PRECISIONS[self.dtype]
         relative = precision.rounding + precision.output
         return np.asarray(relative * sum(np.abs(answer) for answer in answers))
 
     def rounding_of_sum(self, response: Response, *numbers: float) -> float:
-        """The same for terms and potentials, which are sums over the elements of a batch."""
+        """The same for terms and potentials, which are sums over a batch."""
         return adding(response.result.t.size, sum(abs(number) for number in numbers), PRECISIONS[self.dtype])
 
     def _check_promises(self, answer: Answer) -> None:
-        """Raise `NotAnswerableError` where an answer lacks what is needed, or everything."""
+        """Raise `NotAnswerableError` if an answer lacks something that is needed, or contains nothing."""
         given = {
             "potential": answer.potential is not None,
             "terms": answer.terms is not None,
@@ -206,15 +206,15 @@ class PropertyHarness:
             raise NotAnswerableError(f"{name} declares {' and '.join(lacking) or 'an answer'} but did not return it")
 
     def _put(self, question: Question, case: Case) -> Exchange:
-        """Put a question to the adapter: answered or refused.
+        """Put a question to the adapter; the exchange is answered or refused.
 
         Raises:
             DeviationError: the loss crashes.
-            NotAnswerableError: it cannot be asked this, or the adapter breaks its promise.
+            NotAnswerableError: it does not support the question, or the adapter breaks its promise.
         """
         exchange = put(self.adapter, question, case=case, description=self.description)
         if exchange.unanswerable:
-            if isinstance(exchange.error, AdapterError):  # which says nothing about the loss
+            if isinstance(exchange.error, AdapterError):  # a fault of the adapter, not of the loss
                 self.fault = self.fault or exchange.error
             raise NotAnswerableError(exchange.message) from exchange.error
         if exchange.outcome == "crashed":

@@ -1,4 +1,4 @@
-"""The images of a batch, and how their losses make one (spec chapters 5, 10 and 11)."""
+"""The images of a batch, and how their losses combine (spec chapters 5, 10 and 11)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TOTALS = tuple(view for view in VIEWS if view.answer == "potential" or view.ter
 
 
 def chosen(batch: Batch, images: list[int]) -> Batch:
-    """A batch of some images of another, in that order."""
+    """Selected images of a batch, in a given order."""
     return dataclasses.replace(
         batch, predictions=batch.predictions[images], truths=tuple(batch.truths[image] for image in images)
     )
@@ -28,7 +28,7 @@ def chosen(batch: Batch, images: list[int]) -> Batch:
 
 @pins("notation.predictor", "noobj.same-image")
 def the_order_of_the_images_changes_nothing(harness: PropertyHarness, data: st.DataObject) -> None:
-    """Images change places, and their gradients with them."""
+    """Images are permuted, and their gradients with them."""
     batch = harness.draw(data, images=(2, 3))
     order = data.draw(st.permutations(range(len(batch.truths))))
     one, other = harness.ask(batch), harness.ask(chosen(batch, order))
@@ -37,11 +37,11 @@ def the_order_of_the_images_changes_nothing(harness: PropertyHarness, data: st.D
 
 @pins("noobj.same-image", "scale.sum", "scale.per-image", "notation.predictor")
 def a_batch_is_the_sum_of_its_images(harness: PropertyHarness, data: st.DataObject) -> None:
-    """Each image alone has the gradient that it has in the batch, and their losses add up to that of the batch."""
+    """Each image alone has the same gradient as in the batch, and their losses add up to that of the batch."""
     batch = harness.draw(data, images=(2, 3))
     whole = harness.ask(batch)
     parts = [harness.ask(chosen(batch, [image])) for image in range(len(batch.truths))]
-    # Under a mean, each image alone weighs as much as all of the batch.
+    # Under a mean, each image alone has the weight of the whole batch.
     scale = 1.0 if harness.profile.reduction == "sum" else 1.0 / len(parts)
     assume(not whole.edges and not any(part.edges for part in parts))
     if whole.answer.gradient is not None:
@@ -88,9 +88,9 @@ def the_smallest_grid_is_computed_like_any_other(harness: PropertyHarness, data:
 
 @pins("numerics.accumulation", needs=("potential",), every_format=True, share=0.2)
 def a_sum_of_many_small_terms_does_not_stop_growing(harness: PropertyHarness, data: st.DataObject) -> None:
-    """Thousands of predictors on an empty picture: in a half format a running sum would no longer notice them.
+    """Thousands of predictors in an empty image: a running sum in a half format would stop growing.
 
-    Often all are equal, whose roundings do not cancel when they are added one by one.
+    Often all of them are equal, so that rounding errors do not cancel in a sequential sum.
     """
     cells = data.draw(st.sampled_from((48, 64)))
     t = np.zeros((1, 6, cells, cells))

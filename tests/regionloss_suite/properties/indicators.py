@@ -1,4 +1,4 @@
-"""The indicators: MaxIOU against the threshold, and what each state leaves at zero (spec chapters 0, 3 and 5)."""
+"""The indicators: MaxIOU and the threshold, and the zeros of each state (spec chapters 0, 3 and 5)."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from regionloss_suite.properties.harness import PropertyHarness
 from regionloss_suite.properties.registry import pins
 from regionloss_suite.properties.response import Response
 
-#: The states as far as an answer shows them.
+#: The states that an answer can show.
 _STATES = tuple(view for view in VIEWS if view.answer == "indicator" or "o" in view.blocks or view.term == "no_object")
 
 
 def _has_threshold(profile: Profile) -> bool:
-    """Whether any predictor is ignored for its MaxIOU."""
+    """Whether MaxIOU makes any predictor ignored."""
     return profile.ignore != "none" and profile.no_object_target == "zero"
 
 
 def _beside(draw: st.DataObject, profile: Profile, share: float, sides: int) -> Batch:
-    """A network that answers 0, and one truth that covers a given share of the box of a predictor that it is not for.
+    """A network whose outputs are 0, and one truth that covers a given share of the box of another predictor.
 
-    The cell of the truth has that predictor, whose anchor is the larger, and one whose anchor is the truth's shape
-    itself. All numbers are short binary fractions, so that the IoU is the share itself in every precision.
+    The truth's cell has that predictor, whose anchor is larger, and one whose anchor has the truth's shape. All numbers
+    are short binary fractions, so that the IoU equals the share in every precision.
     """
     height, width = draw.draw(st.sampled_from((1, 2, 4))), draw.draw(st.sampled_from((1, 2, 4)))
     j, i = draw.draw(st.integers(0, height - 1)), draw.draw(st.integers(0, width - 1))
@@ -53,7 +53,7 @@ def _beside(draw: st.DataObject, profile: Profile, share: float, sides: int) -> 
 @pins("noobj.equality", "noobj.equality-ignored", "noobj.threshold", "noobj.max-iou", when=_has_threshold,
       every_format=True)  # fmt: skip
 def at_the_threshold_itself_the_profile_decides(harness: PropertyHarness, data: st.DataObject) -> None:
-    """MaxIOU is ½, ¼ or ¾ and so is the threshold."""
+    """MaxIOU and the threshold are both ½, ¼ or ¾."""
     thresh = data.draw(st.sampled_from((0.5, 0.25, 0.75)))
     batch = _beside(data, harness.profile, thresh, data.draw(st.integers(0, 1)))
     harness.ask(batch, harness.profile.replace(thresh=thresh)).conforms(_STATES)
@@ -61,7 +61,7 @@ def at_the_threshold_itself_the_profile_decides(harness: PropertyHarness, data: 
 
 @pins("noobj.threshold", "noobj.max-iou", "iou.definition", when=_has_threshold, every_format=True)
 def just_beside_the_threshold_the_side_decides(harness: PropertyHarness, data: st.DataObject) -> None:
-    """MaxIOU is a few units in the last place of float32 above or below the threshold, or a little more."""
+    """MaxIOU is a few float32 ulps above or below the threshold, or slightly further away."""
     thresh = data.draw(st.sampled_from((harness.profile.thresh, harness.profile.thresh, 0.5, 0.25)))
     assume(0 < thresh < 1)
     batch = _beside(data, harness.profile, thresh, 0)
@@ -73,13 +73,13 @@ def just_beside_the_threshold_the_side_decides(harness: PropertyHarness, data: s
 
 @pins("iou.touching", "noobj.equality", when=lambda profile: _has_threshold(profile) and profile.ignore == "above")
 def boxes_that_touch_do_not_overlap(harness: PropertyHarness, data: st.DataObject) -> None:
-    """With threshold 0 a predictor whose box shares an edge or a corner with a truth pays the no-object term."""
+    """With threshold 0, a predictor whose box shares an edge or a corner with a truth pays the no-object term."""
     batch = _beside(data, harness.profile, 0.5, 0)
     height, width = batch.predictions.shape[2:]
     assume(width > 1)
     anchors = np.array([[1.0, 1.0], [0.5, data.draw(st.sampled_from((0.5, 1.0)))]])
     i, j = data.draw(st.integers(0, width - 2)), data.draw(st.integers(0, height - 1))
-    # The left edge of the truth is the right edge of the cells to its left, which are as large as their boxes.
+    # The left edge of the truth is the right edge of the cells to its left, whose boxes have the size of a cell.
     row = [(i + 1.25) / width, (j + 0.5) / height, 0.5 / width, 0.5 / height, float(batch.classes - 1)]
     batch = dataclasses.replace(batch, anchors=anchors, truths=(np.array([row]),))
     harness.ask(batch, harness.profile.replace(thresh=0.0)).conforms(_STATES)
@@ -89,10 +89,10 @@ def boxes_that_touch_do_not_overlap(harness: PropertyHarness, data: st.DataObjec
       "class.ignored-full", "class.ignored-by-objectness",
       when=_has_threshold)  # fmt: skip
 def a_truth_of_another_cell_can_silence_a_predictor(harness: PropertyHarness, data: st.DataObject) -> None:
-    """A large truth just behind the border of a cell, and the predictor before the border whose box it is.
+    """A large truth just beyond the border of a cell, and the predictor before the border with the same box.
 
-    That predictor may be responsible for a truth of its own, which it stays; in another image, without the large truth,
-    it is nobody's.
+    If that predictor is responsible for a truth of its own, it stays so; in another image, without the large truth,
+    it is responsible for none.
     """
     cells, classes = data.draw(st.sampled_from((2, 4))), data.draw(st.integers(1, 3))
     column = data.draw(st.integers(0, cells - 2))
@@ -101,7 +101,7 @@ def a_truth_of_another_cell_can_silence_a_predictor(harness: PropertyHarness, da
     large = [(column + 1 + away) / cells, 0.5 / cells, size, 0.5, label]
     own = [(column + 0.5) / cells, 0.5 / cells, size, 0.5, 0.0]
     far = [(cells - 0.5) / cells, (cells - 0.5) / cells, 0.125, 0.125, 0.0]
-    twin = [*large[:4], 0.0]  # of another class: where ignored predictors pay one, that of the first of the two
+    twin = [*large[:4], 0.0]  # of another class: ignored predictors that pay a class pay that of the first of the two
     besides = data.draw(st.sampled_from(([], [own], [twin])))
     rows = data.draw(st.permutations([large, far, *besides]))
     anchors = np.array([[size * cells, 0.5 * cells]])
@@ -121,9 +121,9 @@ def a_truth_of_another_cell_can_silence_a_predictor(harness: PropertyHarness, da
 
 @pins("noobj.not-suppression", "table.other-anchors")
 def the_state_of_a_predictor_depends_on_no_other_prediction(harness: PropertyHarness, data: st.DataObject) -> None:
-    """Some predictors change, and nothing changes at the others.
+    """Some predictors change, and the others are not affected.
 
-    Where predictions choose the anchor, those of a cell change together; a class-only image looks at all predictors.
+    If predictions choose the anchor, those of a cell change together; a class-only image depends on all predictors.
     """
     batch = harness.draw(data, boxless=False)
     t = by_predictor(batch)
@@ -133,7 +133,7 @@ def the_state_of_a_predictor_depends_on_no_other_prediction(harness: PropertyHar
         staying = np.broadcast_to(staying[:, :1], staying.shape)
     assume(0 < np.count_nonzero(staying) < staying.size)
     others = generator.normal(size=t.shape)
-    if data.draw(st.booleans()):  # every box covers the picture: to a suppression they are all the same
+    if data.draw(st.booleans()):  # every box covers the image: non-max suppression would merge them
         t[:, :, 2:4] = others[:, :, 2:4] = 3.0
     others[:, :, 4] = data.draw(st.sampled_from((-12.0, 0.0, 12.0)))
     changed = quantised(np.where(staying, t, others), harness.dtype)
@@ -143,7 +143,7 @@ def the_state_of_a_predictor_depends_on_no_other_prediction(harness: PropertyHar
 
 @pins("noobj.not-suppression", "noobj.max-iou", "constant.max-iou")
 def the_states_depend_on_boxes_alone(harness: PropertyHarness, data: st.DataObject) -> None:
-    """Other objectnesses and classes, and every predictor keeps its state and the gradient of its box."""
+    """With other objectnesses and classes, every predictor keeps its state and the gradient of its box."""
     batch = harness.draw(data, boxless=False)
     t = by_predictor(batch)
     seed = data.draw(st.integers(0, 2**16))
@@ -160,12 +160,12 @@ def the_states_depend_on_boxes_alone(harness: PropertyHarness, data: st.DataObje
       "noobj.gradient", "constant.max-iou", "tree.off-path", "tree.class-only-silence", needs=("gradient",),
       every_format=True)  # fmt: skip
 def what_no_term_reaches_is_zero_exactly(harness: PropertyHarness, data: st.DataObject) -> None:
-    """Also beside outputs at which everything overflows."""
+    """Also beside outputs that overflow everything."""
     batch = harness.draw(data)
     t = by_predictor(batch)
     if data.draw(st.booleans()):
         t *= data.draw(st.sampled_from((16.0, 64.0, 4096.0)))
-    # In the other spaces of sizes an exponential is itself the answer.
+    # In the other size spaces the result itself contains an exponential.
     limit = 4e3 if harness.profile.size_space == "log" else 30.0
     t = quantised(np.clip(t, -limit, limit), harness.dtype)
     harness.ask(with_predictions(batch, t)).conforms((View("structural zeros"),))
@@ -174,8 +174,8 @@ def what_no_term_reaches_is_zero_exactly(harness: PropertyHarness, data: st.Data
 @pins("numerics.exp-overflow", "numerics.underflow", "iou.overflow", "iou.zero-area", "class.large-logits",
       "numerics.log-of-zero", every_format=True)  # fmt: skip
 def every_finite_input_has_a_finite_answer(harness: PropertyHarness, data: st.DataObject) -> None:
-    """Outputs at which exponentials and areas overflow and underflow, in any channel."""
-    # In the other spaces of sizes an exponential is itself the answer.
+    """Outputs whose exponentials and areas overflow and underflow, in any channel."""
+    # In the other size spaces the result itself contains an exponential.
     far = (30.0, -30.0) if harness.profile.size_space != "log" else (90.0, -90.0, 750.0, -750.0, 4e3, -4e3)
     batch = harness.draw(data)
     t = by_predictor(batch)
@@ -185,7 +185,7 @@ def every_finite_input_has_a_finite_answer(harness: PropertyHarness, data: st.Da
     if data.draw(st.booleans()):
         t[:, :, 2] = data.draw(st.sampled_from(far))
     if harness.profile.size_space == "log" and data.draw(st.booleans()):
-        # A truth so small that its area underflows, and so do the boxes that are as small.
+        # A truth so small that its area underflows, as do boxes of its size.
         tiny = 1e-170 if harness.dtype == "float64" else float(np.float32(1e-30))
         batch = dataclasses.replace(batch, truths=(np.array([[0.375, 0.625, tiny, tiny, 0.0]]), *batch.truths[1:]))
         t[0, :, 2:4] = data.draw(st.sampled_from((-390.0, -70.0, -4e3, 0.0)))
@@ -198,7 +198,7 @@ def every_finite_input_has_a_finite_answer(harness: PropertyHarness, data: st.Da
 
 
 def _finite(response: Response) -> bool:
-    """Whether every number of an answer is."""
+    """Whether every number of an answer is finite."""
     terms = response.answer.terms or {}
     totals = [*terms.values(), 0.0 if response.answer.potential is None else response.answer.potential]
     gradient = np.zeros(1) if response.answer.gradient is None else response.gradient

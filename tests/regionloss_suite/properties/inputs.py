@@ -1,4 +1,4 @@
-"""How a loss treats what it is given (spec chapters 2 and 12)."""
+"""How a loss treats its input (spec chapters 2 and 12)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from regionloss_suite.properties.response import Response
 
 
 def _copy(batch: Batch) -> Batch:
-    """Another batch of the same numbers, all of them writable."""
+    """A batch with writable copies of the same arrays."""
     return dataclasses.replace(
         batch,
         predictions=batch.predictions.copy(),
@@ -30,7 +30,7 @@ def _arrays(batch: Batch) -> dict[str, Array]:
 
 
 def _same_bits(one: Response, other: Response) -> None:
-    """Raise `DeviationError` where two answers are not the same to the last bit."""
+    """Raise `DeviationError` unless two answers are bitwise equal."""
     if one.returned.gradient is not None and other.returned.gradient is not None:
         other.hold("gradient", other.gradient, one.gradient, np.zeros(1))
     numbers = {"potential": (one.returned.potential, other.returned.potential)}
@@ -46,18 +46,18 @@ def _same_bits(one: Response, other: Response) -> None:
 
 @pins("numerics.repeatability")
 def the_inputs_are_left_as_they_are(harness: PropertyHarness, data: st.DataObject) -> None:
-    """No array that was given is written to."""
+    """The loss does not write to its input arrays."""
     batch = harness.draw(data)
     given = _copy(batch)
     response = harness.ask(given)
     for name, before in _arrays(batch).items():
         if not np.array_equal(before, _arrays(given)[name]):
-            raise response.deviation(name, "changed", "left as they were")
+            raise response.deviation(name, "changed", "unchanged")
 
 
 @pins("numerics.repeatability", every_format=True)
 def the_same_question_has_the_same_answer(harness: PropertyHarness, data: st.DataObject) -> None:
-    """To the last bit, with another question in between."""
+    """Bitwise equal, with another question in between."""
     batch = harness.draw(data)
     one = harness.ask(_copy(batch))
     harness.ask(harness.draw(data))
@@ -66,7 +66,7 @@ def the_same_question_has_the_same_answer(harness: PropertyHarness, data: st.Dat
 
 @pins("notation.channel-order")
 def how_the_inputs_lie_in_memory_means_nothing(harness: PropertyHarness, data: st.DataObject) -> None:
-    """Channels last, turned round, every second one of a larger array; and none of them may be written to."""
+    """Channels last, reversed, and every second element of a larger array, all of them read-only."""
     batch = harness.draw(data)
     other = _copy(batch)
     lie = data.draw(st.sampled_from(("channels last", "columns first", "turned", "strided")))

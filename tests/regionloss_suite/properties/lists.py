@@ -1,4 +1,4 @@
-"""The list of truths: where it ends, what is read, and what its order decides (spec chapter 11)."""
+"""The list of truths: where it ends, which rows are read, and what their order decides (spec chapter 11)."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from regionloss_suite.properties.harness import PropertyHarness
 from regionloss_suite.properties.registry import pins
 from regionloss_suite.properties.strategies import raw_of
 
-#: Rows that no loss may read: outside the domain in every way, and one that is an ordinary truth.
+#: Rows that no loss may read: invalid in every way, and one ordinary truth.
 _JUNK = (
     (float("nan"),) * 5,
     (0.5, 0.5, 0.5, 0.5, 0.0),
     (-3.0, 7.0, 0.0, 2.0, 99.0),
     (0.25, 0.5, 0.0, -1.0, 0.5),
     (1.0, float("inf"), 1e30, 0.1, -1.0),
-    (1e6, 1e6, 0.0, 0.0, 0.0),  # under a tree, a class without a box
+    (1e6, 1e6, 0.0, 0.0, 0.0),  # with a tree, a class without a box
 )
 #: A row in the middle of the image, for lists that need one.
 ROW = (0.375, 0.375, 0.5, 0.25, 0.0)
@@ -47,12 +47,12 @@ def draw_image(data: st.DataObject, batch: Batch) -> int:
 
 
 def draw_junk(data: st.DataObject) -> Array:
-    """A few rows that nobody reads."""
+    """A few rows that are never read."""
     return np.array(data.draw(st.lists(st.sampled_from(_JUNK), min_size=1, max_size=4)))
 
 
 def without_collisions(batch: Batch, profile: Profile) -> Batch:
-    """The batch with the last of the truths that meet at one predictor, and without the others."""
+    """The batch with only the last of the truths that collide on a predictor."""
     last: dict[tuple[int, ...], Match] = {}
     for match in evaluate(batch, profile).decisions.matches:
         last[match.predictor] = match
@@ -63,7 +63,7 @@ def without_collisions(batch: Batch, profile: Profile) -> Batch:
 
 
 def with_boxes_on_truths(harness: PropertyHarness, batch: Batch) -> Batch:
-    """The batch with the last anchor of the cell of each truth predicting that truth's box, responsible or not."""
+    """The batch in which the last anchor of each truth's cell predicts that truth's box, responsible or not."""
     predictions = batch.predictions.copy()
     height, width = predictions.shape[2:]
     start = predictions.shape[1] - 5 - batch.classes
@@ -77,7 +77,7 @@ def with_boxes_on_truths(harness: PropertyHarness, batch: Batch) -> Batch:
 
 @pins("truths.terminator", "truths.padding", "domain.unread-rows", "tree.class-only-image", when=ended_by_zero)
 def padding_changes_nothing(harness: PropertyHarness, data: st.DataObject) -> None:
-    """Whatever stands behind a row with x = 0, and in the rest of that row, is not read."""
+    """Rows after a row with x = 0, and the rest of that row, are not read."""
     batch = harness.draw(data)
     image = draw_image(data, batch)
     end = (data.draw(st.sampled_from((0.0, -0.0))), *data.draw(st.sampled_from(_JUNK))[1:])
@@ -87,7 +87,7 @@ def padding_changes_nothing(harness: PropertyHarness, data: st.DataObject) -> No
 
 @pins("truths.no-terminator", when=lambda profile: not ended_by_zero(profile))
 def a_truth_at_the_left_border_of_the_image_is_a_truth(harness: PropertyHarness, data: st.DataObject) -> None:
-    """Nothing ends at x = 0: neither this truth nor those behind it are lost."""
+    """No list ends at x = 0: neither this truth nor those after it are lost."""
     batch = harness.draw(data, boxless=False)
     image = draw_image(data, batch)
     rows = np.vstack([[[0.0, *ROW[1:]]], batch.truths[image]])
@@ -96,11 +96,11 @@ def a_truth_at_the_left_border_of_the_image_is_a_truth(harness: PropertyHarness,
 
 @pins("truths.capacity", "domain.unread-rows", when=lambda profile: profile.max_truths > 0, share=0.4)
 def a_full_list_is_read_and_what_is_beyond_it_is_not(harness: PropertyHarness, data: st.DataObject) -> None:
-    """The last row that is read is learned, the one after it is not; and each image has a list of its own."""
+    """The last row within the capacity is learnt, the next one is not; and each image has its own list."""
     batch = harness.draw(data, images=(1, 2), boxless=False)
     rows = batch.truths[0] if len(batch.truths[0]) else np.array([ROW])
     full = np.resize(rows, (harness.profile.max_truths, 5))
-    # The last one in a cell or of a shape of its own, so that it is missed where it is not read.
+    # The last one has a cell or a shape of its own, so that a loss that does not read it misses it.
     full[-1] = (*data.draw(st.sampled_from(((0.9375, 0.9375), (0.0625, 0.5)))), 0.25, 0.5, batch.classes - 1)
     one = harness.ask(with_rows(batch, 0, full))
     one.conforms()
@@ -109,7 +109,7 @@ def a_full_list_is_read_and_what_is_beyond_it_is_not(harness: PropertyHarness, d
 
 @pins("truths.capacity", when=lambda profile: profile.max_truths == 0, share=0.4)
 def a_list_without_limit_is_read_to_its_end(harness: PropertyHarness, data: st.DataObject) -> None:
-    """Forty rows, of which the last is alone in its cell or its shape."""
+    """Forty rows, the last of them alone in its cell or with its shape."""
     batch = harness.draw(data, images=(1, 1), boxless=False)
     rows = batch.truths[0] if len(batch.truths[0]) else np.array([ROW])
     full = np.resize(rows, (40, 5))
@@ -119,7 +119,7 @@ def a_list_without_limit_is_read_to_its_end(harness: PropertyHarness, data: st.D
 
 @pins("truths.order")
 def the_order_of_truths_changes_nothing_without_a_collision(harness: PropertyHarness, data: st.DataObject) -> None:
-    """No two truths at one predictor by construction; class-only rows, of which the first counts, are left out."""
+    """No two truths on one predictor, by construction; class-only rows, of which the first counts, are left out."""
     batch = with_boxes_on_truths(harness, harness.draw(data, boxless=False))
     batch = without_collisions(batch, harness.profile)
     assume(any(len(rows) > 1 for rows in batch.truths))
@@ -129,7 +129,7 @@ def the_order_of_truths_changes_nothing_without_a_collision(harness: PropertyHar
 
 @pins("truths.empty", "noobj.empty-image")
 def an_image_without_truths_pays_for_background_alone(harness: PropertyHarness, data: st.DataObject) -> None:
-    """However the empty list is written, and whatever the other images hold."""
+    """For every way to write the empty list, and any truths in the other images."""
     batch = harness.draw(data)
     image = draw_image(data, batch)
     batch = with_rows(batch, image, np.zeros((0, 5)))

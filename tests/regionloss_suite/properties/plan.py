@@ -1,4 +1,4 @@
-"""Which properties are run on an adapter: each under its profiles, in its formats, on its devices."""
+"""Which properties run on an adapter: each under its profiles, in its formats, on its devices."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from regionloss_suite.properties import PROPERTIES, Property, PropertyResult, ru
 from regionloss_suite.properties.property import EVERYTHING
 from regionloss_suite.properties.response import DeviationError
 
-#: The profiles that a loss is judged under that takes any; the first with all batches, the others with a quarter.
+#: The profiles for a loss that supports any: the first gets all batches, the others a quarter each.
 _OWN = ("darknet", "darknet-2016", "formula", "yolo9000")
 
 
@@ -32,11 +32,11 @@ class PropertyRun:
 
     Attributes:
         prop: the property.
-        profile: what the loss is asked as.
+        profile: the profile of the questions.
         dtype: the format of the predictions.
-        device: where it computes.
-        share: how much of the usual number of batches.
-        axis: for a value of one axis that no profile of the run has, the only axis whose clauses are judged.
+        device: the device of the loss.
+        share: the share of the usual number of batches.
+        axis: for an axis value that no profile of the run has, the only axis whose clauses are judged.
     """
 
     prop: Property
@@ -48,7 +48,7 @@ class PropertyRun:
 
     @property
     def id(self) -> str:
-        """A readable name, also for files."""
+        """A readable name, also used for files."""
         value = f" {self.axis} {getattr(self.profile, self.axis)}" if self.axis else ""
         words = f"{self.profile.name}{value} {self.dtype} {self.device} {self.prop.id}".lower()
         return "-".join("".join(letter if letter.isalnum() else " " for letter in words).split())
@@ -74,7 +74,7 @@ def planned_runs(judge: Judge) -> Iterator[PropertyRun]:
 
 
 def _variants(dtype: str, device: str) -> Iterator[PropertyRun]:
-    """Every value of every axis that darknet has not, alone."""
+    """Every axis value that darknet does not have, one at a time."""
     darknet, tree = load_profile("darknet"), load_profile("yolo9000")
     for axis in AXES:
         for value in axis_values(axis):
@@ -103,9 +103,9 @@ class JudgedRun:
 
     Attributes:
         run: the property, profile, format and device.
-        result: what running it established.
-        verdicts: one for each clause that it says something about.
-        case: the smallest batch on which the property does not hold, if there is one.
+        result: the result of the run.
+        verdicts: one for each clause that it judges.
+        case: the smallest batch that violates the property, if there is one.
     """
 
     run: PropertyRun
@@ -114,7 +114,7 @@ class JudgedRun:
     case: Case | None
 
     def lines(self, file: Path | None = None) -> list[str]:
-        """What deviation, on which batch, and how to look at it, where that is written in a file."""
+        """The deviation, its batch, and, if the batch is in a file, the command that explains it."""
         assert self.case is not None
         profile, run = self.case.profile, self.run
         lines = [
@@ -127,12 +127,12 @@ class JudgedRun:
         return [
             *lines,
             *_in_words(self.case),
-            "to have it as a file for `regionloss explain`: --regionloss-failures DIR",
+            "to write it to a file for `regionloss explain`: --regionloss-failures DIR",
         ]
 
 
 def judge_run(run: PropertyRun, judge: Judge, examples: int = 16) -> JudgedRun:
-    """Run a property on about `examples` batches; the judge notes a crash, or a fault of the adapter itself."""
+    """Run a property on about `examples` batches; the judge records a crash, or a fault of the adapter itself."""
     batches = max(2, round(run.share * examples))
     result = run_property(run.prop, judge.adapter, run.profile, run.dtype, run.device, examples=batches)
     judge.fault = judge.fault or result.fault
@@ -143,7 +143,7 @@ def judge_run(run: PropertyRun, judge: Judge, examples: int = 16) -> JudgedRun:
 
 
 def _case(run: PropertyRun, result: PropertyResult, deviation: DeviationError) -> Case:
-    """The smallest batch as a case, which a conforming loss refuses where it lies outside the domain."""
+    """The smallest batch as a case, in which a conforming loss refuses it if it lies outside the domain."""
     case = drawn_case(run.id, f"{run.prop.name}: {result.first}", deviation.batch, deviation.profile)
     expected = case.expected
     try:
@@ -155,7 +155,7 @@ def _case(run: PropertyRun, result: PropertyResult, deviation: DeviationError) -
 
 
 def write_drawn(case: Case, folder: Path) -> Path:
-    """Write a drawn batch as a case that `regionloss explain` and `regionloss check --cases` take."""
+    """Write a random batch as a case for `regionloss explain` and `regionloss check --cases`."""
     folder.mkdir(parents=True, exist_ok=True)
     return write_case(case, folder)
 
@@ -182,7 +182,7 @@ def _in_words(case: Case) -> list[str]:
     shown = ", ".join(f"{place.tolist()}: {batch.predictions[tuple(place)]:.9g}" for place in places)
     more = np.count_nonzero(batch.predictions) - len(places)
     return [
-        f"the smallest batch: predictions {list(batch.predictions.shape)}, 0 but at {shown or 'no place'}"
+        f"the smallest batch: predictions {list(batch.predictions.shape)}, 0 except at {shown or 'no place'}"
         + (f" and {more} more" if more > 0 else ""),
         f"  truths {[rows.tolist() for rows in batch.truths]}",
         f"  anchors {batch.anchors.tolist()}, classes {batch.classes}, images seen {batch.images_seen}"

@@ -13,7 +13,7 @@ from regionloss_suite.properties.registry import pins
 
 @pins("prior.limit", "prior.not-responsible", "prior.every-predictor", "prior.ignored-too", "prior.coordinates-only")
 def the_prior_ends_exactly_at_its_limit(harness: PropertyHarness, data: st.DataObject) -> None:
-    """All counts below the limit answer alike, and all from it on; in between, boxes without a truth change."""
+    """All counts below the limit give one answer and all others another; only free boxes differ."""
     batch = harness.draw(data)
     until = harness.profile.prior_until
     counts = ([0, until - 1] if until else []) + [until, until + 1, 10 * until + 7]

@@ -1,4 +1,4 @@
-"""What a property is: a sentence that holds for every batch, and the clauses that it pins."""
+"""A property: a sentence that holds for every batch, and the clauses that it pins."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from regionloss_spec import Profile, load_clauses
 from regionloss_suite.properties.harness import PropertyHarness
 
-#: The property that ordinary batches are tried by.
+#: The property that tries ordinary batches.
 EVERYTHING = "everything that decides the loss agrees with the reference"
 
 Function = Callable[[PropertyHarness, st.DataObject], None]
@@ -18,17 +18,17 @@ Function = Callable[[PropertyHarness, st.DataObject], None]
 
 @dataclass(frozen=True)
 class Property:
-    """Something that holds for every batch, as a sentence.
+    """A claim about every batch, as a sentence.
 
     Attributes:
         name: the sentence.
         clauses: ids of the clauses that it pins.
-        function: raises `DeviationError` where it does not hold for what it draws and asks.
-        needs: what an adapter has to answer for it, out of `ANSWERS` and `DERIVATIVES` of its protocol.
-        when: for which profiles it says anything.
-        by_feature: it pins a clause only where a drawn batch shows it.
-        every_format: whether it is worth trying in every format and on every device.
-        share: how much of the usual number of batches it is worth.
+        function: draws batches, puts them to the adapter, and raises `DeviationError` if the claim is false.
+        needs: what an adapter must return for it, out of `ANSWERS` and `DERIVATIVES` of its protocol.
+        when: the profiles to which it applies.
+        by_feature: it pins a clause only if a random batch shows the clause.
+        every_format: whether it runs in every format and on every device.
+        share: the share of the usual number of batches.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Property:
 
     @property
     def id(self) -> str:
-        """The name as a word for files and tests."""
+        """The name as a word, for files and tests."""
         return "-".join("".join(letter if letter.isalnum() else " " for letter in self.name.lower()).split())
 
     def binds(self, profile: Profile) -> tuple[str, ...]:

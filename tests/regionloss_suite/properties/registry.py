@@ -1,4 +1,4 @@
-"""Where the properties register themselves."""
+"""The registry of the properties."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from regionloss_spec import Profile
 from regionloss_suite.properties.property import Function, Property
 
-#: Every property by its name, in the order of the modules that hold them.
+#: Every property by its name, in the order of their modules.
 PROPERTIES: dict[str, Property] = {}
 
 
@@ -25,7 +25,7 @@ def pins(
     every_format: bool = False,
     share: float = 1.0,
 ) -> Callable[[Function], Function]:
-    """Register a function as a property; its sentence is its name, with spaces, unless another one is given."""
+    """Register a function as a property; its name is the function's with spaces, unless another one is given."""
 
     def register(function: Function) -> Function:
         sentence = name or function.__name__.replace("_", " ")

@@ -1,4 +1,4 @@
-"""One batch that was put to an adapter: its answer by predictor, and the assertions that properties make on it."""
+"""An adapter's answer to one batch, by predictor, and the assertions that properties make on it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from regionloss_suite.oracle.comparison import VIEWS, Comparison, Difference
 
 
 class DeviationError(Exception):
-    """The loss under test deviates: where it first does, and on which batch."""
+    """The loss under test deviates: the first deviation, and its batch."""
 
     def __init__(
         self,
@@ -36,14 +36,14 @@ class DeviationError(Exception):
         self.difference = difference
         self.batch = batch
         self.profile = profile
-        #: The clauses that the deviation speaks of; those of the property where none are named.
+        #: The clauses that deviate; those of the property if none are named.
         self.clauses = tuple(clauses)
-        #: Those of them that were looked for where every deviation shows, whatever it is.
+        #: Those of them whose only view is one that shows every deviation.
         self.broad = tuple(broad)
 
 
 class NotAnswerableError(Exception):
-    """The adapter cannot be asked this; the message says why."""
+    """The adapter cannot answer this; the message states why."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ class Response:
 
     Attributes:
         exchange: the batch and the answer.
-        clauses: ids of the clauses that the property is about.
+        clauses: ids of the clauses under test.
     """
 
     exchange: Exchange
@@ -60,7 +60,7 @@ class Response:
 
     @property
     def case(self) -> Case:
-        """The batch as a case that expects what the reference returns."""
+        """The batch as a case with the reference's answer."""
         return self.exchange.case
 
     @property
@@ -70,7 +70,7 @@ class Response:
 
     @property
     def answer(self) -> Answer:
-        """The answer, with the declared reduction and factor multiplied out."""
+        """The answer, with the declared reduction and factor undone."""
         assert self.exchange.answer is not None
         return self.exchange.answer
 
@@ -82,18 +82,18 @@ class Response:
 
     @property
     def comparison(self) -> Comparison:
-        """The answer beside that of the reference."""
+        """The answer beside the reference's."""
         assert self.exchange.comparison is not None
         return self.exchange.comparison
 
     @property
     def result(self) -> Result:
-        """What the reference returns."""
+        """The reference's answer."""
         return self.comparison.result
 
     @property
     def bounds(self) -> Bounds:
-        """How far the answer may be from that."""
+        """How far the answer may be from the reference's."""
         return self.comparison.bounds
 
     @cached_property
@@ -108,12 +108,12 @@ class Response:
 
     @property
     def gradient(self) -> Array:
-        """The answered gradient by predictor, `[N, A, 5+C, H, W]`."""
+        """The returned gradient by predictor, `[N, A, 5+C, H, W]`."""
         return self._by_predictor("gradient", self.answer.gradient)
 
     @property
     def curvature(self) -> Array:
-        """The answered derivative of the gradient by predictor, `[N, A, 5+C, H, W]`."""
+        """The returned derivative of the gradient by predictor, `[N, A, 5+C, H, W]`."""
         return self._by_predictor("curvature", self.answer.curvature)
 
     def _by_predictor(self, name: str, derivative: Array | None) -> Array:
@@ -129,7 +129,7 @@ class Response:
 
     @property
     def states(self) -> Array:
-        """Truths that each predictor answers for, and whether it is ignored, `[N, A, 2, H, W]`; -1 where not said."""
+        """Each predictor's truth, and whether the predictor is ignored, `[N, A, 2, H, W]`; -1 if not returned."""
         images, anchors, _, height, width = self.result.t.shape
         states = np.zeros((images, anchors, 2, height, width), dtype=int)
         for at, places in ((0, self.answer.responsible), (1, self.answer.ignored)):
@@ -150,7 +150,7 @@ class Response:
 
     def hold(self, name: str, got: Array, expected: Array, bound: Array, where: Array | None = None) -> None:
         """Raise `DeviationError` at the first element of `[N, A, E, H, W]` that is further off than its bound."""
-        wrong = ~(np.abs(got - expected) <= bound)  # true where one is not a number
+        wrong = ~(np.abs(got - expected) <= bound)  # also true for NaN
         if where is not None:
             wrong &= where
         places = np.argwhere(np.moveaxis(wrong, (3, 4), (1, 2)))
@@ -180,10 +180,10 @@ class Response:
             raise self.deviation(name, float(got), float(expected), float(bound))
 
     def conforms(self, views: Sequence[View] = ()) -> None:
-        """Raise `DeviationError` where the answer departs from the reference.
+        """Raise `DeviationError` if the answer deviates from the reference.
 
         Args:
-            views: where to look; if left out, where the clauses of the property are seen.
+            views: where to compare; by default the views of the property's clauses.
         """
         assume(not self.needs_skipping)
         by_clause = {clause: self._views_of(clause) for clause in self.clauses}
@@ -199,19 +199,19 @@ class Response:
             return next((difference for difference in differences if difference is not None), None)
 
     def _views_of(self, clause: str) -> Sequence[View]:
-        """The views of a clause that are answered and tell most."""
+        """The most specific views of a clause that are answered."""
         rank = self._rank(clause)
         views = [view for view in load_clauses()[clause].seen if self.comparison.answers(view) and _rank(view) == rank]
         return [part for view in views for part in (VIEWS if view.answer == "everything" else (view,))]
 
     def _rank(self, clause: str) -> int:
-        """How well the best of its answered views tells a clause from others: 0 well, 1 hardly, 2 not at all."""
+        """How specific the best of its answered views is for a clause: 0 very, 1 hardly, 2 not at all."""
         seen = load_clauses()[clause].seen
         return min((_rank(view) for view in seen if self.comparison.answers(view)), default=2)
 
     @property
     def needs_skipping(self) -> bool:
-        """Whether decisions are open that can come out in more ways than a comparison tries."""
+        """Whether the open decisions have more combinations than a comparison tries."""
         return bool(self.edges) and too_many(self.result, self.bounds, PRECISIONS[self.dtype])
 
 
@@ -220,7 +220,7 @@ def _rank(view: View) -> int:
 
 
 def both(one: Response, other: Response) -> dict[str, tuple[float, float, float]]:
-    """The numbers that two answers give: that of each, and the sum of their bounds."""
+    """The numbers that both answers contain: each one's, and the sum of their bounds."""
     numbers = {}
     if one.answer.potential is not None and other.answer.potential is not None:
         bound = one.bounds.potential + other.bounds.potential

@@ -1,4 +1,4 @@
-"""One property run on an adapter, with batches that Hypothesis draws and shrinks to the smallest that deviates."""
+"""Run one property on an adapter, on random batches that Hypothesis shrinks to the smallest that deviates."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from regionloss_suite.properties.property import EVERYTHING, Property
 from regionloss_suite.properties.registry import PROPERTIES
 from regionloss_suite.properties.response import DeviationError, NotAnswerableError
 
-#: Questions without an answer before a property is given up.
+#: Unanswered questions before a property is given up.
 _PATIENCE = 8
 
 
 @dataclass(frozen=True, eq=False)
 class PropertyResult:
-    """What running a property established.
+    """The result of a property run.
 
     Attributes:
         prop: the property.
-        clauses: the clauses that something was found out about.
-        deviation: on the smallest batch on which the property does not hold, if there is one.
-        batches: how many batches were answered.
-        reason: why there is nothing to say, or an empty text.
-        crash: the traceback, if the loss under test broke.
-        fault: the adapter's own mistake, if it made one.
+        clauses: the clauses that the run judges.
+        deviation: on the smallest batch that violates the property, if there is one.
+        batches: number of answered batches.
+        reason: why there is no result, or an empty string.
+        crash: the traceback, if the loss under test crashed.
+        fault: a fault of the adapter itself, if there was one.
     """
 
     prop: Property
@@ -50,12 +50,12 @@ class PropertyResult:
 
     @property
     def first(self) -> Difference | None:
-        """Where it first departs."""
+        """The first deviation."""
         return None if self.deviation is None else self.deviation.difference
 
 
 class _EnoughError(BaseException):
-    """Stops Hypothesis at once: as no `Exception`, it is not taken for a finding."""
+    """Stops Hypothesis at once; it is not an `Exception`, so Hypothesis does not take it for a failure."""
 
 
 def run_property(
@@ -69,17 +69,17 @@ def run_property(
     start: int = 0,
     shrinking: int = 250,
 ) -> PropertyResult:
-    """Run a property on drawn batches, the same ones each time.
+    """Run a property on random batches, the same ones each time.
 
     Args:
         prop: the property.
         adapter: the loss under test.
-        profile: what it is asked as.
+        profile: the profile of the questions.
         dtype: the format of the predictions.
-        device: where it is to compute.
+        device: the device of the loss.
         examples: how many batches to draw.
-        start: another number draws other batches.
-        shrinking: how many smaller batches to try after the first departure.
+        start: another number gives other batches.
+        shrinking: how many smaller batches to try after the first deviation.
     """
     clauses = prop.binds(profile)
     harness = PropertyHarness(
@@ -121,7 +121,7 @@ def run_property(
     try:
         run()
     except Unsatisfiable:
-        unanswered.append("no batch that was drawn could settle it")
+        unanswered.append("no random batch could decide it")
     except (_EnoughError, DeviationError, HypothesisException):
         pass
     if deviations:
@@ -130,13 +130,13 @@ def run_property(
         if smallest.broad and prop.name != EVERYTHING and _departs_anyway(adapter, profile, dtype, device):
             clauses = tuple(clause for clause in clauses if clause not in smallest.broad)
             if not clauses:
-                reason = "the loss departs on ordinary batches too, and this would show no more than that"
+                reason = "the loss deviates on ordinary batches too, and this property would show nothing more"
                 return PropertyResult(
                     prop, prop.binds(profile), None, harness.answered, reason, harness.crash, harness.fault
                 )
         return PropertyResult(prop, clauses, smallest, harness.answered, crash=harness.crash)
     if not held:
-        reason = unanswered[0] if unanswered else "no batch could be asked about"
+        reason = unanswered[0] if unanswered else "no batch could be tried"
         return PropertyResult(prop, clauses, None, harness.answered, reason, fault=harness.fault)
     if prop.by_feature:
         clauses = tuple(clause for clause in clauses if clause in harness.shown)
@@ -144,16 +144,16 @@ def run_property(
 
 
 def _departs_anyway(adapter: Adapter, profile: Profile, dtype: str, device: str) -> bool:
-    """Whether a loss departs from the reference on batches that are nothing special."""
+    """Whether a loss deviates from the reference on ordinary batches."""
     ordinary = PROPERTIES[EVERYTHING]
     return run_property(ordinary, adapter, profile, dtype, device, examples=40, shrinking=0).deviation is not None
 
 
 def _hindrance(prop: Property, harness: PropertyHarness) -> str:
-    """Why a property cannot be tried, or an empty text."""
+    """Why a property cannot run, or an empty string."""
     lacking = [answer for answer in prop.needs if answer not in harness.description.answers]
     if lacking:
-        return f"needs {' and '.join(lacking)}, which {harness.description.name} does not answer"
+        return f"needs {' and '.join(lacking)}, which {harness.description.name} does not return"
     return ""
 
 

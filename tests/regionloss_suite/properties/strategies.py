@@ -1,8 +1,8 @@
-"""Hypothesis strategies that know the domain: what is rare in random data and decides the loss is common here.
+"""Hypothesis strategies for the domain: input that is rare in random data but decides the loss is common here.
 
-Ties of anchors, collisions, repeated truths, centres exactly on cell borders, boxes close to a truth or at the
-threshold from it, both sides of the limit of the prior, grids that are not square, empty images, tiny and huge boxes
-and large logits.
+Anchor ties, collisions, repeated truths, centres exactly on cell borders, boxes close to a truth or with an IoU at the
+threshold, both sides of the limit of the prior, grids that are not square, empty images, tiny and huge boxes and large
+logits.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from regionloss_spec import Batch, Profile
 _TREES = {3: (-1, -1, 0), 5: (-1, -1, 0, 0, 1), 7: (-1, -1, 0, 0, 0, 1, 1)}
 _ANCHORS = ((1.0, 1.0), (2.0, 1.0), (1.0, 2.0), (0.5, 0.5), (1.25, 0.75), (1.125, 1.0), (3.0, 2.5))
 _SIZES = (0.05, 0.2, 0.25, 0.3, 0.5, 0.75, 1.0, 2.0**-10, 1e-6)
-#: On a lattice: all numbers are short binary fractions, so that moving them is exact.
+#: On a lattice, all numbers are short binary fractions, so that moving them is exact.
 _LATTICE_CELLS = (1, 2, 4)
 _LATTICE_SIZES = (0.0625, 0.125, 0.25, 0.375, 0.5, 0.75, 1.0)
-#: How far a box is from the truth that it was put on; a NaN stands for as far as the threshold.
+#: How far a box is from its truth; NaN stands for the distance at the threshold.
 _AWAY = (0.0, 0.1, -0.3, float("nan"))
 
 
@@ -31,10 +31,10 @@ def batches(
     """Batches inside the domain of a profile; every number is exact in float32.
 
     Args:
-        draw: given by Hypothesis.
-        profile: decides between classes and a tree of classes, and which counts of images seen are of interest.
-        images: least and most number of images.
-        lattice: grids of 1, 2 and 4 cells, and centres that are never on a border of cells: such batches can be
+        draw: provided by Hypothesis.
+        profile: selects classes or a tree of classes, and the interesting counts of images seen.
+        images: minimum and maximum number of images.
+        lattice: grids of 1, 2 and 4 cells, and centres that are never on a border between cells: such batches can be
             shifted, flipped and transposed without rounding.
         boxless: whether images of a tree may have a class and no box.
     """
@@ -48,7 +48,7 @@ def batches(
     truths = tuple(draw(lists) for _ in range(count))
     predictions = np.zeros((count, len(anchors), 5 + classes, height, width))
     seed = draw(st.integers(0, 2**16))
-    if seed:  # shrinks to a network that answers 0 everywhere
+    if seed:  # shrinks to a network whose outputs are all 0
         predictions = np.random.default_rng(seed).normal(size=predictions.shape)
     for _ in range(draw(st.integers(0, 4))):
         place = tuple(draw(st.integers(0, size - 1)) for size in (count, len(anchors), height, width))
@@ -79,12 +79,12 @@ def batches(
 def truth_lists(
     draw: st.DrawFn, height: int, width: int, classes: int, *, boxless: bool = False, lattice: bool = False
 ) -> NDArray[np.float64]:
-    """The truths of one image, `[T, 5]`, T from 0 to 5; with `boxless`, now and then a class and no box."""
+    """The truths of one image, `[T, 5]`, T from 0 to 5; with `boxless`, sometimes a class without a box."""
     rows: list[list[float]] = []
     places, sizes = (_lattice_places, _LATTICE_SIZES) if lattice else (_places, _SIZES)
     for _ in range(draw(st.integers(0, 5))):
         label = float(draw(st.integers(0, classes - 1)))
-        if rows and draw(st.integers(0, 3)) == 0:  # in the cell of another truth, often its very twin
+        if rows and draw(st.integers(0, 3)) == 0:  # in the cell of another truth, often an exact copy
             other = draw(st.sampled_from(rows))
             size = other[2:4] if draw(st.booleans()) else [draw(st.sampled_from(sizes)), draw(st.sampled_from(sizes))]
             rows.append([*other[:2], *size, label])
@@ -112,8 +112,8 @@ def _lattice_places(cells: int) -> st.SearchStrategy[float]:
 def raw_of(
     truth: NDArray[np.float64], row: int, column: int, anchor: NDArray[np.float64], height: int, width: int
 ) -> NDArray[np.float64]:
-    """Raw outputs tx, ty, tw, th that put a predictor's box close to a truth, as far as its cell allows."""
-    if truth[0] > 1:  # a class and no box
+    """Raw outputs tx, ty, tw, th that put a predictor's box as close to a truth as its cell allows."""
+    if truth[0] > 1:  # a class without a box
         return np.zeros(4)
     inside = np.clip([truth[0] * width - column, truth[1] * height - row], 0.02, 0.98)
     sizes = truth[2:4] * [width, height] / anchor

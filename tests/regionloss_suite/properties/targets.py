@@ -16,14 +16,14 @@ from regionloss_suite.properties.response import both
 
 
 def _linear_sizes(profile: Profile) -> bool:
-    """Whether the residual of a size is linear in the output, and no output chooses the anchor."""
+    """Whether the size residual is linear in the output, and no output chooses the anchor."""
     return profile.size_space == "log" and profile.anchor_choice.startswith("anchor")
 
 
 @pins("object.target-constant", "constant.max-iou", "constant.assignment", "class.ignored-by-objectness",
       needs=("gradient",), when=lambda profile: profile.object_target_gradient == "constant")  # fmt: skip
 def the_target_of_objectness_is_constant(harness: PropertyHarness, data: st.DataObject) -> None:
-    """However wrong the objectness is, the gradient of the boxes is the same: nothing flows through the IoU."""
+    """The objectness does not affect the box gradients: nothing flows through the IoU."""
     batch = harness.draw(data, boxless=False)
     assume(any(len(rows) for rows in batch.truths))
     t = by_predictor(batch)
@@ -36,10 +36,10 @@ def the_target_of_objectness_is_constant(harness: PropertyHarness, data: st.Data
 @pins("constant.weight", "coord.size-gradient", "coord.size-target", "object.target-constant", "constant.assignment",
       needs=("gradient",), when=lambda p: _linear_sizes(p) and p.object_target_gradient == "constant")  # fmt: skip
 def the_gradient_of_a_size_is_linear_in_its_output(harness: PropertyHarness, data: st.DataObject) -> None:
-    """Three steps of one length: neither a weight, nor a target, nor an indicator moves with the predicted size."""
+    """Three equal steps: neither a weight, a target nor an indicator changes with the predicted size."""
     batch = harness.draw(data, boxless=False)
     t = by_predictor(batch)
-    t[:, :, 2:4] = np.clip(np.round(4 * t[:, :, 2:4]) / 4, -4, 4)  # so that steps are exact in every format
+    t[:, :, 2:4] = np.clip(np.round(4 * t[:, :, 2:4]) / 4, -4, 4)  # so that the steps are exact in every format
     channel, step = data.draw(st.sampled_from((2, 3))), data.draw(st.sampled_from((0.25, 0.5)))
     response = []
     for k in range(3):
@@ -57,9 +57,9 @@ def the_gradient_of_a_size_is_linear_in_its_output(harness: PropertyHarness, dat
 
 @pins("scale.potential", needs=("potential",))
 def the_loss_moves_with_each_block_of_outputs_as_its_terms_do(harness: PropertyHarness, data: st.DataObject) -> None:
-    """One block of one predictor changes: the difference of two losses is that of the terms which the block is in.
+    """One block of one predictor changes: the difference of two losses is that of the block's terms.
 
-    So a loss that says nothing but one number is judged term by term; the name of what departs has the block.
+    So a loss that returns only one number is judged term by term; the name of the deviation contains the block.
     """
     batch = harness.draw(data, images=(1, 1))
     t = by_predictor(batch)

@@ -1,6 +1,6 @@
 """The weights: the loss is linear in each of them, and each term stands alone (spec chapter 10).
 
-Response under profiles with other weights; an adapter whose loss has its weights built in cannot answer that.
+It needs profiles with other weights; an adapter whose loss has fixed weights cannot answer that.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from regionloss_suite.properties.property import Function
 from regionloss_suite.properties.registry import pins
 from regionloss_suite.properties.response import Response
 
-#: The weight of each term, and the clauses that say what the term alone is.
+#: The weight of each term, and the clauses that define the term alone.
 _TERMS = {
     "no_object": (
         "no_object_weight",
@@ -53,7 +53,7 @@ _WEIGHTS = tuple(weight for weight, _ in _TERMS.values())
 
 def _alone(weight: str) -> Function:
     def property_of_one_term(harness: PropertyHarness, data: st.DataObject) -> None:
-        """All weights but one are 0, and that one may be another than usual."""
+        """All weights but one are 0, and that one may have another value than usual."""
         options = {other: 0.0 for other in _WEIGHTS if other != weight}
         value = (getattr(harness.profile, weight) or 1.0) * data.draw(st.sampled_from((1.0, 0.5, 3.0)))
         profile = harness.profile.replace(**options, **{weight: value})
@@ -76,7 +76,7 @@ def _linear(axis: str) -> Function:
 
 
 def _hold_on_a_line(harness: PropertyHarness, none: Response, once: Response, more: Response, factor: float) -> None:
-    """Raise `DeviationError` where more is not none + factor·(once - none)."""
+    """Raise `DeviationError` unless more = none + factor·(once - none)."""
 
     def line(zero: Any, one: Any) -> Any:
         return zero + factor * (one - zero)
@@ -95,7 +95,7 @@ def _hold_on_a_line(harness: PropertyHarness, none: Response, once: Response, mo
 
 
 def _numbers(response: Response) -> list[tuple[str, float, float]]:
-    """Name, value and bound of the potential and of each term, of those that are answered."""
+    """Name, value and bound of the potential and of each term, as far as they are returned."""
     answer, bounds = response.answer, response.bounds
     numbers = [] if answer.potential is None else [("potential", answer.potential, bounds.potential)]
     if answer.terms is not None:

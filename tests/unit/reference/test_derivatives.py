@@ -81,7 +81,7 @@ def test_what_is_not_promised_is_not_asked(sentence: str) -> None:
     outcome = tried(in_nhwc, sentence, answers=("gradient",))
     assert outcome.verdict == "not-answerable"
     assert outcome.batches == 0
-    assert "which port does not answer" in outcome.reason
+    assert "which port does not return" in outcome.reason
 
 
 Function: Any = torch.autograd.Function

@@ -142,7 +142,7 @@ def test_a_loss_that_answers_only_its_gradient_in_float32_conforms() -> None:
     by_clause = {verdict["clause"]: verdict for verdict in report["verdicts"]}
     assert by_clause["scale.potential"]["verdict"] in ("conforming", "not-answerable")
     assert by_clause["statistics.avg-iou"]["verdict"] == "not-answerable"
-    assert "does not answer" in by_clause["statistics.avg-iou"]["reason"]
+    assert "does not return" in by_clause["statistics.avg-iou"]["reason"]
 
 
 def test_a_missing_small_box_weight_is_named_first_with_its_place(capsys: pytest.CaptureFixture[str]) -> None:
