@@ -79,7 +79,7 @@ def test_a_wrong_loss_is_not_timed_and_the_command_fails(
         (["--compare", "absent.json"], "absent.json: No such file"),
         pytest.param(
             ["--device", "cuda"],
-            "PyTorch sees no CUDA device here",
+            "PyTorch finds no CUDA device",
             marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is one"),
         ),
     ],
