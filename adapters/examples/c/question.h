@@ -244,7 +244,7 @@ static bool read_batch(const struct json *given, const char *folder, const struc
     const struct json *truths = json_get(given, "truths");
     if (!is_list(truths) || truths->count != (size_t)batch->images) {
         size_t lists = is_list(truths) ? truths->count : 0;
-        return say(reason, NOBODY, NOBODY, "%zu lists of truths came for %ld images", lists, batch->images);
+        return say(reason, NOBODY, NOBODY, "got %zu truth lists for %ld images", lists, batch->images);
     }
     batch->image = json_memory(NULL, truths->count, sizeof *batch->image);
     memset(batch->image, 0, truths->count * sizeof *batch->image);

@@ -22,7 +22,7 @@ export function readInputs(batch, profile) {
   }
   const [images, height, width] = readPredictions(predictions, anchors.length, classes);
   if (batch.truths.length !== images) {
-    throw new DomainError(`${batch.truths.length} lists of truths came for ${images} images`);
+    throw new DomainError(`got ${batch.truths.length} truth lists for ${images} images`);
   }
   return {
     t: predictions.values,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -39,6 +39,41 @@ def on_one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+def predictions_of(question: Question, device: torch.device) -> Tensor:
+    """The predictions of a question on a device, a leaf that requires a gradient."""
+    exact = torch.from_numpy(np.array(question.batch.predictions, dtype=np.float64))
+    return exact.to(DTYPES[question.dtype]).to(device).requires_grad_()
+
+
+def answer_of(
+    question: Question,
+    predictions: Tensor,
+    potential: Tensor,
+    terms: Mapping[str, Tensor],
+    responsible: tuple[tuple[int, ...], ...],
+    ignored: Tensor,
+) -> Answer:
+    """What a loss in PyTorch computed, with its derivatives, as an answer.
+
+    Args:
+        question: says how the potential is differentiated.
+        predictions: what it is differentiated with respect to.
+        potential: the loss, one number.
+        terms: by name.
+        responsible: (image, truth, anchor, row, column) of every truth whose box is paid.
+        ignored: bool `[N, A, H, W]`.
+    """
+    gradient, curvature = derivatives(potential, predictions, question)
+    return Answer(
+        gradient=gradient.cpu().double().numpy(),
+        curvature=None if curvature is None else curvature.cpu().double().numpy(),
+        potential=potential.item(),
+        terms={name: term.item() for name, term in terms.items()},
+        responsible=responsible,
+        ignored=tuple((n, k, j, i) for n, k, j, i in ignored.nonzero().tolist()),
+    )
+
+
 class TorchEagerAdapter:
     """`regionloss.torch.eager.region_loss`, differentiated by autograd."""
 
@@ -60,8 +95,7 @@ class TorchEagerAdapter:
 
     def _answer(self, question: Question, device: torch.device) -> Answer:
         batch = question.batch
-        exact = torch.from_numpy(np.array(batch.predictions, dtype=np.float64))
-        predictions = exact.to(DTYPES[question.dtype]).to(device).requires_grad_()
+        predictions = predictions_of(question, device)
         try:
             result = region_loss(
                 predictions,
@@ -74,15 +108,7 @@ class TorchEagerAdapter:
             )
         except DomainError as error:
             raise RefusedError(str(error), error.image, error.truth) from error
-        gradient, curvature = derivatives(result.potential, predictions, question)
-        return Answer(
-            gradient=gradient.cpu().double().numpy(),
-            curvature=None if curvature is None else curvature.cpu().double().numpy(),
-            potential=result.potential.item(),
-            terms={name: term.item() for name, term in result.terms.items()},
-            responsible=_responsible(result),
-            ignored=tuple((n, k, j, i) for n, k, j, i in result.ignored.nonzero().tolist()),
-        )
+        return answer_of(question, predictions, result.potential, result.terms, _responsible(result), result.ignored)
 
     def prepare(self, question: Question, *, slots: int | None = None, channels_last: bool = False) -> Timed:
         """The loss with its truths in tensors, padded if zeros end a list."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,8 +12,15 @@ from regionloss.torch import Details, PaddedTruths, PathError, RegionLoss, pad_t
 from regionloss.torch.paths import Path
 from regionloss_adapters.protocol import Answer, CannotAnswerError, Description, Question, RefusedError
 from regionloss_adapters.timed import Timed
-from regionloss_adapters.torch.derivatives import derivatives, on_device
-from regionloss_adapters.torch.eager import DEVICES, DTYPES, TorchEagerAdapter, on_one_thread
+from regionloss_adapters.torch.derivatives import on_device
+from regionloss_adapters.torch.eager import (
+    DEVICES,
+    DTYPES,
+    TorchEagerAdapter,
+    answer_of,
+    on_one_thread,
+    predictions_of,
+)
 from regionloss_adapters.torch.timed import leaf, rows_of, steps
 
 
@@ -42,8 +48,7 @@ class TorchAdapter:
 
     def _answer(self, question: Question, device: torch.device) -> Answer:
         batch = question.batch
-        exact = torch.from_numpy(np.array(batch.predictions, dtype=np.float64))
-        predictions = exact.to(DTYPES[question.dtype]).to(device).requires_grad_()
+        predictions = predictions_of(question, device)
         try:
             loss = RegionLoss(
                 batch.anchors, batch.classes, profile=question.profile, tree=batch.tree, path=self.path, validate=True
@@ -56,14 +61,7 @@ class TorchAdapter:
             raise RefusedError(str(error), error.image, error.truth) from error
         except PathError as error:
             raise CannotAnswerError(str(error)) from error
-        gradient, _ = derivatives(details.loss, predictions, question)
-        return Answer(
-            gradient=gradient.cpu().double().numpy(),
-            potential=details.loss.item(),
-            terms={name: term.item() for name, term in details.terms.items()},
-            responsible=_responsible(details),
-            ignored=tuple((n, k, j, i) for n, k, j, i in details.ignored.nonzero().tolist()),
-        )
+        return answer_of(question, predictions, details.loss, details.terms, _responsible(details), details.ignored)
 
     def prepare(self, question: Question, *, slots: int | None = None, channels_last: bool = False) -> Timed:
         """The loss as used in training, without the checks that would synchronise.

@@ -1,4 +1,4 @@
-"""What the fast paths refuse (spec chapter 10)."""
+"""What the fast paths refuse (spec chapter 11)."""
 
 from __future__ import annotations
 
