@@ -1,4 +1,4 @@
-"""Read the formula off a loss: ask designed questions, measure every constant, and verify what was read."""
+"""Determine the formula of a loss: put designed questions to it, measure every constant, and verify the result."""
 
 from regionloss_suite.measure.experiments import Identified, identify
 from regionloss_suite.measure.findings import Finding

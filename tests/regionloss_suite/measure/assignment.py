@@ -1,4 +1,4 @@
-"""Which predictor answers for a truth: the list, the cell, the anchor, ties, and two truths on one predictor."""
+"""Which predictor is responsible for a truth: the list, the cell, the anchor, ties, and two truths on one predictor."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from regionloss_suite.measure.black_box import CLASSES, T_H, T_O, T_W, T_X, T_Y,
 from regionloss_suite.measure.findings import Findings, listed
 from regionloss_suite.measure.scalar_gradient import ScalarGradient
 
-#: More truths than this are not asked for.
+#: The most truths per image to try.
 CAPACITY = 256
 
 
 def responsible(findings: Findings, batch: Batch) -> list[tuple[int, ...]]:
-    """The predictors (image, anchor, row, column) whose t_x, t_y, t_w or t_h is pulled, late in the training."""
+    """The predictors (image, anchor, row, column) with a gradient of t_x, t_y, t_w or t_h, late in training."""
     if findings.box.scalar_only:
         batch = settled(batch)
     gradient = findings.box.gradient(batch)
     pulled = np.abs(gradient[:, :, :T_O]).max(axis=2) > findings.box.silence
     if findings.box.scalar_only:
-        # A box that moves may win an equal rival's truth; a class output moves no box.
+        # A box that moves may win the truth of an equal rival; a class output moves no box.
         pulled &= np.abs(gradient[:, :, CLASSES:]).max(axis=2) > findings.box.silence
     return [tuple(map(int, place)) for place in np.argwhere(pulled)]
 
@@ -35,7 +35,7 @@ def responsible(findings: Findings, batch: Batch) -> list[tuple[int, ...]]:
 def settled(batch: Batch) -> Batch:
     """The batch with each t_o such that σ(t_o) is the largest IoU with a truth.
 
-    A scalar also moves with the IoU that a gradient holds constant; where the residual is 0, that does not show.
+    A scalar also changes with an IoU that its gradient holds constant; if the residual is 0, that does not show.
     """
     t = np.array(batch.predictions).reshape(len(batch.truths), len(batch.anchors), -1, *batch.predictions.shape[2:])
     for n, rows in enumerate(batch.truths):
@@ -51,10 +51,10 @@ def capacity(findings: Findings) -> None:
     rows = [[(i + 0.25) / side, (j + 0.25) / side, 1 / side, 1 / side, 0] for j in range(side) for i in range(side)]
     batch = scene(rows, grid=(side, side), classes=1, images_seen=findings.late)
     predictors = _first_pulled(findings, batch) if findings.box.scalar_only else responsible(findings, batch)
-    evidence = f"{CAPACITY} truths, each in a cell of its own: {len(predictors)} are answered for"
+    evidence = f"{CAPACITY} truths, each in a cell of its own: {len(predictors)} are assigned"
     first = {(0, 0, place // side, place % side) for place in range(len(predictors))}
     if len(predictors) == CAPACITY:
-        findings.note("max_truths", 0, f"{evidence}; a limit beyond would not show")
+        findings.note("max_truths", 0, f"{evidence}; a higher limit would not show")
     elif set(predictors) == first:
         findings.note("max_truths", len(predictors), f"{evidence}, the first ones")
     else:
@@ -62,9 +62,9 @@ def capacity(findings: Findings) -> None:
 
 
 def _first_pulled(findings: Findings, batch: Batch) -> list[tuple[int, ...]]:
-    """The predictors up to the last that is pulled, if those that are looked at among them are pulled too.
+    """The predictors up to the last one with a gradient, if a sample of those before it have one too.
 
-    A scalar is asked for many slopes at once, and every predictor by itself would be too many questions.
+    With a scalar, many slopes are measured at once; measuring each predictor separately would take too many questions.
     """
     gradient = findings.box.gradient(settled(batch))
     side = batch.predictions.shape[-1]
@@ -74,7 +74,7 @@ def _first_pulled(findings: Findings, batch: Batch) -> list[tuple[int, ...]]:
         cells = np.arange(begin, end)
         return gradient.any((0, 0, slice(T_X, T_O), cells // side, cells % side))
 
-    below, above = 0, CAPACITY  # a pull at or behind the first, none behind the other
+    below, above = 0, CAPACITY  # gradients at or after the first, none after the second
     while above - below > 1:
         middle = (below + above) // 2
         below, above = (middle, above) if pulled(middle, CAPACITY) else (below, middle)
@@ -92,7 +92,7 @@ def end_of_list(findings: Findings) -> None:
     except NoAnswerError as refused:
         findings.unknown("truth_end", f"a truth with x = 0, then another: {refused}")
     else:
-        evidence = f"a truth with x = 0, then another: {len(predictors)} are answered for"
+        evidence = f"a truth with x = 0, then another: {len(predictors)} are assigned"
         value = "x-zero" if not predictors else "none" if predictors == [(0, 0, 0, 0), (0, 0, 0, 1)] else None
         findings.note("truth_end", value, evidence, odd=value is None)
     padded = {"zeros": [0.0] * 5, "a class of -1": [0.5, 0.5, 0.5, 0.5, -1.0], "all -1": [-1.0] * 5}
@@ -101,23 +101,23 @@ def end_of_list(findings: Findings) -> None:
         for order in ([truth, row], [row, truth]):
             try:
                 counts.append(
-                    f"{len(responsible(findings, scene(order, grid=(2, 2), images_seen=findings.late)))} answered for"
+                    f"{len(responsible(findings, scene(order, grid=(2, 2), images_seen=findings.late)))} assigned"
                 )
             except NoAnswerError as refused:
                 counts.append(str(refused).split(":")[0])
         findings.note(
-            f"padding with {name}", f"{counts[0]}, {counts[1]}", f"behind a truth: {counts[0]}; before it: {counts[1]}"
+            f"padding with {name}", f"{counts[0]}, {counts[1]}", f"after a truth: {counts[0]}; before it: {counts[1]}"
         )
 
 
 def cell(findings: Findings) -> None:
-    """The cell of a centre inside, near and exactly on a border, on a grid that is not square if it can be."""
+    """The cell of a centre inside a cell, near a border and exactly on it, preferably on a grid that is not square."""
     wrong = []
     height = 4 if findings.box.square else 2
     places = [(0.25, 0.5), (0.74, 0.3), (0.76, 0.7), (0.5, 0.625), (0.375, 0.9)]
     for x, y in places:
         predictors = responsible(findings, scene([[x, y, 0.25, 0.5, 0]], grid=(height, 4), images_seen=findings.late))
-        # The pull may be 0 by chance only where the target is met, which these places avoid in w and h or x and y.
+        # A gradient may be 0 by chance only if the target is met, which these places avoid in w and h or x and y.
         if predictors != [(0, 0, int(y * height), int(x * 4))]:
             wrong.append(f"({x}, {y}): {predictors}")
     evidence = f"centres {places} on {height} rows of 4 cells"
@@ -140,17 +140,17 @@ def anchor_choice(findings: Findings) -> None:
         )
         if len(predictors) != 1:
             findings.unknown(
-                "anchor_choice", f"{len(predictors)} predictors answer for one truth: {evidence[-1]}", odd=True
+                "anchor_choice", f"{len(predictors)} predictors are responsible for one truth: {evidence[-1]}", odd=True
             )
             return
         left = [rule for rule in left if choices[rule] == predictors[0][1]]
         if not left:
             break
     if len(left) != 1:
-        findings.unknown("anchor_choice", f"{evidence[-1]}; the rules left are {left or 'none'}", odd=True)
+        findings.unknown("anchor_choice", f"{evidence[-1]}; the remaining rules are {left or 'none'}", odd=True)
         return
     findings.note(
-        "anchor_choice", left[0], f"in {len(evidence)} scenes that tell the rules apart, always as {left[0]} chooses"
+        "anchor_choice", left[0], f"in {len(evidence)} scenes that separate the rules, always the choice of {left[0]}"
     )
     _tie(findings)
 
@@ -187,19 +187,19 @@ def _telling_scenes(rules: tuple[str, ...]) -> list[tuple[Batch, dict[str, int]]
 def _tie(findings: Findings) -> None:
     anchors = [(1.0, 1.0), (0.75, 0.75), (0.75, 0.75)]
     raw = {(0, k, c, 0, 0): -2.0 for k in range(3) for c in (T_X, T_Y)}
-    # Close to the corner, so that a box of 3/4 fits better than one of 1, whatever is compared.
+    # Close to the corner, so that a box of 3/4 fits better than one of 1 under every comparison.
     twins = scene([[0.125, 0.125, 0.25, 0.25, 1]], anchors=anchors, images_seen=findings.late, raw=raw)
     predictors = responsible(findings, twins)
     value = "first" if predictors == [(0, 1, 0, 0)] else "last" if predictors == [(0, 2, 0, 0)] else None
-    findings.note("anchor tie", value, f"anchors 1 and 2 fit equally: {predictors} answers", odd=value != "first")
+    findings.note("anchor tie", value, f"anchors 1 and 2 fit equally: {predictors} responsible", odd=value != "first")
 
 
 def collision(findings: Findings) -> None:
-    """Two truths on one predictor: which of them pulls t_x and the class outputs."""
+    """Two truths on one predictor: which of them affects t_x and the class outputs."""
     offsets = (0.25, 0.625)
     tree = (-1, -1, 0, 0, 1) if findings.value("class_term") == "tree" else None
     rows = [[offsets[0], 0.5, 0.5, 0.5, 2], [offsets[1], 0.5, 0.5, 0.5, 4]]
-    # The predicted box holds both, so that the IoU does not move with its centre.
+    # The predicted box contains both, so that the IoU does not change with its centre.
     raw = {(0, 0, T_X, 0, 0): 0.75, (0, 0, T_Y, 0, 0): 0.5, (0, 0, T_W, 0, 0): 3.0, (0, 0, T_H, 0, 0): 3.0}
 
     def pulled(*chosen: int) -> Array:
@@ -218,15 +218,17 @@ def collision(findings: Findings) -> None:
     s = float(sigmoid(np.array(0.75)))
     pull = [g[T_X] / float(sigmoid_grad(np.array(0.75))) for g in (first, last, both)]
     evidence = (
-        f"two truths at offsets {listed(*offsets)} on one predictor (σ(t_x) = {s:.6g}): t_x is pulled by "
+        f"two truths at offsets {listed(*offsets)} on one predictor (σ(t_x) = {s:.6g}): the gradient of t_x is "
         f"{listed(*pull)} from the first, the last, both"
     )
     findings.note("collision", box, f"{evidence}: {box}", odd=box is None)
     class_evidence = (
         f"class outputs by {listed(*first[CLASSES:])} | {listed(*last[CLASSES:])} | {listed(*both[CLASSES:])}"
     )
-    accumulated = np.minimum(first[CLASSES:], last[CLASSES:])  # a true class is pulled up, whoever names it
-    if tree is not None:  # a group off the last path keeps what the first put there
+    accumulated = np.minimum(
+        first[CLASSES:], last[CLASSES:]
+    )  # a true class has a negative gradient, whichever truth has it
+    if tree is not None:  # a group off the last path keeps the class of the first truth
         accumulated = np.where(last[CLASSES:] != 0, last[CLASSES:], first[CLASSES:])
     if of_class is not None and of_class == box:
         findings.note("class_collision", "replace", class_evidence)

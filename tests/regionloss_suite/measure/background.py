@@ -16,7 +16,7 @@ _LOGITS = (0.3, -0.7, 1.1)
 
 
 def start(findings: Findings) -> None:
-    """See whether it answers at all, with a tree of classes if it asks for one."""
+    """Whether the loss answers at all, with a tree of classes if it needs one."""
     try:
         findings.box.gradient(scene([], images_seen=findings.late))
     except NoAnswerError as refused:
@@ -33,7 +33,7 @@ def start(findings: Findings) -> None:
 
 
 def _grids(findings: Findings) -> None:
-    """See whether it takes a grid that is not square; what needs one is asked on a square one if not."""
+    """Whether the loss supports a grid that is not square; otherwise later experiments use a square one."""
     truth = [0.25, 0.25, 0.5, 0.5, 0]
     try:
         findings.box.gradient(scene([truth], grid=(1, 2), images_seen=findings.late))
@@ -44,7 +44,7 @@ def _grids(findings: Findings) -> None:
 
 
 def prior(findings: Findings) -> None:
-    """Pull of t_x to t_h in an empty image, and until when."""
+    """Gradient of t_x to t_h in an empty image, and the t at which it ends."""
     raw = {(0, 0, T_X, 0, 0): 1.0, (0, 0, T_W, 0, 0): 0.5, (0, 0, T_H, 0, 0): -0.25}
 
     def pulls(images_seen: int) -> bool:
@@ -55,13 +55,13 @@ def prior(findings: Findings) -> None:
 
     at_zero = findings.box.gradient(scene([], images_seen=0, raw=raw))[0, 0, :4, 0, 0]
     if not np.abs(at_zero).max() > findings.box.silence:
-        findings.note("prior_until", 0, "an empty image at t = 0: t_x to t_h have no gradient, there is no prior")
+        findings.note("prior_until", 0, "an empty image at t = 0: t_x to t_h have no gradient, so there is no prior")
         findings.note("prior_weight", 0.01, "no prior is paid, so its weight does not show", "assumed")
         findings.note("prior_applies", "not-responsible", "no prior is paid", "assumed")
         return
     if pulls(_FURTHEST):
         findings.unknown(
-            "prior_until", f"an empty image: t_x to t_h are pulled at t = 0 and at t = {_FURTHEST}", odd=True
+            "prior_until", f"an empty image: t_x to t_h have gradients at t = 0 and at t = {_FURTHEST}", odd=True
         )
         findings.late = _FURTHEST
     else:
@@ -71,16 +71,16 @@ def prior(findings: Findings) -> None:
         while above - below > 1:
             middle = (below + above) // 2
             below, above = (middle, above) if pulls(middle) else (below, middle)
-        findings.note("prior_until", above, f"an empty image: t_x to t_h are pulled at t = {below}, not at t = {above}")
+        findings.note("prior_until", above, f"an empty image: t_x to t_h have gradients at t = {below}, not {above}")
         findings.late = max(findings.late, 2 * above)
     residuals = np.array([(sigmoid(np.array(1.0)) - 0.5) * sigmoid_grad(np.array(1.0)), 0.0, 0.5, -0.25])
     weight = float(at_zero @ residuals / (residuals @ residuals))
     evidence = f"gradient of t_x, t_y, t_w, t_h at 1, 0, .5, -.25: {listed(*at_zero)}"
     if not np.allclose(at_zero, weight * residuals, rtol=1e-4, atol=1e-4 * abs(weight)):
-        findings.unknown("prior_weight", f"{evidence}, which is no multiple of {listed(*residuals)}", odd=True)
+        findings.unknown("prior_weight", f"{evidence}, which is not a multiple of {listed(*residuals)}", odd=True)
         return
     findings.products["prior_weight"] = findings.number(weight)
-    findings.note("prior_weight", weight, f"{evidence}: {weight:.9g} times the residuals towards .5, .5, 0, 0")
+    findings.note("prior_weight", weight, f"{evidence}: {weight:.9g} times the residuals with targets .5, .5, 0, 0")
 
 
 def no_object(findings: Findings) -> None:
@@ -118,10 +118,10 @@ def no_object(findings: Findings) -> None:
 
 
 def reduction(findings: Findings) -> None:
-    """What the gradient of one predictor is divided by, over batches of several sizes."""
+    """The divisor of the gradient of one predictor, over batches of several sizes."""
 
     def size(images: int, objects: int, side: int) -> float:
-        # The objects lie in cells of their own; the last cell, which is looked at, stays empty and apart.
+        # The objects are in cells of their own; the last cell, which is measured, stays empty and apart.
         cells = [(k % side, k // side) for k in range(objects)]
         rows = [[(i + 0.5) / side, (j + 0.5) / side, 1 / side, 1 / side, 0] for i, j in cells]
         batch = scene(*[rows] * images, grid=(side, side), images_seen=findings.late)
@@ -130,12 +130,12 @@ def reduction(findings: Findings) -> None:
     one = size(1, 1, 2)
     sizes = [size(2, 1, 2), size(1, 3, 2), size(1, 1, 4)]
     if not min(one, *sizes) > 0:
-        raise NoAnswerError(f"t_o of a predictor without object is pulled by {listed(one, *sizes)}: nothing to compare")
+        raise NoAnswerError(f"gradient of t_o of a predictor without object: {listed(one, *sizes)}, nothing to compare")
     ratios = {"images": one / sizes[0], "objects": one / sizes[1], "cells": one / sizes[2]}
     evidence = "times smaller: " + ", ".join(f"{ratio:.6g} with {what}" for ratio, what in zip(
         ratios.values(), ("2 images for 1", "3 objects for 1", "16 cells for 4"), strict=True
     ))  # fmt: skip
-    evidence = f"t_o of a predictor without object is {evidence}"
+    evidence = f"the gradient of t_o of a predictor without object is {evidence}"
     dividing = [round(ratio, 4) for ratio in ratios.values()]
     kind = {(1, 1, 1): "sum", (2, 1, 1): "per-image", (2, 3, 1): "per-object", (2, 1, 4): "per-predictor"}.get(
         tuple(dividing)  # type: ignore[arg-type]
@@ -143,7 +143,7 @@ def reduction(findings: Findings) -> None:
     if kind in ("sum", "per-image"):
         findings.note("reduction", kind, evidence)
     else:
-        findings.unknown("reduction", f"{evidence}; {kind or 'no reduction that a profile knows'}", odd=True)
+        findings.unknown("reduction", f"{evidence}; {kind or 'no reduction of a profile'}", odd=True)
 
 
 def steady(findings: Findings) -> None:
@@ -154,8 +154,8 @@ def steady(findings: Findings) -> None:
     answers.append(findings.box.gradient(early)[...])
     same = all(np.array_equal(a, b, equal_nan=True) for a, b in itertools.pairwise(answers))
     findings.note("hidden state", "none" if same else None, "the same question three times, another before the last: "
-              + ("the same answer" if same else "answers differ"), odd=not same)  # fmt: skip
+              + ("the same answer" if same else "the answers differ"), odd=not same)  # fmt: skip
     if findings.box.spoilt:
         findings.unknown("mutation of inputs", findings.box.spoilt, odd=True)
     else:
-        findings.note("mutation of inputs", "none", f"inputs after {findings.box.questions} questions are as before")
+        findings.note("mutation of inputs", "none", f"inputs after {findings.box.questions} questions are unchanged")

@@ -1,4 +1,4 @@
-"""A loss as nothing but its answers: asked through its adapter, exactly as it answers, and watched while it does."""
+"""A loss as a black box: questions through its adapter, its answers unchanged, and a check of its side effects."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from regionloss_suite.measure.scalar_gradient import ScalarGradient
 T_X, T_Y, T_W, T_H, T_O, CLASSES = 0, 1, 2, 3, 4, 5
 
 
-#: A truth in the last cell of an enlarged grid: far from every cell that an experiment looks at.
+#: A truth in the last cell of an enlarged grid, far from every cell that an experiment measures.
 _FAR = 0.05
 
 
 class NoAnswerError(Exception):
-    """The loss refused the question, cannot be asked it, crashed on it, or answered without numbers."""
+    """The loss refused the question, does not support it, crashed on it, or answered without numbers."""
 
 
 def scene(
@@ -36,7 +36,7 @@ def scene(
     raw: Mapping[Any, float] | None = None,
     tree: tuple[int, ...] | None = None,
 ) -> Batch:
-    """A batch whose predictions are 0 except where `raw` says otherwise.
+    """A batch whose predictions are 0 except for `raw`.
 
     Args:
         truths: for each image its rows x, y, w, h, class.
@@ -61,11 +61,11 @@ def scene(
 
 
 class BlackBox:
-    """Puts batches to an adapter; nothing that it declares about its reduction is taken out of the answers.
+    """Puts batches to an adapter; its declared reduction is not undone.
 
     Args:
         adapter: the loss to be identified.
-        profile: what every question says; the loss may read it or not.
+        profile: the profile of every question; the loss may or may not read it.
     """
 
     def __init__(self, adapter: Adapter, profile: Profile) -> None:
@@ -73,37 +73,37 @@ class BlackBox:
         self.profile = profile
         self.description = adapter.describe()
         self.dtype = "float64" if "float64" in self.description.dtypes else "float32"
-        #: How many questions were put.
+        #: Number of questions so far.
         self.questions = 0
-        #: What it did to its inputs, in words, or an empty text.
+        #: How it changed its inputs, in words, or an empty string.
         self.spoilt = ""
-        #: A tree in which all classes are siblings, for a loss that asks for one; else `None`.
+        #: A tree in which all classes are siblings, for a loss that needs one; otherwise `None`.
         self.tree: tuple[int, ...] | None = None
         self.wants_tree = False
-        #: Whether it takes square grids alone.
+        #: Whether it supports only square grids.
         self.square = False
-        #: Whether it breaks on an image without truths, and is asked with one truth in a cell that is cut off again.
+        #: Whether it crashes on an image without truths; then each image gets one in a cell that is cut off again.
         self.wants_truth = False
 
-        #: Whether it answers no gradient, so that slopes are differences of its scalar.
+        #: Whether it returns no gradient, so that slopes are differences of its scalar.
         self.scalar_only = False
 
     @property
     def tolerance(self) -> float:
-        """How far a measured constant may be from the truth, relative to it."""
+        """The relative error that a measured constant may have."""
         if self.scalar_only:
             return 1e-7 if self.dtype == "float64" else 1e-2
         return 1e-9 if self.dtype == "float64" else 2e-5
 
     @property
     def silence(self) -> float:
-        """The largest slope that counts as none."""
+        """The largest slope that counts as zero."""
         if self.scalar_only:
             return 1e-8 if self.dtype == "float64" else 1e-3
         return 1e-12
 
     def answer(self, batch: Batch) -> Answer:
-        """The answer to a batch. Raises `NoAnswerError` where there is none."""
+        """The answer to a batch. Raises `NoAnswerError` without one."""
         if batch.tree is None and self.wants_tree:
             batch = dataclasses.replace(batch, tree=(-1,) * batch.classes)
         if self.wants_truth and not any(map(len, batch.truths)):
@@ -113,7 +113,7 @@ class BlackBox:
 
     def put(self, batch: Batch) -> Answer:
         """The answer to exactly this batch. Raises `NoAnswerError`."""
-        batch = dataclasses.replace(  # copies, since a loss may spoil what it is given
+        batch = dataclasses.replace(  # copies, because a loss may change its inputs
             batch,
             predictions=quantised(batch.predictions, self.dtype).copy(),
             truths=tuple(rows.copy() for rows in batch.truths),
@@ -138,7 +138,7 @@ class BlackBox:
         return answer
 
     def gradient(self, batch: Batch) -> Array | ScalarGradient:
-        """The gradient at a batch, `[N, A, 5+C, H, W]`, float64; of a scalar measured where it is indexed.
+        """The gradient at a batch, `[N, A, 5+C, H, W]`, float64; measured on indexing if only a scalar is returned.
 
         Raises:
             NoAnswerError: here, or on indexing.
@@ -154,7 +154,7 @@ class BlackBox:
         return self.gradient_of(answer, batch)
 
     def gradient_of(self, answer: Answer, batch: Batch) -> Array:
-        """The gradient that an answer to a batch holds, `[N, A, 5+C, H, W]`, float64. Raises `NoAnswerError`."""
+        """The gradient in an answer to a batch, `[N, A, 5+C, H, W]`, float64. Raises `NoAnswerError`."""
         shape = (len(batch.truths), len(batch.anchors), 5 + batch.classes, *batch.predictions.shape[2:])
         if answer.gradient is None or np.size(answer.gradient) != np.prod(shape):
             raise NoAnswerError("answered without a gradient in the shape of its predictions")
@@ -168,7 +168,7 @@ class BlackBox:
         return self.scalar_of(self.answer(batch))
 
     def scalar_of(self, answer: Answer) -> float:
-        """The scalar that an answer holds: its potential, else the sum of its terms. Raises `NoAnswerError`."""
+        """The scalar in an answer: its potential, or the sum of its terms. Raises `NoAnswerError`."""
         scalar = _total(answer)
         if scalar is None:
             raise NoAnswerError("answered without a scalar")
@@ -178,14 +178,14 @@ class BlackBox:
 
 
 def _total(answer: Answer) -> float | None:
-    """The scalar of an answer: its potential, else the sum of its terms."""
+    """The scalar of an answer: its potential, or the sum of its terms."""
     if answer.potential is not None:
         return float(answer.potential)
     return None if answer.terms is None else float(sum(answer.terms.values()))
 
 
 def _beside_a_truth(batch: Batch) -> Batch:
-    """The batch on a grid of one row and one column more, with a small truth in the last cell of each image."""
+    """The batch on a grid with one more row and column, with a small truth in the last cell of each image."""
     images, channels, height, width = np.shape(batch.predictions)
     predictions = np.zeros((images, channels, height + 1, width + 1))
     predictions[..., :height, :width] = batch.predictions
@@ -194,7 +194,7 @@ def _beside_a_truth(batch: Batch) -> Batch:
 
 
 def _cut(gradient: Array | None, batch: Batch) -> Array | None:
-    """The gradient at the cells that a batch had before it was put beside a truth."""
+    """The gradient at the cells of the original batch."""
     if gradient is None:
         return None
     images, channels, height, width = np.shape(batch.predictions)

@@ -23,9 +23,9 @@ _TREE = (-1, -1, 0, 0, 1)
 def form(findings: Findings) -> None:
     """Fit every known form of the class term to the gradient over the class outputs."""
     got = _pulled(findings, _TREE if findings.box.wants_tree else None)
-    evidence = f"class outputs of a responsible predictor are pulled by {listed(*got[0])} at {listed(*_LOGITS[0][1])}"
+    evidence = f"the class gradient of a responsible predictor is {listed(*got[0])} at {listed(*_LOGITS[0][1])}"
     if not np.abs(got).max() > findings.box.silence:
-        findings.unknown("class_term", f"{evidence}: nothing is paid", odd=True)
+        findings.unknown("class_term", f"{evidence}: there is no class term", odd=True)
         return
     base = load_profile("darknet").replace(squared_factor=0.5)
     background = findings.value("objectness") == "background"
@@ -43,7 +43,7 @@ def form(findings: Findings) -> None:
         if not np.allclose(got, weight * want, rtol=1e-3, atol=1e-4 * np.abs(got).max()):
             continue
         joined = objectness == "background"
-        joins = name in ("cross-entropy", "focal", "squared-error")  # the others do not look at t_o
+        joins = name in ("cross-entropy", "focal", "squared-error")  # the others do not contain t_o
         if joins and joined != background:
             among = "among" if joined else "not among"
             why = f"{name} with t_o {among} the classes, unlike the no-object term"
@@ -51,7 +51,7 @@ def form(findings: Findings) -> None:
             return
         findings.products["class_weight"] = findings.number(weight)
         findings.note(
-            "class_term", name, f"{evidence}, likewise at {len(got) - 1} other places: {weight:.9g} times {name}"
+            "class_term", name, f"{evidence}, and the same at {len(got) - 1} other places: {weight:.9g} times {name}"
         )
         findings.note("class_weight", weight, f"{evidence}: weight {weight:.9g}")
         return
@@ -68,9 +68,9 @@ def _pulled(findings: Findings, tree: tuple[int, ...] | None) -> Array:
 
 
 def scalar(findings: Findings) -> None:
-    """Whether the scalar is the potential of the gradient: its change over small steps against the gradient."""
+    """Whether the scalar is the potential of the gradient: its change over small steps compared with the gradient."""
     if findings.box.scalar_only:
-        findings.note("scalar", "potential", "it answers nothing else: all slopes are differences of it", "assumed")
+        findings.note("scalar", "potential", "it returns nothing else: all slopes are differences of it", "assumed")
         return
     random = np.random.default_rng(5)
     t = random.normal(size=(1, 8, 2, 2)) / 2
@@ -78,8 +78,8 @@ def scalar(findings: Findings) -> None:
         pairs = []
         for _ in range(3):
             along = random.normal(size=t.shape)
-            along[:, CLASSES:] = 0  # where t_o is a class, darknet's gradient leaves the others out
-            # No truth: nothing is held constant, so that the scalar must change as the gradient says.
+            along[:, CLASSES:] = 0  # if t_o is a class, darknet's gradient omits the others
+            # Without truths, nothing is held constant, so the scalar must change by the gradient.
             here = scene([], grid=(2, 2), images_seen=findings.late)
             step = 2.0**-12 if findings.box.dtype == "float64" else 2.0**-4
             ends = []
@@ -94,12 +94,10 @@ def scalar(findings: Findings) -> None:
         return
     if not all(grad for _, grad in pairs):
         changes = listed(*(change for change, _ in pairs))
-        findings.unknown(
-            "scalar", f"the scalar of empty images changes by {changes} where the gradient says 0", odd=True
-        )
+        findings.unknown("scalar", f"the scalar of empty images changes by {changes} where the gradient is 0", odd=True)
         return
     ratios = [change / grad for change, grad in pairs]
-    evidence = f"the scalar changes by {listed(*ratios)} times what the gradient says, along three directions"
+    evidence = f"the scalar changes by {listed(*ratios)} times the gradient, along three directions"
     tolerance = 1e-4 if findings.box.dtype == "float64" else 2e-2
     if np.allclose(ratios, 1, rtol=tolerance):
         findings.note("scalar", "potential", evidence)

@@ -1,4 +1,4 @@
-"""A truth and its predictor alone: targets, weights and space of x, y, w and h."""
+"""A single truth and its predictor: targets, weights and space of x, y, w and h."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from regionloss_suite.measure.black_box import T_H, T_O, T_W, T_X, T_Y, NoAnswer
 from regionloss_suite.measure.findings import Findings, listed
 
 _TRUTH = (0.625, 0.375, 0.5, 0.25, 1)
-#: On two columns, so that a cell and the image differ, and no smaller than a cell; the anchor is no cell either.
+#: On two columns, so that a cell and the image differ, and no smaller than a cell; the anchor is not a cell either.
 _LARGE = (0.3, 0.375, 0.75, 1.0, 1)
 _ANCHOR = (1.25, 0.5)
 
@@ -22,7 +22,7 @@ _ANCHOR = (1.25, 0.5)
 def at_its_iou(batch: Batch) -> Batch:
     """The batch with t_o of its first predictor such that σ(t_o) is the IoU with its first truth.
 
-    Then the residual of objectness is 0, and nothing flows from it through the IoU.
+    Then the objectness residual is 0, and no gradient flows from it through the IoU.
     """
     t = np.array(batch.predictions).reshape(len(batch.truths), len(batch.anchors), -1, *batch.predictions.shape[2:])
     own = float(iou(decode(t[0], batch.anchors)[:, 0, 0, 0], batch.truths[0][0, :4]))
@@ -33,25 +33,25 @@ def at_its_iou(batch: Batch) -> Batch:
 
 
 def _pulled(findings: Findings, channel: int, t: float, truth: tuple[float, ...], size: float = 0.0) -> float:
-    """Gradient of one output of the only predictor, with t_w = t_h = `size` unless it is one of them that is asked."""
+    """Gradient of one output of the only predictor, with t_w = t_h = `size` unless the output is one of them."""
     raw = {(0, 0, T_W, 0, 0): size, (0, 0, T_H, 0, 0): size, (0, 0, channel, 0, 0): t}
     gradient = findings.box.gradient(at_its_iou(scene([truth], images_seen=findings.late, raw=raw)))
     return float(gradient[0, 0, channel, 0, 0])
 
 
 def centre(findings: Findings) -> None:
-    """Weight and targets of x and y, and how the weight follows the size of the truth."""
+    """Weight and targets of x and y, and how the weight depends on the size of the truth."""
     values = (-0.5, 0.75, 1.5)
     weights = []
     for channel, target in ((T_X, _TRUTH[0]), (T_Y, _TRUTH[1])):
         name = "t_x" if channel == T_X else "t_y"
-        # The predicted box is so large that it holds the truth whole, and the IoU does not move with its centre.
+        # The predicted box is so large that it contains the whole truth, and the IoU does not change with its centre.
         got = np.array([_pulled(findings, channel, t, _TRUTH, 3.0) for t in values])
         s, grad = sigmoid(np.array(values)), sigmoid_grad(np.array(values))
         evidence = f"gradient of {name} at {listed(*values)} is {listed(*got)}"
         if not np.abs(got).max() > findings.box.silence:
-            findings.unknown("coord_weight", f"{evidence}: no predictor answers for the truth", odd=True)
-            raise NoAnswerError(f"{evidence}: no predictor answers for the truth")
+            findings.unknown("coord_weight", f"{evidence}: no predictor is responsible for the truth", odd=True)
+            raise NoAnswerError(f"{evidence}: no predictor is responsible for the truth")
         weight, offset = np.polyfit(s, got / grad, 1)
         middle = -offset / weight if weight else math.nan
         if np.allclose(got, weight * (s - target) * grad, rtol=1e-3, atol=1e-4 * abs(weight)):
@@ -60,7 +60,7 @@ def centre(findings: Findings) -> None:
             continue
         plain = got @ (s - target) / ((s - target) @ (s - target))
         entropy = np.allclose(got, plain * (s - target), rtol=1e-3)
-        shape = "binary cross-entropy" if entropy else f"not a squared error towards {target:g}"
+        shape = "binary cross-entropy" if entropy else f"not a squared error with target {target:g}"
         findings.unknown(f"target of {name}", f"{evidence}: {shape}", odd=True)
         raise NoAnswerError(f"{evidence}: {shape}")
     if not findings.same(weights[0], weights[1]):
@@ -88,14 +88,14 @@ def _size_of_weight(findings: Findings) -> None:
 
 
 def size(findings: Findings) -> None:
-    """In which space widths and heights are compared, with which weight, and whether small truths are clamped."""
+    """The space in which widths and heights are compared, its weight, and whether small truths are clamped."""
     values = (-0.5, 0.25, 1.0)
-    # On one row unless the loss takes square grids alone; the truth is as high as a cell in both.
+    # On one row unless the loss supports only square grids; the truth is as high as a cell in both.
     rows = 2 if findings.box.square else 1
     large = (_LARGE[0], _LARGE[1] / rows, _LARGE[2], _LARGE[3] / rows, _LARGE[4])
     s = (2 - large[2] * large[3]) ** findings.value("small_box_exponent", 0)
     known = findings.products.get("coord_weight")
-    # Of t, the truth's side and the anchor, both in cells, and the number of cells.
+    # Functions of t, the truth's side and the anchor, both in cells, and the number of cells.
     forms: dict[str, Callable[[Array, float, float, int], Array]] = {
         "log": lambda t, side, anchor, cells: t - math.log(side / anchor),
         "decoded": lambda t, side, anchor, cells: (anchor * np.exp(t) - side) * anchor * np.exp(t),
@@ -119,7 +119,7 @@ def size(findings: Findings) -> None:
                 fits.append((name, weight / s, f"{evidence}: {name}, weight {weight / s:.9g}"))
                 break
         else:
-            findings.unknown("size_space", f"{evidence}: neither log, decoded nor √", odd=True)
+            findings.unknown("size_space", f"{evidence}: none of log, decoded and √", odd=True)
             return
     if fits[0][0] != fits[1][0]:
         findings.unknown("size_space", f"{fits[0][2]}; {fits[1][2]}", odd=True)
@@ -138,11 +138,13 @@ def _floor(findings: Findings) -> None:
     small = (0.5, 0.5, 0.25, 0.25, 1)
     got = [_pulled(findings, T_W, t, small) for t in (0.0, 1.0)]
     if abs(got[1] - got[0]) <= findings.box.silence:
-        findings.unknown("size_target_floor", f"a truth of a quarter of a cell pulls t_w by {listed(*got)}", odd=True)
+        findings.unknown(
+            "size_target_floor", f"a truth of a quarter of a cell gives t_w the slopes {listed(*got)}", odd=True
+        )
         return
     target = -got[0] / (got[1] - got[0])
     evidence = (
-        f"a truth of a quarter of a cell pulls t_w towards {target:.6g}, its own logarithm is {math.log(0.25):.6g}"
+        f"a truth of a quarter of a cell gives t_w the target {target:.6g}; its own logarithm is {math.log(0.25):.6g}"
     )
     if abs(target - math.log(0.25)) < 1e-3:
         findings.note("size_target_floor", "none", evidence)

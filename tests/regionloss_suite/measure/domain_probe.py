@@ -1,4 +1,4 @@
-"""Input outside the domain, put to a loss that promises to refuse it, and a batch without images."""
+"""Input outside the domain, for a loss that declares that it refuses it, and a batch without images."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from regionloss_suite.measure.profile import profile_of
 
 @cache
 def _faulty(profile: str) -> tuple[Case, ...]:
-    """The cases of the spec that lie outside the domain of a profile."""
+    """The cases of the spec outside the domain of a profile."""
     return tuple(case for case in load_cases() if case.expected.error is not None and case.profile.name == profile)
 
 
 def refusals(findings: Findings) -> None:
-    """Whether it refuses what it promises to refuse; no other loss is asked, since a fault may end its process."""
+    """Whether it refuses what it declares; no other loss is tried, because a fault may end its process."""
     if "errors" not in findings.box.description.answers:
         return
     profile = profile_of(findings, "so far")
@@ -40,7 +40,7 @@ def refusals(findings: Findings) -> None:
                 crashed.append(case.id)
         questions += 1
     evidence = (
-        f"{questions} inputs outside the domain, which it promises to refuse: answered {', '.join(answered) or 'none'}"
+        f"{questions} inputs outside the domain, which it declares to refuse: answered {', '.join(answered) or 'none'}"
     )
     evidence += f"; crashed on {', '.join(crashed)}" if crashed else ""
     findings.note("outside the domain", None if answered else "refused", evidence, odd=bool(answered))

@@ -20,7 +20,7 @@ from regionloss_suite.measure.black_box import BlackBox, NoAnswerError
 from regionloss_suite.measure.findings import Finding, Findings
 from regionloss_suite.measure.profile import printed_cost, profile_of
 
-#: Name of the experiment, what it does, the axes that are unknown if it breaks.
+#: Name of the experiment, its function, and the axes that stay unknown if it fails.
 _EXPERIMENTS: tuple[tuple[str, Callable[[Findings], None], tuple[str, ...]], ...] = (
     ("the prior", background.prior, ("prior_until", "prior_weight", "prior_applies")),
     ("no object", background.no_object, ("objectness", "no_object_weight")),
@@ -49,15 +49,15 @@ _EXPERIMENTS: tuple[tuple[str, Callable[[Findings], None], tuple[str, ...]], ...
 
 @dataclass(frozen=True)
 class Identified:
-    """The formula of a loss, as it was measured.
+    """The measured formula of a loss.
 
     Attributes:
-        name: of the loss, as its adapter says.
-        findings: by axis, in the order of the axes; what no axis expresses follows.
-        profile: the nearest that a profile comes to it.
-        questions: how many were put.
-        wants_tree: whether it wants a tree of classes.
-        scalar_only: whether it answers no gradient, so that slopes of its scalar were measured.
+        name: of the loss, from its adapter.
+        findings: by axis, in the order of the axes, followed by findings that no axis expresses.
+        profile: the closest profile.
+        questions: number of questions.
+        wants_tree: whether it needs a tree of classes.
+        scalar_only: whether it returns no gradient, so that slopes of its scalar were measured.
     """
 
     name: str
@@ -69,17 +69,17 @@ class Identified:
 
     @property
     def unknown(self) -> list[str]:
-        """The axes that no experiment could tell; not what a loss leaves unsaid, such as a printed cost."""
+        """The axes that no experiment could determine, except for things that the loss does not return."""
         return [axis for axis in AXES if axis in self.findings and self.findings[axis].value is None]
 
     @property
     def odd(self) -> list[Finding]:
-        """What no profile expresses."""
+        """The findings that no profile expresses."""
         return [finding for finding in self.findings.values() if finding.odd]
 
 
 def question_profile(adapter: Adapter, profile: str | None) -> Profile:
-    """What the questions say: the given profile, else the first that the adapter claims, else darknet."""
+    """The profile of the questions: the given one, or the first that the adapter claims, or darknet."""
     claimed = next((name for name in adapter.describe().profiles if name != "*"), "darknet")
     return load_profile(profile or claimed)
 
@@ -87,15 +87,15 @@ def question_profile(adapter: Adapter, profile: str | None) -> Profile:
 def identify(
     adapter: Adapter, profile: str | None = None, progress: Callable[[str, int, int], None] | None = None
 ) -> Identified:
-    """Read the formula off a loss.
+    """Determine the formula of a loss.
 
     Args:
         adapter: the loss.
-        profile: what the questions say; the loss may read it or not.
-        progress: told the name of each experiment, its number, and how many there are.
+        profile: the profile of the questions; the loss may or may not read it.
+        progress: called with the name of each experiment, its number, and the number of experiments.
 
     Raises:
-        NoAnswerError: it answers not even the simplest question.
+        NoAnswerError: it cannot answer even the simplest question.
     """
     findings = Findings(BlackBox(adapter, question_profile(adapter, profile)))
     background.start(findings)
@@ -109,17 +109,17 @@ def identify(
                 if axis not in findings.by_axis:
                     findings.unknown(axis, f"the experiment on {name}: {error}", odd=True)
         except (ArithmeticError, LookupError, ValueError) as failed:
-            # Answers that no experiment was designed for, such as a 0 where it divides: an observation as well.
+            # An answer that no experiment expects, such as a 0 that is used as a divisor, is an observation as well.
             for axis in axes or (name,):
                 if axis not in findings.by_axis:
                     why = f"{type(failed).__name__}: {failed}"
-                    findings.unknown(axis, f"the experiment on {name} makes nothing of its answers: {why}", odd=True)
+                    findings.unknown(axis, f"the experiment on {name} cannot interpret its answers: {why}", odd=True)
     nearest = profile_of(findings, "identified")
     for axis in findings.products:
         kept = findings.by_axis[axis]
         findings.note(axis, getattr(nearest, axis), kept.evidence, kept.confidence)
     findings.note("squared_factor", nearest.squared_factor,
-              "only products of the factor and the weights show in a gradient", "assumed")  # fmt: skip
+              "a gradient shows only products of the factor and the weights", "assumed")  # fmt: skip
     findings.by_axis.pop("background form", None)
     ordered = [axis for axis in AXES if axis in findings.by_axis]
     ordered += [axis for axis in findings.by_axis if axis not in AXES]

@@ -1,4 +1,4 @@
-"""The findings of the experiments: one for each axis, with the evidence that it rests on."""
+"""The findings of the experiments, one for each axis, with their evidence."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from regionloss_suite.measure.black_box import BlackBox
 
 @dataclass(frozen=True)
 class Finding:
-    """What one experiment says about one axis.
+    """The finding of one experiment about one axis.
 
     Attributes:
-        axis: an axis of `Profile`, or the name of something that no axis expresses.
-        value: the value of the axis; `None` where the experiment cannot tell.
-        evidence: the probe in words, with the numbers that were observed.
-        confidence: `measured`, `assumed` where nothing shows it and the default stands, or `unknown`.
-        odd: whether this is something that no value of a profile expresses.
+        axis: an axis of `Profile`, or a name for something that no axis expresses.
+        value: the value of the axis; `None` if the experiment cannot determine it.
+        evidence: the experiment in words, with the observed numbers.
+        confidence: `measured`, `assumed` if nothing shows it and the default stays, or `unknown`.
+        odd: whether no value of a profile expresses this.
     """
 
     axis: str
@@ -34,7 +34,7 @@ class Findings:
 
     Attributes:
         box: the loss.
-        late: images seen at which no prior is paid.
+        late: a count of images seen at which no prior is paid.
         by_axis: the latest finding for each axis.
         products: 2q·λ of the squared terms and λ of the others, by the axis of the weight.
     """
@@ -49,16 +49,16 @@ class Findings:
         self.by_axis[axis] = Finding(axis, value, evidence, "unknown" if value is None else confidence, odd)
 
     def unknown(self, axis: str, evidence: str, *, odd: bool = False) -> None:
-        """Record that an experiment could not tell, and what it observed."""
+        """Record that an experiment could not determine an axis, and what it observed."""
         self.note(axis, None, evidence, odd=odd)
 
     def value(self, axis: str, default: Any = None) -> Any:
-        """What is known of an axis."""
+        """The known value of an axis."""
         finding = self.by_axis.get(axis)
         return default if finding is None or finding.value is None else finding.value
 
     def number(self, measured: float) -> float:
-        """The simplest decimal that the measurement allows."""
+        """The simplest decimal within the error of the measurement."""
         return nice(measured, self.box.tolerance)
 
     def same(self, a: float, b: float, scale: float = 0.0) -> bool:
@@ -67,7 +67,7 @@ class Findings:
 
 
 def nice(value: float, tolerance: float) -> float:
-    """The decimal of fewest digits within a relative tolerance of a number."""
+    """The decimal with the fewest digits within a relative tolerance of a number."""
     if value == 0 or not math.isfinite(value):
         return value
     for digits in range(16):

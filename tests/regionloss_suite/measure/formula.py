@@ -1,4 +1,4 @@
-"""An identified loss in mathematical notation, as differences from darknet, and as a profile in a file."""
+"""An identified loss in mathematical notation, as differences from darknet, and as a profile file."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from regionloss_suite.measure.experiments import Identified
 from regionloss_suite.measure.profile import canonical, squared_weights
 from regionloss_suite.measure.verify import Verified
 
-#: Edge cases that are listed one by one.
+#: The number of edge cases to list one by one.
 _EDGES_SHOWN = 5
 
 
 def formula(profile: Profile) -> list[str]:
-    """The loss of a profile, a line for each term, with its constants; the factor is multiplied into the weights."""
+    """The loss of a profile with its constants, a line for each term; the factor is multiplied into the weights."""
     p = profile
     squared = squared_weights(p)
 
@@ -38,7 +38,7 @@ def formula(profile: Profile) -> list[str]:
         nothing = background["cross-entropy" if joint else "squared"]
         something = "-ln(1 - softmax(t_o, t_c)_o)" if joint else "(0 - t_o)²"
     elif p.object_target_gradient == "flows" and p.object_target != "one":
-        something += ", the target differentiated"
+        something += ", with gradient through the target"
     sizes = {
         "log": "(ln(w·W / a_w) - t_w)² + (ln(h·H / a_h) - t_h)²",
         "decoded": "(w·W - a_w·e^t_w)² + (h·H - a_h·e^t_h)²",
@@ -84,16 +84,16 @@ def formula(profile: Profile) -> list[str]:
     rival = {"last": "the last truth wins", "first": "the first truth wins", "sum": "every truth is paid"}[p.collision]
     if p.class_collision == "accumulate":
         rival += ", classes of all are true"
-    lines.append(f"1^truth: {where}; of several on one, {rival}")
+    lines.append(f"1^truth: {where}; of several on one predictor, {rival}")
     end = "a row with x = 0 ends the list" if p.truth_end == "x-zero" else "no row ends the list"
     lines.append(f"truths: {end}; " + (f"at most {p.max_truths} are read" if p.max_truths else "all are read"))
     return lines
 
 
 def differences(profile: Profile, other: Profile) -> list[tuple[str, Any, Any, list[str]]]:
-    """Axis, value, the other's value, and the clauses of both, for what two profiles differ in.
+    """The differences of two profiles: axis, value, the other's value, and the clauses of both.
 
-    Products of a factor and a weight count, not how they are split; what plays no part in either does not.
+    Products of a factor and a weight are compared, not their parts; axes without effect in either are left out.
     """
     ours, theirs = canonical(profile), canonical(other)
     clauses = load_clauses().values()
@@ -108,14 +108,14 @@ def differences(profile: Profile, other: Profile) -> list[tuple[str, Any, Any, l
 
 
 def nearest(profile: Profile) -> tuple[str, int]:
-    """The shipped profile that differs on the fewest axes, and on how many."""
+    """The shipped profile that differs on the fewest axes, and their number."""
     counts = [(len(differences(profile, load_profile(name))), name) for name in profile_names()]
     count, name = min(counts, key=lambda pair: pair[0])  # darknet first on a tie
     return name, count
 
 
 def toml(identified: Identified, verified: Verified | None) -> str:
-    """The profile as a file that `load_profile` reads."""
+    """The profile as a file for `load_profile`."""
     lines = [f"# {verified}" if verified is not None else "# not verified"]
     if identified.unknown:
         lines.append(f"# not identified, left at darknet's value: {', '.join(identified.unknown)}")
@@ -126,7 +126,7 @@ def toml(identified: Identified, verified: Verified | None) -> str:
 
 
 def as_json(identified: Identified, verified: Verified) -> dict[str, Any]:
-    """Everything that was identified, as JSON."""
+    """The whole result as JSON."""
     return {
         "loss": identified.name,
         "questions": identified.questions,
@@ -150,10 +150,10 @@ def as_json(identified: Identified, verified: Verified) -> dict[str, Any]:
 
 
 def assumed(odd: Sequence[str]) -> list[str]:
-    """The caveat for a formula that is darknet's in some axes, because no profile expresses the loss there.
+    """The caveat for a formula with darknet's values on some axes because no profile expresses the loss there.
 
     Args:
-        odd: what no profile expresses; only what has a part in the formula is named.
+        odd: findings that no profile expresses; only those that affect the formula are named.
     """
     axes = [axis for axis in AXES if axis in odd and axis != "printed_cost"]
     return [f"no profile expresses it in {', '.join(axes)}: there, this is what darknet does"] if axes else []
@@ -164,7 +164,7 @@ def _odd_axes(identified: Identified) -> list[str]:
 
 
 def lines(identified: Identified, verified: Verified) -> list[str]:
-    """What was identified, for a terminal."""
+    """The result for a terminal."""
     name, count = nearest(identified.profile)
     shown = [*formula(identified.profile), *assumed(_odd_axes(identified))]
     out = [f"{identified.name}: {identified.questions} questions", "", *shown, ""]
@@ -183,19 +183,19 @@ def lines(identified: Identified, verified: Verified) -> list[str]:
             out += [title, *(f"  {f.axis}: {f.evidence}" for f in findings)]
     out += ["", str(verified)]
     out += [f"  not explained: {part} (in {count} batches)" for part, count in verified.left.most_common()]
-    out += [f"  beside it, {part} departs (in {count} batches)" for part, count in verified.beside.most_common()]
+    out += [f"  also, {part} deviates (in {count} batches)" for part, count in verified.beside.most_common()]
     out += [f"  first: {verified.first}"] if verified.first else []
     edges = first_of(list(verified.edges_left.values()), _EDGES_SHOWN)
     return out + [f"  on an edge: {departure}" for departure in edges]
 
 
 def first_of(sentences: Sequence[str], most: int, kind: str = "") -> list[str]:
-    """The first few of many, and how many more: where a formula explains little, the others add nothing new.
+    """The first few of many sentences, and how many more there are.
 
     Args:
         sentences: one line each.
-        most: how many of them to keep.
-        kind: of what there are more, if that is to be named.
+        most: how many to keep.
+        kind: the noun for the rest, if any.
     """
     if len(sentences) <= most:
         return list(sentences)
@@ -204,7 +204,7 @@ def first_of(sentences: Sequence[str], most: int, kind: str = "") -> list[str]:
 
 
 def markdown(identified: Identified, verified: Verified) -> str:
-    """What was identified, for a page, with the evidence of every axis."""
+    """The result as a page, with the evidence of every axis."""
     name, count = nearest(identified.profile)
     known = f"Nearest known implementation: `{name}`, {count} axes apart."
     out = [f"# {identified.name}", "", f"{verified}.", known, ""]
@@ -229,9 +229,9 @@ def markdown(identified: Identified, verified: Verified) -> str:
         out += ["", "Not explained:", ""]
         out += [f"- {part}, in {number} batches" for part, number in verified.left.most_common()]
     if verified.beside:
-        out += ["", "Beside it, the loss departs in:", ""]
+        out += ["", "The loss also deviates in:", ""]
         out += [f"- {part}, in {number} batches" for part, number in verified.beside.most_common()]
     if verified.edges_left:
-        out += ["", "On edge cases of the spec it departs:", ""]
+        out += ["", "On edge cases of the spec it deviates:", ""]
         out += [f"- {departure}" for departure in first_of(list(verified.edges_left.values()), _EDGES_SHOWN)]
     return "\n".join(out) + "\n"

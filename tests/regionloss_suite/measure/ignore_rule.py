@@ -1,4 +1,4 @@
-"""The ignore rule: a predictor that overlaps a truth by exactly as much as the experiment wants."""
+"""The ignore rule: a predictor whose IoU with a truth is exactly what the experiment needs."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ def _pays(findings: Findings, batch: Batch, image: int = 0) -> bool:
 
 
 def rule(findings: Findings) -> None:
-    """Whether an overlap silences the no-object term or becomes its target, the threshold, and equality."""
+    """Whether an IoU silences the no-object term or becomes its target, the threshold, and equality."""
     if "no_object_weight" not in findings.products:
-        raise NoAnswerError("the loss has no no-object term, so the ignore rule does not show")
+        raise NoAnswerError("the loss has no no-object term, so the ignore rule has no effect")
     gradients = [float(findings.box.gradient(overlapping(findings, r))[0, 1, T_O, 0, 0]) for r in (0.03125, 0.96875)]
-    evidence = f"IoU 1/32 and 31/32 with a truth: t_o is pulled by {listed(*gradients)}"
+    evidence = f"IoU 1/32 and 31/32 with a truth: the gradient of t_o is {listed(*gradients)}"
     if all(abs(gradient) > findings.box.silence for gradient in gradients):
         # gradient = λ·(σ - target)·σ'
         s, grad = float(sigmoid(np.array(_T_O))), float(sigmoid_grad(np.array(_T_O)))
         targets = [s - gradient / grad / findings.products["no_object_weight"] for gradient in gradients]
         logistic = findings.value("objectness") == "logistic"
         if logistic and np.allclose(targets, (0.03125, 0.96875), atol=1e-3):
-            findings.note("no_object_target", "max-iou", f"{evidence}: towards {listed(*targets)}")
-            findings.note("ignore", "none", f"{evidence}: at every overlap")
+            findings.note("no_object_target", "max-iou", f"{evidence}: the targets are {listed(*targets)}")
+            findings.note("ignore", "none", f"{evidence}: for every IoU")
         elif (logistic and np.allclose(targets, 0, atol=1e-3)) or np.allclose(gradients[0], gradients[1], rtol=1e-3):
-            findings.note("no_object_target", "zero", f"{evidence}: the same")
-            findings.note("ignore", "none", f"{evidence}: an overlap silences nothing")
+            findings.note("no_object_target", "zero", f"{evidence}: equal")
+            findings.note("ignore", "none", f"{evidence}: an overlap silences no predictor")
         else:
             findings.unknown("ignore", f"{evidence}, by no known rule", odd=True)
             return
-        findings.note("thresh", 0.6, "nothing is ignored, so that the threshold does not show", "assumed")
+        findings.note("thresh", 0.6, "nothing is ignored, so the threshold has no effect", "assumed")
         return
     if abs(gradients[0]) <= findings.box.silence or abs(gradients[1]) > findings.box.silence:
         findings.unknown("ignore", f"{evidence}: a small overlap silences it", odd=True)
         return
-    findings.note("no_object_target", "zero", f"{evidence}: paid or not")
+    findings.note("no_object_target", "zero", f"{evidence}: either paid or not")
     _threshold(findings)
     _reach(findings)
 
@@ -70,18 +70,18 @@ def _threshold(findings: Findings) -> None:
     if not exact:
         findings.note("ignore", "above", f"{evidence}; no box has an IoU of exactly {measured:.9g}", "assumed")
         return
-    at_equality = f"{evidence}; at an IoU of exactly {thresh:.9g} it {'pays' if exact[0] else 'is silent'}"
+    at_equality = f"{evidence}; at an IoU of exactly {thresh:.9g} it {'pays' if exact[0] else 'is silenced'}"
     if len(set(exact)) > 1:
-        findings.note("ignore", "above", f"{at_equality} or not, as its own rounding of the IoU has it", "assumed")
+        findings.note("ignore", "above", f"{at_equality} or not, depending on its own rounding of the IoU", "assumed")
         return
     findings.note("ignore", "above" if exact[0] else "at-or-above", at_equality)
 
 
 def _at_equality(findings: Findings, measured: float) -> tuple[float, list[bool]]:
-    """At which threshold equality was asked, and in each scene that has exactly that IoU whether it pays.
+    """The threshold at which equality was tested, and for each scene with exactly that IoU, whether it pays.
 
-    A threshold such as 0.6 is no number of float32, and a loss may round an IoU of it to either side.
-    So a loss that takes its threshold from the question is asked with one half, whatever it was before.
+    A threshold such as 0.6 is not a float32 number, and a loss may round an IoU of 0.6 to either side. So a loss that
+    reads its threshold from the question is tested with one half, whatever its threshold was before.
     """
     plain = findings.box.profile
     if findings.box.dtype != "float64" and float(np.float32(measured)) != measured:
@@ -97,7 +97,7 @@ def _at_equality(findings: Findings, measured: float) -> tuple[float, list[bool]
 
 
 def _exactly(findings: Findings, wanted: float) -> list[Batch]:
-    """Scenes in which the IoU of anchor 1 with the truth is the threshold to the last bit, one for each scale."""
+    """Scenes in which the IoU of anchor 1 with the truth is bitwise equal to the threshold, one for each scale."""
     scenes = []
     for scale in (1.0, 0.5, 0.75, 0.625, 0.875, 0.375):
         r = wanted * scale
@@ -116,7 +116,7 @@ def _exactly(findings: Findings, wanted: float) -> list[Batch]:
 
 
 def _reach(findings: Findings) -> None:
-    """Whose overlap counts: the decoded box or the anchor, of any truth or of some, of this image or of any."""
+    """Whose IoU counts: of the decoded box or the anchor, with any truth or only some, of this image or of any."""
     thresh = findings.value("thresh")
     high, low = (1 + thresh) / 2, thresh / 4
     grown = not _pays(findings, overlapping(findings, low, t_w=math.log(high / low)))
@@ -133,17 +133,17 @@ def _reach(findings: Findings) -> None:
         gradient = findings.box.gradient(scene(rows, anchors=anchors, images_seen=findings.late, raw=raw))
         silent.append(bool(abs(gradient[0, 2, T_O, 0, 0]) < findings.box.silence))
     words = ["silent" if one else "not silent" for one in silent]
-    evidence = f"a predictor on the first of two truths is {words[0]}, one on the second is {words[1]}"
+    evidence = f"a predictor on the first of two truths is {words[0]}, and one on the second is {words[1]}"
     findings.note("truths of MaxIOU", "all" if all(silent) else None, evidence, odd=not all(silent))
     raw = {(n, 1, T_O, 0, 0): _T_O for n in range(2)}
     other = scene([], [[0.5, 0.5, 1.0, 1.0, 1]], anchors=[(1, 1), (high, 1.0)], images_seen=findings.late, raw=raw)
     leaks = not _pays(findings, other)
     findings.note("images of MaxIOU", None if leaks else "own", "a truth of another image "
-              + ("silences as well" if leaks else "silences nothing"), odd=leaks)  # fmt: skip
+              + ("silences as well" if leaks else "does not silence it"), odd=leaks)  # fmt: skip
 
 
 def of_other_cells(findings: Findings) -> None:
-    """Whether a truth of another cell silences a predictor, and what an ignored one pays for its box."""
+    """Whether a truth of another cell silences a predictor, and the box gradient of an ignored predictor."""
     if findings.value("ignore", "none") == "none" or findings.value("thresh") > 0.9:
         return
     rows = 2 if findings.box.square else 1
@@ -163,10 +163,10 @@ def of_other_cells(findings: Findings) -> None:
         batch = scene([[0.5, 0.5, 1.0, 1.0, 1]], anchors=anchors, images_seen=images_seen, raw=raw)
         pulls.append(float(findings.box.gradient(batch)[0, 1, T_W, 0, 0]))
     want = [0.0, findings.products.get("prior_weight", 0.0) * t_w if findings.value("prior_until") else 0.0]
-    evidence = f"t_w = {t_w} of an ignored predictor is pulled by {listed(*pulls)} late and at t = 0"
+    evidence = f"t_w = {t_w} of an ignored predictor has the gradient {listed(*pulls)} late and at t = 0"
     alike = np.allclose(pulls, want, rtol=1e-3, atol=10 * findings.box.silence)
     findings.note("box of the ignored", "as of any other" if alike else None,
-              f"{evidence}, by the prior it would be {listed(*want)}", odd=not alike)  # fmt: skip
+              f"{evidence}; the prior would give {listed(*want)}", odd=not alike)  # fmt: skip
 
 
 def ignored_class(findings: Findings) -> None:
@@ -180,13 +180,13 @@ def ignored_class(findings: Findings) -> None:
     pulls = [float(np.abs(gradient[1]).max()) for gradient in got]
     own = [float(np.abs(gradient[0]).max()) for gradient in got]
     evidence = (
-        f"class outputs of an ignored predictor at t_o = -1, 1: {listed(*pulls)}; of the responsible {listed(*own)}"
+        f"class gradient of an ignored predictor at t_o = -1, 1: {listed(*pulls)}; of the responsible {listed(*own)}"
     )
     if max(pulls) < findings.box.silence:
         findings.note("ignored_class", "none", evidence)
         return
     s = [float(sigmoid(np.array(t_o))) for t_o in values]
-    # Where the objectness is the background class of the softmax, it changes the probabilities too.
+    # If the objectness is the background class of the softmax, it changes the probabilities too.
     shares = [pull / o for pull, o in zip(pulls, own, strict=True)]
     if findings.value("objectness") == "background":
         shares = [_background_share(findings, pull, t_o) for pull, t_o in zip(pulls, values, strict=True)]
@@ -198,6 +198,6 @@ def ignored_class(findings: Findings) -> None:
 
 
 def _background_share(findings: Findings, pull: float, t_o: float) -> float:
-    """The pull as a share of that of a responsible predictor with the same outputs."""
+    """The gradient as a share of that of a responsible predictor with the same outputs."""
     batch = scene([[0.5, 0.5, 1.0, 1.0, 1]], images_seen=findings.late, raw={(0, 0, T_O, 0, 0): t_o})
     return pull / float(np.abs(findings.box.gradient(batch)[0, 0, CLASSES:, 0, 0]).max())

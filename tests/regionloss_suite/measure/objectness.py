@@ -1,4 +1,4 @@
-"""Objectness at the responsible predictor: its weight and target, what flows through it, and what is paid on top."""
+"""Objectness at the responsible predictor: its weight and target, the gradient through it, and additional terms."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _MORE = "the truth of another predictor overlaps more"
 
 
 def _scenes(findings: Findings) -> dict[str, Batch]:
-    """One predictor that is responsible: its box is the truth, holds a small truth, and meets a second one more."""
+    """A responsible predictor: its box is the truth, contains a small truth, or overlaps a second one more."""
     thresh = findings.value("thresh", 0.6) if findings.value("ignore", "none") != "none" else 1.0
     side = float(np.sqrt(min(0.25, thresh / 4)) / 2)
-    height = 2 if findings.box.square else 1  # in cells; the same cells of the first row show in both
+    height = 2 if findings.box.square else 1  # in cells; both have the same cells in the first row
 
     def on(*rows: list[float]) -> Batch:
         truths = [[x, y / height, w, h / height, c] for x, y, w, h, c in rows]
@@ -52,9 +52,9 @@ def responsible(findings: Findings) -> None:
         for name, batch in batches.items()
     }
     evidence = "; ".join(f"{name}: {listed(*numbers)}" for name, numbers in got.items())
-    evidence = f"t_o of a responsible predictor at {listed(*_T_O)} is pulled by, where {evidence}"
+    evidence = f"the gradient of t_o of a responsible predictor at {listed(*_T_O)}, if {evidence}"
     if findings.value("objectness") is None:
-        raise NoAnswerError(f"{evidence}; without the shape of the no-object term it says nothing")
+        raise NoAnswerError(f"{evidence}; it means nothing without the shape of the no-object term")
     fits = []
     targets = ("iou", "one", "max-iou") if findings.value("objectness") == "logistic" else ("iou",)
     for target, every in itertools.product(targets, (False, True)):
@@ -70,7 +70,7 @@ def responsible(findings: Findings) -> None:
         findings.unknown("object_weight", evidence)
         return
     if sum(not fit[0] and fit[3] == target for fit in fits) > 1:
-        # Both are paid towards one target: only what objectness alone does tells their weights apart.
+        # Both have the same target: only the effect of objectness alone separates their weights.
         alone = _alone(findings, batches["its box holds a small truth"], batches[_MORE])
         every = alone > 0 and not findings.same(alone, weight)
         weight = alone if every else weight
@@ -89,7 +89,7 @@ def responsible(findings: Findings) -> None:
 
 
 def _forms(findings: Findings, batch: Batch, target: str) -> tuple[Array, Array]:
-    """What objectness pays per weight, and what no-object would pay on top, at each t_o."""
+    """The objectness gradient per weight, and the additional no-object gradient, at each t_o."""
     t_o = np.array(_T_O)
     boxes = _box(batch)
     overlaps = [float(iou(boxes, row[:4])) for row in batch.truths[0]]
@@ -114,7 +114,7 @@ def _box(batch: Batch) -> Array:
 
 
 def _alone(findings: Findings, one: Batch, two: Batch) -> float:
-    """Weight of objectness by what flows from it through the largest IoU, or by paying a repeated truth; else 0."""
+    """Weight of objectness from its gradient through the largest IoU, or from a repeated truth; otherwise 0."""
     got = [findings.box.gradient(_with(two, t_o))[0, 0, T_W, 0, 0] for t_o in _T_O]
     s = sigmoid(np.array(_T_O))
     box = _box(two)
@@ -130,12 +130,12 @@ def _alone(findings: Findings, one: Batch, two: Batch) -> float:
 def _flow(findings: Findings, batch: Batch) -> None:
     """Whether the gradient of t_x to t_h depends on t_o."""
     if findings.box.scalar_only:
-        findings.note("object_target_gradient", "constant", "a scalar does not say what its gradient holds constant",
+        findings.note("object_target_gradient", "constant", "a scalar does not show what its gradient holds constant",
                   "assumed")  # fmt: skip
         return
     got = [findings.box.gradient(_with(batch, t_o))[0, 0, T_X:T_O, 0, 0] for t_o in (-2.0, 2.0)]
     move = float(np.abs(got[1] - got[0]).max())
-    evidence = f"t_x to t_h of it are pulled by {listed(*got[0])} at t_o = -2 and {listed(*got[1])} at t_o = 2"
+    evidence = f"its gradient of t_x to t_h is {listed(*got[0])} at t_o = -2 and {listed(*got[1])} at t_o = 2"
     flows = move > 1e-6 * max(float(np.abs(got).max()), 1e-12)
     if not flows:
         findings.note("object_target_gradient", "constant", evidence)
@@ -149,7 +149,7 @@ def _flow(findings: Findings, batch: Batch) -> None:
 
 
 def prior_applies(findings: Findings) -> None:
-    """Whether a responsible predictor is pulled by the prior too: early against late."""
+    """Whether a responsible predictor also has the gradient of the prior: early compared with late."""
     if "prior_applies" in findings.by_axis or not findings.value("prior_until"):
         return
     raw = {(0, 0, T_X, 0, 0): 1.0, (0, 0, T_W, 0, 0): 0.5, (0, 0, T_H, 0, 0): -0.25}
@@ -159,7 +159,7 @@ def prior_applies(findings: Findings) -> None:
         for images_seen in (0, findings.late)
     ]
     more = pulls[0] - pulls[1]
-    evidence = f"t_x to t_h of a responsible predictor are pulled by {listed(*more)} more at t = 0 than late"
+    evidence = f"the gradient of t_x to t_h of a responsible predictor is larger by {listed(*more)} at t = 0 than late"
     if (
         np.abs(more).max() < 1e-9 * max(1.0, np.abs(pulls).max())
         if findings.box.dtype == "float64"

@@ -1,4 +1,4 @@
-"""From findings to a profile: products of weights split into factor and λ, and what nothing shows left at a default."""
+"""From findings to a profile: products of weights split into factor and λ; axes without evidence get a default."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from regionloss_spec import AXES, Profile, load_profile, profile_names
 from regionloss_suite.measure.black_box import NoAnswerError, scene
 from regionloss_suite.measure.findings import Findings, listed, nice
 
-#: The weights of squared terms, which a gradient shows only as 2q·λ.
+#: The weights of squared terms, of which a gradient shows only 2q·λ.
 SQUARED = ("coord_weight", "object_weight", "no_object_weight", "prior_weight")
 _SQUARED_CLASS = ("squared-error", "squared-linear")
 
@@ -28,9 +28,9 @@ def squared_weights(profile: Profile) -> tuple[str, ...]:
 
 
 def canonical(profile: Profile, q: float = 0.5) -> Profile:
-    """The profile that every answer of a loss fits as well, with nothing in it that no answer shows.
+    """An equivalent profile in normal form, without choices that no answer shows.
 
-    The weights of squared terms are given for the factor q, and an axis that plays no part has its default.
+    The weights of squared terms are given for the factor q, and an axis without effect has its default.
     """
     changes: dict[str, Any] = {"squared_factor": q}
     for axis in squared_weights(profile):
@@ -58,25 +58,25 @@ def canonical(profile: Profile, q: float = 0.5) -> Profile:
 
 
 def profile_of(findings: Findings, name: str) -> Profile:
-    """The profile that the findings make; axes that no experiment could tell have darknet's value."""
+    """The profile of the findings; axes that no experiment could determine have darknet's value."""
     darknet = load_profile("darknet")
     values = {axis: findings.value(axis, getattr(darknet, axis)) for axis in AXES}
     values |= {**findings.products, "squared_factor": 0.5}
     values["printed_cost"] = findings.value("printed_cost", "potential")
     if values["class_collision"] == "accumulate" and (values["class_term"] not in ("logistic", "tree") or (
         values["collision"] != "last")):  # fmt: skip
-        values["class_collision"] = "replace"  # no profile may say so; the finding does
+        values["class_collision"] = "replace"  # profiles cannot express it; the finding does
     if values["class_collision"] == "accumulate":
         values["ignored_class"] = "none"
     joins = (values["class_term"], values["no_object_target"]) == ("cross-entropy", "zero")
     if values["objectness"] == "background" and not joins:
-        values["objectness"] = "logistic"  # no profile may say so either
+        values["objectness"] = "logistic"  # profiles cannot express it either
     at_half = Profile(name=name, title="identified from its answers", source="regionloss identify", **values)
     return _with_a_known_factor(at_half)
 
 
 def _with_a_known_factor(at_half: Profile) -> Profile:
-    """The factor of a shipped profile whose weights the products are; ½ without one."""
+    """The factor of a shipped profile with the same products; ½ if there is none."""
     weights = (*SQUARED, "class_weight")
     for shipped in map(load_profile, profile_names()):
         if shipped.squared_factor == 0.5:
@@ -92,7 +92,7 @@ def _with_a_known_factor(at_half: Profile) -> Profile:
 
 
 def printed_cost(findings: Findings) -> None:
-    """Which quantity is printed as the cost, where it answers that at all."""
+    """Which quantity is printed as the cost, if it is returned at all."""
     raw = {(0, 0, c, 0, 0): 0.3 * c - 0.5 for c in range(8)}
     batch = scene([[0.375, 0.625, 0.5, 0.75, 1]], grid=(2, 2), images_seen=findings.late, raw=raw)
     try:
@@ -101,12 +101,12 @@ def printed_cost(findings: Findings) -> None:
         findings.unknown("printed_cost", str(refused))
         return
     if cost is None:
-        findings.unknown("printed_cost", "it does not say what it prints")
+        findings.unknown("printed_cost", "it does not return its printed cost")
         return
     evidence = f"one truth: it prints {cost:.9g}"
     profile = profile_of(findings, "so far")
     wanted = {}
-    # The factor matters to what is printed where the gradient does not show it: try that of the products first.
+    # The factor affects the printed cost where it does not affect the gradient: try the factor of the products first.
     try:
         for kind in ("residuals", "gradient", "potential"):
             tree = (-1,) * batch.classes if profile.class_term == "tree" else None

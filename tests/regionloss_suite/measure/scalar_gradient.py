@@ -1,4 +1,4 @@
-"""The gradient of a loss that answers a scalar alone: differences of it, where an experiment looks."""
+"""The gradient of a loss that returns only a scalar: differences, measured where an experiment needs them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from regionloss_spec.batch import Array
 
 
 class ScalarGradient:
-    """A gradient of which an element is measured when it is looked at, and then kept.
+    """A gradient whose elements are measured on first use and then cached.
 
     Args:
         scalar: the loss at predictions of the shape of the point.
-        point: where the slopes are taken, `[N, A*(5+C), H, W]`.
+        point: the predictions at which slopes are measured, `[N, A*(5+C), H, W]`.
         shape: of the gradient, `[N, A, 5+C, H, W]`.
-        step: of the wider of two central differences; the other takes half of it, and both give an error of step⁴.
-        silence: the largest slope that counts as none.
+        step: step of the wider of two central differences; the other takes half of it, for an error of step⁴.
+        silence: the largest slope that counts as zero.
     """
 
     def __init__(
@@ -42,9 +42,9 @@ class ScalarGradient:
         return np.array([self._known[int(place)] for place in places.flat]).reshape(places.shape)[()]
 
     def any(self, key: Any) -> bool:
-        """Whether anything moves the scalar among the elements of an index, asked at once.
+        """Whether any element of an index affects the scalar, measured at once.
 
-        The parts of the direction are random, so that slopes of different signs do not cancel.
+        The components of the direction are random, so that slopes of different signs do not cancel.
         """
         places = self._places[key].ravel()
         along = np.zeros(self._point.size)

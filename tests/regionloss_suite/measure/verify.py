@@ -22,7 +22,7 @@ from regionloss_suite.measure.experiments import Identified, question_profile
 from regionloss_suite.oracle.comparison import Comparison
 from regionloss_suite.properties.strategies import batches
 
-#: The largest edge case, numbers in its predictions.
+#: The largest edge case, as the number of its predictions.
 _EDGE_SIZE = 3000
 
 
@@ -31,17 +31,17 @@ class Verified:
     """How far a profile explains a loss.
 
     Attributes:
-        batches: how many were put to the loss.
-        explained: how many were answered as the profile says, within the rounding of float32.
-        beyond: how many more were drawn that its adapter has no way to ask, which say nothing.
-        left: what the others depart in, with the number of batches: an output and the state of its predictor, or how
-            the loss broke.
-        beside: what else it answers (scalar, terms, indicators, statistics) and the profile says otherwise, with the
-            number of batches; it takes nothing from what is explained, which is the gradient, or a scalar alone.
-        first: the first departure in full, or an empty text.
-        edges: number of edge cases that were asked: hand-made batches where numbers meet, vanish or overflow, where
-            lists end and rows are padding, which random batches seldom have.
-        edges_left: what the loss departs in on each of these where it does, by the id of the case.
+        batches: number of batches put to the loss.
+        explained: number of answers that agree with the profile, within the rounding of float32.
+        beyond: number of other batches that the adapter does not support.
+        left: the deviations of the others, with the number of batches: an output and the state of its predictor, or how
+            the loss failed.
+        beside: deviations in other results (scalar, terms, indicators, statistics), with the number of batches; they do
+            not affect `explained`, which is about the gradient, or a scalar alone.
+        first: the first deviation in full, or an empty string.
+        edges: number of edge cases that were tried: hand-made batches with ties, vanishing or overflowing numbers, list
+            ends and padding rows, which are rare in random batches.
+        edges_left: the deviations on edge cases, by the id of the case.
     """
 
     batches: int = 0
@@ -59,9 +59,9 @@ class Verified:
         return self.batches > 0 and self.explained == self.batches
 
     def __str__(self) -> str:
-        # Rounded down, so that 499 of 500 are never called all of them.
+        # Rounded down, so that 499 of 500 never count as all of them.
         percent = math.floor(1000 * self.explained / max(self.batches, 1)) / 10
-        more = f"; {self.beyond} more cannot be put to it" if self.beyond else ""
+        more = f"; {self.beyond} more are not supported" if self.beyond else ""
         return f"explains {percent:g} % of {self.batches} random batches within float32{more}{self._on_edges()}"
 
     def _on_edges(self) -> str:
@@ -84,10 +84,10 @@ def verify(
     Args:
         adapter: the loss.
         identified: what `identify` returned.
-        profile: what the questions say, as when it was identified.
-        number: how many batches are drawn.
-        begin: seed of the drawing.
-        progress: told how many batches are done.
+        profile: the profile of the questions, the same as for `identify`.
+        number: number of random batches.
+        begin: seed of the random batches.
+        progress: called with the number of finished batches.
     """
     box = BlackBox(adapter, question_profile(adapter, profile))
     box.wants_tree, box.scalar_only = identified.wants_tree, identified.scalar_only
@@ -121,7 +121,7 @@ def verify(
 
 
 def _edge_cases(identified: Identified) -> Iterator[Case]:
-    """Hand-made cases whose batch is in the domain of the identified profile, whatever profile they were made for."""
+    """Hand-made cases whose batch is in the domain of the identified profile, whatever their own profile is."""
     for case in load_cases():
         if case.recorded or not case.batch.truths or (case.batch.tree is not None) != identified.wants_tree:
             continue
@@ -135,7 +135,7 @@ def _edge_cases(identified: Identified) -> Iterator[Case]:
 
 @dataclass
 class _Compared:
-    """One batch: in what the loss departs, by the names of `Verified`, and the first departure in full."""
+    """The deviations on one batch, by the attributes of `Verified`, and the first deviation in full."""
 
     left: set[str] = field(default_factory=set)
     beside: dict[str, str] = field(default_factory=dict)
@@ -143,7 +143,7 @@ class _Compared:
 
 
 def _beside(comparison: Comparison) -> dict[str, str]:
-    """What departs beside the gradient, and how."""
+    """Deviations outside the gradient, and how large they are."""
     views = {f"the term {name}": View("term", term=name) for name in TERMS}
     views |= {"who is responsible or ignored": View("indicator"), "the scalar": View("potential")}
     views |= {"the printed cost": View("printed cost"), "the statistics": View("statistics")}
@@ -156,11 +156,11 @@ def _beside(comparison: Comparison) -> dict[str, str]:
 
 
 def _compare(box: BlackBox, profile: Profile, batch: Batch, name: str) -> _Compared | None:
-    """The answer to a batch compared with a profile; `None` if the adapter has no way to ask it."""
+    """The answer to a batch compared with a profile; `None` if the adapter does not support it."""
     predictions = np.array(quantised(batch.predictions, "float32")).reshape(
         len(batch.truths), len(batch.anchors), -1, *batch.predictions.shape[2:]
     )
-    if profile.size_space != "log":  # an exponential enters the gradient there, and what overflows has no bound
+    if profile.size_space != "log":  # then the gradient contains an exponential, and an overflow has no bound
         predictions[:, :, 2:4] = np.minimum(predictions[:, :, 2:4], 16.0)
     batch = Batch(
         predictions.reshape(batch.predictions.shape), batch.truths, batch.anchors, batch.classes, batch.images_seen,
@@ -201,6 +201,6 @@ def _compare(box: BlackBox, profile: Profile, batch: Batch, name: str) -> _Compa
     want = comparison.result.gradient.reshape(gradient.shape)[place]
     first = (
         f"{name}, image {n}, cell ({j}, {i}), anchor {k}, channel {channel}: {gradient[place]:.9g}, "
-        f"the profile says {want:.9g}"
+        f"the profile gives {want:.9g}"
     )
     return _Compared(parts, beside, first)
