@@ -1,1 +1,1 @@
-"""The report in other forms, each a module with `render`, and what reads and compares stored reports."""
+"""The report in other formats, one module with `render` for each, and the modules that read and compare reports."""

@@ -1,4 +1,4 @@
-"""The report as a step of GitHub Actions hands it on: its outputs, and the page of the run."""
+"""The report as outputs and summary of a step of GitHub Actions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from regionloss_suite.reports import badge, markdown
 
 
 def files(report: Report, environment: Mapping[str, str]) -> list[tuple[Path, str]]:
-    """What is to be added to which file; none of those that the environment does not name.
+    """The text to append to each file; files that the environment does not name are left out.
 
     The outputs are `level`, as in the report, and `badge`, the endpoint badge on one line.
     """
@@ -24,6 +24,6 @@ def files(report: Report, environment: Mapping[str, str]) -> list[tuple[Path, st
 
 
 def append(path: Path, text: str) -> None:
-    """Add text to a file that other steps may have begun."""
+    """Append text to a file that other steps may have started."""
     with path.open("a", encoding="utf-8", newline="\n") as file:
         file.write(text)

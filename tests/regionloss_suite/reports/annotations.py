@@ -1,4 +1,4 @@
-"""The report as workflow commands of GitHub Actions, which shows each as an annotation of the run."""
+"""The report as workflow commands of GitHub Actions, each shown as an annotation of the run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _COMMANDS = {"MUST": "error", "SHOULD": "warning", "MAY": "notice"}
 
 
 def render(report: Report) -> list[str]:
-    """One line for each clause that deviates by itself, each expectation to settle and each crash."""
+    """One line for each clause that deviates by itself, each stale expectation and each crash."""
     lines = []
     for verdict, followers in report.folded():
         if verdict.verdict != "deviating":
@@ -32,6 +32,6 @@ def _command(command: str, title: str, message: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Text as a command's message: what GitHub decodes again, and nothing that could begin a line or a command."""
+    """Text as a command's message: escaped as GitHub decodes it, so that it cannot start a line or a command."""
     spelled = "".join(letter if letter.isprintable() or letter in "\r\n" else ascii(letter)[1:-1] for letter in text)
     return spelled.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")

@@ -8,7 +8,7 @@ from regionloss_suite.judging.report import CONFORMING, Report
 
 
 def render(report: Report) -> str:
-    """The JSON text that shields.io reads (https://shields.io/badges/endpoint-badge)."""
+    """The JSON text for shields.io (https://shields.io/badges/endpoint-badge)."""
     expected = report.counts.get("expected", 0)
     message = report.outcome + (f", {expected} expected to deviate" if expected else "")
     met = report.exit_code == CONFORMING

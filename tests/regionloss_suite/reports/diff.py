@@ -1,4 +1,4 @@
-"""What changed from one report to a later one."""
+"""The changes from one report to a later one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from regionloss_suite.judging.report import CONFORMING, REGRESSED, Report, painted, printable
 from regionloss_suite.judging.verdict import Verdict
 
-#: What a change is called, by the verdict before and after; see `Change.kind` for what was not judged before.
+#: The name of a change, by the verdicts before and after; see `Change.kind` for clauses that were not judged before.
 _KINDS = {
     ("conforming", "deviating"): "newly deviating",
     ("conforming", "expected"): "newly deviating, as expected",
@@ -22,12 +22,12 @@ _PAINT = {"fixed": "32", "newly answerable": "32", "newly deviating": "31", "no 
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """A clause with another verdict than before.
+    """A clause whose verdict has changed.
 
     Attributes:
         clause: its id, and its level.
-        before, after: the verdicts; `absent` where a report does not judge the clause.
-        now: what the later report found, in words.
+        before, after: the verdicts; `absent` if a report does not judge the clause.
+        now: the finding of the later report, in words.
     """
 
     clause: str
@@ -38,7 +38,7 @@ class Change:
 
     @property
     def kind(self) -> str:
-        """What the change is called."""
+        """The name of the change."""
         if self.after == "absent":
             return "no longer judged"
         if self.before in ("absent", "not-answerable"):
@@ -47,7 +47,7 @@ class Change:
 
     @property
     def regression(self) -> bool:
-        """Whether a MUST that was met is not met any more, or cannot be seen to be."""
+        """Whether a MUST that was met is no longer met, or can no longer be judged."""
         lost = self.after in ("deviating", "not-answerable")
         return self.level == "MUST" and self.before == "conforming" and lost
 
@@ -69,16 +69,16 @@ def _change(old: Verdict | None, new: Verdict | None) -> Change:
 
 
 def exit_code(changes: list[Change]) -> int:
-    """4 where something regressed, 0 otherwise."""
+    """4 if something regressed, otherwise 0."""
     return REGRESSED if any(change.regression for change in changes) else CONFORMING
 
 
 def lines(old: Report, new: Report, *, colour: bool) -> list[str]:
-    """What changed, for a terminal; the last line sums up."""
+    """The changes, for a terminal; the last line is the summary."""
     changes = compare(old, new)
     lines = [f"{printable(_who(old))} → {printable(_who(new))}"]
     if old.profile != new.profile:
-        lines.append("The profiles differ, so the losses were asked different things.")
+        lines.append("The profiles differ, so the losses got different questions.")
     width = max((len(change.clause) for change in changes), default=0)
     for change in changes:
         mark = "✗" if change.regression else "·"

@@ -1,4 +1,4 @@
-"""A case in words and numbers: which indicator is on at each predictor, and why, and what it pays."""
+"""A case in words and numbers: the state of each predictor, the reason for it, and what the predictor pays."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def explain(case: Case, *, every: bool = False, colour: bool = False) -> list[st
     """The lines of an explanation.
 
     Args:
-        case: what is explained; its expected answers are not looked at.
-        every: show the predictors of every cell, not only of those where something happens.
-        colour: paint the states for a terminal.
+        case: the case to explain; its expected answers are not used.
+        every: show the predictors of every cell, not only of those with a truth or an ignored predictor.
+        colour: colour the states for a terminal.
 
     Raises:
         DomainError: the input of the case lies outside the domain.
@@ -112,7 +112,7 @@ class _Explanation:
         return [*lines, ""]
 
     def _uneventful(self, image: int, cells: list[tuple[int, int]]) -> str:
-        """The cells in which nothing but no-object and prior is paid, in one line."""
+        """The cells that pay only no-object and prior, in one line."""
         anchors = range(self.result.t.shape[1])
         states = Counter(self._state(image, k, j, i) for j, i in cells for k in anchors)
         paid = {
@@ -176,7 +176,7 @@ class _Explanation:
         ]
 
     def _answers(self) -> list[str]:
-        """Both questions that people ask about the formula, answered with this case's numbers."""
+        """The two common questions about the formula, answered with this case's numbers."""
         profile = self.case.profile
         if profile.ignore == "none" or profile.no_object_target == "max-iou":
             return ["This profile has no indicator 1{MaxIOU < Thresh}: no predictor is ignored."]
@@ -215,7 +215,7 @@ class _Explanation:
                 terms = " + ".join(f"{WORDS[name]} {_number(value)}" for name, value in paid.items() if value)
                 lines.append(f"    anchor {k}, {self._state(image, k, row, column)}, pays {terms or 'nothing'}")
         if len(matched) > 3:
-            lines.append(f"  and likewise in {_count(len(matched) - 3, 'more cell')}.")
+            lines.append(f"  and the same in {_count(len(matched) - 3, 'more cell')}.")
         alone = f"  Each anchor is judged alone, by its own MaxIOU. Before t = {profile.prior_until}"
         return [*lines, f"{alone} all but the responsible one also pay the prior."] if _darknet_like(profile) else lines
 

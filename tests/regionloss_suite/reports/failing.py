@@ -14,15 +14,15 @@ from regionloss_suite.judging.judge import Observation
 from regionloss_suite.judging.report import Report
 from regionloss_suite.judging.verdict import Verdict
 
-#: By case id, the case and the gradient that the adapter answered, where it answered one.
+#: By case id, the case and the gradient that the adapter returned, if any.
 Failing = Mapping[str, tuple[Case, Array | None]]
 
-#: Pictures of more cases than this would bury the first one.
+#: More pictures than this would bury the first one.
 _MOST = 6
 
 
 def failing_verdicts(report: Report) -> dict[str, list[Verdict]]:
-    """By case, the verdicts that were first seen on it: what deviates before what was expected to."""
+    """By case, the verdicts that it showed first: deviations before expected deviations."""
     leading = [verdict for verdict, _ in report.folded() if verdict.first is not None]
     leading.sort(key=lambda verdict: verdict.verdict != "deviating")
     by_case: dict[str, list[Verdict]] = {}
@@ -33,7 +33,7 @@ def failing_verdicts(report: Report) -> dict[str, list[Verdict]]:
 
 
 def answered(report: Report, observations: Sequence[Observation]) -> Failing:
-    """The failing cases with what the adapter answered to them, as `Judge.observations` holds it."""
+    """The failing cases with the adapter's answers, in the form of `Judge.observations`."""
     formats = {
         name: verdicts[0].first.dtype for name, verdicts in failing_verdicts(report).items() if verdicts[0].first
     }
@@ -50,13 +50,13 @@ def answered(report: Report, observations: Sequence[Observation]) -> Failing:
 
 
 def bundled(report: Report) -> Failing:
-    """The failing cases of a stored report that are bundled with the spec, as they were put to the adapter."""
+    """The failing cases of a stored report that are bundled with the spec, under the profile of the report."""
     known = {path.stem: path for path in CASES.glob("*.json")}
     return {name: (_put(load_case(known[name]), report), None) for name in failing_verdicts(report) if name in known}
 
 
 def _put(case: Case, report: Report) -> Case:
-    """A dialect without cases of its own is asked darknet's under its profile."""
+    """A dialect without cases of its own gets darknet's under its profile."""
     if report.profile == "any" or case.base in report.profile.split(", "):
         return case
     try:

@@ -25,9 +25,9 @@ def failing_section(verdicts: list[Verdict], known: tuple[Case, Array | None] | 
     """The HTML of one case.
 
     Args:
-        verdicts: what was first seen to deviate on it, at least one.
-        known: the case and the answered gradient; `None` for a case that is not at hand.
-        anchor: the fragment that links lead to.
+        verdicts: the deviations that it showed first, at least one.
+        known: the case and the returned gradient; `None` if the case is not available.
+        anchor: the fragment for links.
     """
     first = verdicts[0].first
     assert first is not None
@@ -68,15 +68,15 @@ def _differences(case: Case, result: Result, gradient: Array, first: Difference)
     with np.errstate(invalid="ignore"):
         apart = np.abs(got - wanted)
     apart = np.where(np.isfinite(apart), apart, np.inf)
-    formats = [first.dtype, *(["float32"] if case.recorded else [])]  # a recording carries its own rounding
+    formats = [first.dtype, *(["float32"] if case.recorded else [])]  # a recording has its own rounding
     whole = np.sum([bounds(result, PRECISIONS[dtype]).gradient for dtype in formats], axis=0)
     outside: Array = np.any(apart > whole.reshape(shape)[place.image], axis=1)
     pictures = value_pictures(
         result, apart.max(axis=1), "Difference of the gradients", place, limits=DIFFERENCES, counts=outside
     )
     return [
-        "<p>|answered − expected|, the largest of each predictor's channels: "
-        "its power of ten where it is more than rounding explains, · where it is not.</p>",
+        "<p>|returned − expected|, the largest of each predictor's channels: "
+        "its power of ten if it is more than rounding explains, · if it is not.</p>",
         shades_legend(DIFFERENCES),
         row(pictures),
         _largest(got, wanted, apart),
@@ -84,7 +84,7 @@ def _differences(case: Case, result: Result, gradient: Array, first: Difference)
 
 
 def _largest(got: Array, wanted: Array, apart: Array) -> str:
-    """The largest differences in words, for who cannot see the map; arrays `[A, 5+C, H, W]`."""
+    """The largest differences as text, for readers who cannot see the map; arrays `[A, 5+C, H, W]`."""
     order = np.argsort(-apart, axis=None, kind="stable")[:_ROWS]
     rows = []
     for where in zip(*np.unravel_index(order, apart.shape), strict=True):

@@ -1,4 +1,4 @@
-"""The report as one HTML file: no script, nothing loaded from elsewhere, every foreign word escaped."""
+"""The report as one HTML file: no script, nothing loaded from other hosts, all foreign text escaped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from regionloss_suite.reports.failing_section import failing_section
 from regionloss_suite.reports.page import page, safe
 from regionloss_suite.reports.wording import chapter, sentence, set_in_html
 
-#: More than these would hide what comes after them.
+#: More than these would hide what follows.
 _SHOWN = 5
 
 _COLUMNS = "<tr><th>clause<th>level<th>verdict<th>first difference, or why"
@@ -24,8 +24,8 @@ def render(report: Report, cases: Failing | None = None) -> str:
 
     Args:
         report: what is shown.
-        cases: the failing cases, with the gradient that was answered where there is one; a case that is missing is
-            taken from the spec if it is there, and its gradients are not compared.
+        cases: the failing cases, with the returned gradient if there is one; a missing case is taken from the spec if
+            it is bundled, and its gradients are not compared.
     """
     known = {**bundled(report), **(cases or {})}
     failing = failing_verdicts(report)
@@ -69,13 +69,13 @@ def _found(report: Report, places: dict[str, str]) -> list[str]:
     stale = [f'<div class="found"><p>{safe(sentence)}</p></div>' for sentence in report.stale]
     return [
         *(["<h2>What deviates</h2>", *_folded(blocks)] if blocks else []),
-        *(["<h2>Expected deviations to settle</h2>", *stale] if stale else []),
+        *(["<h2>Stale expected deviations</h2>", *stale] if stale else []),
         *(["<h2>Deviates as expected</h2>", *_folded(expected)] if expected else []),
     ]
 
 
 def _folded(blocks: list[str]) -> list[str]:
-    """The first blocks, and the others behind a line to click."""
+    """The first blocks, and the rest in a collapsed section."""
     more = blocks[_SHOWN:]
     return [
         *blocks[:_SHOWN],
@@ -123,7 +123,7 @@ def _printable_lines(text: str) -> str:
 
 
 def _chapters(report: Report) -> list[str]:
-    """A table for each chapter; open where something departs that follows from nothing else."""
+    """A table for each chapter; open if it has a deviation that follows from nothing else."""
     leading = [verdict for verdict, _ in report.folded() if verdict.verdict in ("deviating", "expected")]
     lines = []
     for title, group in groupby(report.verdicts, key=lambda verdict: chapter(verdict.clause)):

@@ -9,16 +9,16 @@ from regionloss_suite.judging.report import Report
 from regionloss_suite.judging.verdict import Verdict
 from regionloss_suite.reports.wording import chapter, sentence
 
-#: What XML 1.0 has no way to write, not even as a reference.
+#: Characters that XML 1.0 cannot contain, not even as a reference.
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def render(report: Report) -> str:
     """The XML text.
 
-    A MUST that deviates by itself is a failure, a crash an error, an expectation to settle a failure.
-    What only follows from a failure is skipped and points to it, so that one mistake counts once.
-    What does not decide is skipped with its reason: not answerable, expected to deviate, SHOULD and MAY.
+    A MUST that deviates by itself is a failure, a crash is an error, a stale expectation is a failure.
+    A clause that follows from a failure is skipped and points to it, so that one mistake counts once.
+    Verdicts that do not decide are skipped with their reason: not answerable, expected to deviate, SHOULD and MAY.
     """
     suite = ElementTree.Element("testsuite", name=_text(f"regionloss {report.adapter}"))
     _properties(suite, {"adapter": report.adapter, "profile": report.profile, "regionloss": report.version})
@@ -48,7 +48,7 @@ def _fails(verdict: Verdict) -> bool:
 
 
 def _verdict(suite: ElementTree.Element, verdict: Verdict, root: str) -> None:
-    """One test case; `root` is the clause that fails and that this one only follows from, or an empty text."""
+    """One test case; `root` is the failing clause that this one follows from, or an empty string."""
     case = ElementTree.SubElement(
         suite, "testcase", classname=_text(chapter(verdict.clause)), name=_text(verdict.clause)
     )
@@ -69,7 +69,7 @@ def _verdict(suite: ElementTree.Element, verdict: Verdict, root: str) -> None:
         failure = ElementTree.SubElement(case, "failure", type="deviating", message=_text(verdict.sentence))
         failure.text = _text("\n".join(line for line in details if line))
     elif verdict.verdict == "deviating":
-        message = f"deviates, which a {verdict.level} does not decide · {verdict.sentence}"
+        message = f"deviates, but a {verdict.level} does not fail the run · {verdict.sentence}"
         ElementTree.SubElement(case, "skipped", message=_text(message))
     elif verdict.verdict != "conforming":
         ElementTree.SubElement(case, "skipped", message=_text(f"{verdict.verdict}: {verdict.reason}"))

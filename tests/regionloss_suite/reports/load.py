@@ -1,4 +1,4 @@
-"""Reports read back from their JSON, to be shown in another form or compared with a later one."""
+"""Read reports from their JSON, to show them in another format or to compare them."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _SCHEMA = Path(__file__).with_name("report.schema.json")
 
 
 class StoredReportError(ValueError):
-    """A file that is no report: the message names the file and the field at fault."""
+    """A file that is not a report; the message names the file and the invalid field."""
 
 
 def read_report(path: Path) -> Report:
-    """The report of a JSON file that `regionloss check --json` wrote.
+    """The report in a JSON file written by `regionloss check --json`.
 
     Raises:
         StoredReportError: the file cannot be read, or is something else.
     """
-    import jsonschema  # a run that reads no report needs no validator
+    import jsonschema  # only runs that read a report need the validator
 
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -33,12 +33,12 @@ def read_report(path: Path) -> Report:
         raise StoredReportError(f"{path}: not JSON: {error}") from error
     problem = jsonschema.exceptions.best_match(_validator().iter_errors(data))
     if problem is not None:
-        raise StoredReportError(f"{path}: no report: {problem.json_path}: {problem.message[:200]}")
+        raise StoredReportError(f"{path}: not a report: {problem.json_path}: {problem.message[:200]}")
     return from_json(data)
 
 
 def from_json(data: dict[str, Any]) -> Report:
-    """The report that a valid JSON object holds; keys of a newer version are passed over."""
+    """The report in a valid JSON object; keys of a newer version are ignored."""
     return Report(
         adapter=data["adapter"],
         profile=data["profile"],

@@ -1,4 +1,4 @@
-"""What a conforming loss does with an image, as HTML: the indicators, each term and the gradient over the grid."""
+"""The answer of a conforming loss to an image, as HTML: the indicators, each term and the gradient over the grid."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from regionloss_suite.reports.pictures import (
     value_pictures,
 )
 
-#: Beyond so many cells the maps of several images would be a long page.
+#: With more cells than this, maps of several images would make the page too long.
 _LARGE = 100
 
 
 def page_of(case: Case) -> str:
-    """A whole file of HTML about one case: what `explain` says of it, and the maps of its images.
+    """A complete HTML file about one case: the text of `explain`, and the maps of its images.
 
     Raises:
         DomainError: the input of the case lies outside the domain.
@@ -40,7 +40,7 @@ def page_of(case: Case) -> str:
 
 
 def maps_of(case: Case) -> list[str]:
-    """The maps of every image of a case, of the first alone where the grid is large.
+    """The maps of every image of a case, or of the first one alone if the grid is large.
 
     Raises:
         DomainError: the input of the case lies outside the domain.
@@ -53,18 +53,18 @@ def maps_of(case: Case) -> list[str]:
 
 
 def drawable(result: Result, image: int) -> bool:
-    """Whether there is such an image, with a grid that is neither empty nor too large for a picture."""
+    """Whether the image exists, with a grid that is neither empty nor too large for a picture."""
     images, anchors, _, height, width = result.t.shape
     return bool(image < images and anchors > 0 and 0 < height * width <= MOST_CELLS)
 
 
 def maps(case: Case, result: Result, place: Place) -> list[str]:
-    """The HTML of an image that is `drawable`.
+    """The HTML of a `drawable` image.
 
     Args:
-        case: what the loss was asked.
-        result: what a conforming loss answers.
-        place: the image, and the predictor that is framed.
+        case: the question to the loss.
+        result: the answer of a conforming loss.
+        place: the image, and the predictor to frame.
     """
     t, until = case.batch.images_seen, case.profile.prior_until
     prior = f"1{{t &lt; {until}}} is {'on' if t < until else 'off'}: t&nbsp;=&nbsp;{t}"
@@ -86,12 +86,12 @@ def maps(case: Case, result: Result, place: Place) -> list[str]:
 
 
 def row(pictures: list[str]) -> str:
-    """Pictures beside each other."""
+    """Pictures side by side."""
     return f'<div class="pictures">{"".join(pictures)}</div>'
 
 
 def shades_legend(limits: Sequence[float]) -> str:
-    """What the shades of a map mean."""
+    """The legend of the shades of a map."""
     texts = [f"10<sup>{exponent(limit)}</sup>" if limit != 1 else "1" for limit in limits]
     names = ["none", f"below {texts[0]}"]
     names += [f"{low} to {high}" for low, high in pairwise(texts)]

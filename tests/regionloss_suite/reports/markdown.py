@@ -1,4 +1,4 @@
-"""The report as a Markdown summary, one screen long, for the page of a CI run."""
+"""The report as a Markdown summary, one screen long, for the summary page of a CI run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from regionloss_suite.judging.report import CONFORMING, MARKS, Report, printable
 from regionloss_suite.judging.verdict import Verdict
 from regionloss_suite.reports.wording import sentence
 
-#: As many rows of each kind as one screen has room for.
+#: The most rows of each kind that fit on one screen.
 _ROWS = 8
 
 
@@ -31,7 +31,7 @@ def render(report: Report) -> str:
         lines += _more(len(leading) - _ROWS, "clause deviates", "clauses deviate")
     for title, sentences in (
         ("The loss crashed on", [code(case) for case in report.crashes]),
-        ("Expected deviations to settle", [code(text) for text in report.stale]),
+        ("Stale expected deviations", [code(text) for text in report.stale]),
     ):
         if sentences:
             lines += ["", f"{title}:", "", *(f"- {text}" for text in sentences[:_ROWS])]
@@ -40,7 +40,7 @@ def render(report: Report) -> str:
 
 
 def code(text: str) -> str:
-    """Foreign text as a code span, in which nothing is markup and nobody is mentioned; safe in a table."""
+    """Foreign text as a code span without markup or mentions; safe in a table."""
     text = printable(text) or " "
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
     pad = " " if text.startswith("`") or text.endswith("`") else ""

@@ -1,4 +1,4 @@
-"""The frame of every file of HTML: no script, nothing loaded from elsewhere, every foreign word escaped."""
+"""The frame of every HTML file: no script, nothing loaded from other hosts, all foreign text escaped."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from regionloss_suite.judging.report import printable
 
 _STYLES = [Path(__file__).with_name(name) for name in ("page.css", "pictures.css")]
 
-#: Even a word that escaped its escaping could neither run nor load anything.
+#: Even text that was not escaped could neither run nor load anything.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 def page(title: str, body: list[str]) -> str:
-    """A whole file of HTML, from its title, which is foreign, and its body."""
+    """A complete HTML file from its title, which is foreign text, and its body."""
     style = "".join(path.read_text(encoding="utf-8") for path in _STYLES)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -27,5 +27,5 @@ def page(title: str, body: list[str]) -> str:
 
 
 def safe(text: str) -> str:
-    """Foreign text, ready to stand between tags or in a quoted attribute."""
+    """Foreign text, escaped for use between tags or in a quoted attribute."""
     return escape(printable(text))

@@ -1,6 +1,6 @@
-"""Pictures of a case as inline SVG: which indicator is on at each predictor, and how large a number there is.
+"""Pictures of a case as inline SVG: the state of each predictor, and the size of a number at each predictor.
 
-Every state and every size has a symbol of its own, so that nothing hangs on the colours; colours come from the page.
+Every state and every size has its own symbol, so that nothing depends on colour; the page defines the colours.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from regionloss import Result
 from regionloss_spec.batch import Array
 from regionloss_suite.oracle.comparison import Difference
 
-#: Room for the numbers of rows and columns, in the units of the picture.
+#: Margin for the numbers of rows and columns, in units of the picture.
 _MARGIN = 20
-#: Larger grids would be too fine to read.
+#: Larger grids would be unreadable.
 MOST_CELLS = 40 * 40
 
-#: For each state its symbol and, as HTML, what it means, in the order of the legend.
+#: For each state its symbol and, as HTML, its meaning, in the order of the legend.
 STATES = {
     "responsible": ("●", "1<sup>truth</sup> is on: it pays coordinates, objectness and class"),
     "ignored": ("–", "MaxIOU is above the threshold: it does not pay the no-object term"),
     "no-object": ("·", "1{MaxIOU &lt; Thresh} is on: it pays the no-object term"),
     "silent": ("×", "its image gives a class and no box"),
 }
-#: Upper limits of the shades of a map; the last shade has none. One map is of differences, the other of amounts.
+#: Upper limits of the shades of a map; the last shade has none. One scale is for differences, the other for amounts.
 DIFFERENCES = (1e-9, 1e-6, 1e-4, 1e-2, 1.0)
 AMOUNTS = (1e-6, 1e-4, 1e-2, 1.0, 100.0)
 
 
 @dataclass(frozen=True)
 class Place:
-    """The predictor at which the first departure was seen; `None` where the departure has no place."""
+    """The predictor with the first deviation; `None` where the deviation has no place."""
 
     image: int
     anchor: int | None = None
@@ -44,13 +44,13 @@ class Place:
 
     @classmethod
     def of(cls, difference: Difference) -> Place:
-        """The place of a difference; the first image where it has none."""
+        """The place of a difference; the first image if it has none."""
         return cls(difference.image or 0, difference.anchor, difference.row, difference.column)
 
 
 @dataclass(frozen=True)
 class _Grid:
-    """Where the cells of a picture lie; those of a small grid are drawn larger."""
+    """The geometry of a picture's cells; those of a small grid are drawn larger."""
 
     height: int
     width: int
@@ -120,12 +120,12 @@ def value_pictures(
     """For each anchor, a number for each predictor, on a logarithmic scale.
 
     Args:
-        result: what a conforming loss answers.
-        values: not negative, infinite for what is no number, `[A, H, W]`.
-        title: what they are, in words, of which the largest is told to those who cannot see the map.
-        place: the predictor that is framed.
-        limits: of the shades.
-        counts: where the power of ten is shown and not a dot, bool `[A, H, W]`; everywhere, if not given.
+        result: the answer of a conforming loss.
+        values: not negative, infinite for NaN, `[A, H, W]`.
+        title: their name; with the largest number, it is the text alternative of the map.
+        place: the predictor to frame.
+        limits: the limits of the shades.
+        counts: where to show the power of ten instead of a dot, bool `[A, H, W]`; by default everywhere.
     """
     pictures, drawn = [], _Grid.of(result)
     for k, anchor in enumerate(values):
@@ -141,19 +141,19 @@ def value_pictures(
 
 
 def shade(value: float, limits: Sequence[float]) -> int:
-    """Which shade of a map a number gets: 0 for none at all."""
+    """The shade of a map for a number: 0 for zero."""
     return 0 if value == 0 else 1 + sum(value >= limit for limit in limits)
 
 
 def exponent(value: float) -> str:
-    """The power of ten of a number, `∞` for what is none, and nothing for zero."""
+    """The power of ten of a number, `∞` for an infinite one, and empty for zero."""
     if value == 0:
         return ""
     return str(math.floor(math.log10(value))).replace("-", "−") if math.isfinite(value) else "∞"
 
 
 def _figure(result: Result, anchor: int, cells: list[str], label: str, place: Place) -> str:
-    """The picture of one anchor with its numbers of rows and columns, and the place of the departure framed."""
+    """The picture of one anchor with the numbers of its rows and columns, and the place of the deviation framed."""
     grid = _Grid.of(result)
     side, step = grid.side, 1 if max(grid.height, grid.width) <= 20 else 5
     ticks = [_text(_MARGIN + (i + 0.5) * side, 14, i) for i in range(0, grid.width, step)]

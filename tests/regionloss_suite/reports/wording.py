@@ -1,4 +1,4 @@
-"""What the reports say of a clause, from the spec; a stored report may name one that this version does not know."""
+"""Texts about a clause from the spec; a stored report may contain a clause that this version does not know."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from regionloss_spec import load_clauses
 from regionloss_spec.clause import chapters
 
-#: The little TeX that those sentences use, as what HTML has for it; in this order.
+#: The TeX that those sentences use, with its HTML; in this order.
 _TEX = (
     (r"\\mathrm\{(\w+)\}", r"\1"),
     (r"\\tfrac12", "½"),
@@ -31,7 +31,7 @@ _TEX = (
 
 
 def sentence(clause: str) -> str:
-    """The sentence that requires something, Markdown; empty for an unknown clause."""
+    """The normative sentence, Markdown; empty for an unknown clause."""
     known = load_clauses().get(clause)
     if known is None:
         return ""
@@ -40,7 +40,7 @@ def sentence(clause: str) -> str:
 
 
 def set_in_html(markdown: str) -> str:
-    """A sentence of the spec as HTML: escaped, with its code as code and its formulas readable without a script."""
+    """A sentence of the spec as HTML: escaped, with code as code and formulas readable without a script."""
     pieces = re.split(r"(`[^`]+`|\$[^$]+\$)", markdown)
     return "".join(_set_piece(piece) for piece in pieces)
 
@@ -57,7 +57,7 @@ def _set_piece(piece: str) -> str:
 
 
 def chapter(clause: str) -> str:
-    """The title of the chapter that the clause stands in, plain text."""
+    """The title of the clause's chapter, plain text."""
     known = load_clauses().get(clause)
     return "Clauses unknown to this version" if known is None else _titles().get(known.chapter, known.chapter)
 

@@ -39,9 +39,9 @@ def test_a_stored_report_comes_back_as_it_was(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("{", "not JSON"),
-        ("[]", "no report: $"),
-        ('{"adapter": "x"}', "no report: $: 'profile' is a required property"),
-        (json.dumps(small().to_json() | {"cases": "2"}), "no report: $.cases: '2' is not of type 'integer'"),
+        ("[]", "not a report: $"),
+        ('{"adapter": "x"}', "not a report: $: 'profile' is a required property"),
+        (json.dumps(small().to_json() | {"cases": "2"}), "not a report: $.cases: '2' is not of type 'integer'"),
     ],
 )
 def test_what_is_no_report_is_refused(tmp_path: Path, text: str, message: str) -> None:
