@@ -1,7 +1,7 @@
-"""The mutant catalogue: known mistakes, each a small deviation of an otherwise right loss, each breaking one clause.
+"""The mutant catalogue: known mistakes, each a small deviation of an otherwise correct loss that breaks one clause.
 
-A suite that does not catch every one of them cannot be trusted with a real port; and what a real port does wrong is
-recognised by the mutant that answers the same.
+A suite that does not catch all of them cannot be trusted with a real port; and a mistake of a real port is recognised
+by the mutant that gives the same answers.
 """
 
 from regionloss_suite.mutants.mutant import Mutant, MutantAdapter, catalogue

@@ -49,7 +49,7 @@ def _fits(decisions: Decisions, given: Given, match: Match) -> Array:
 
 
 def _several(decisions: Decisions, given: Given) -> Decisions:
-    """Every anchor whose match is above .7 besides the best."""
+    """Every anchor with a match above .7, in addition to the best."""
     matches: list[Match] = []
     for match in boxed(decisions):
         boxes = decode(given.t[match.image], given.anchors)
@@ -68,7 +68,7 @@ def _lower_limit(decisions: Decisions, given: Given) -> Decisions:
 
 
 def _one_object_a_cell(decisions: Decisions, given: Given) -> Decisions:
-    """The last truth of a cell is the only one that is learned in it."""
+    """A cell learns only its last truth."""
     last = {(match.image, match.row, match.column): match for match in paying(decisions)}
     kept = [
         match
@@ -94,7 +94,7 @@ def _nowhere(image: int, truth: int, row: Array, boxes: Array, anchors: Array, p
 
 
 def _best_wins(decisions: Decisions, given: Given) -> Decisions:
-    """Of colliding truths the one with the largest IoU is paid."""
+    """Of colliding truths, the one with the largest IoU is paid."""
     needs(given.profile.collision == "last" and given.profile.class_collision == "replace", "one truth that wins")
     best: dict[tuple[int, ...], Match] = {}
     for match in boxed(decisions):
@@ -139,7 +139,7 @@ def _neighbour_anchor(decisions: Decisions, given: Given) -> Decisions:
 
 
 def _twins_pay(decisions: Decisions, given: Given) -> Decisions:
-    """Equal rows all pay."""
+    """Equal rows are all paid."""
     last = {match.predictor: given.row(match) for match in paying(decisions)}
     return dataclasses.replace(
         decisions,
@@ -175,13 +175,13 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="cell-rounded",
         clause="assign.cell",
-        title="the cell is found by rounding to the nearest, not down",
+        title="the cell is computed by rounding to nearest instead of down",
         answer=_cell(_rounded),
     ),
     Mutant(
         id="row-for-column",
         clause="assign.cell",
-        title="row and column of the truth's cell are exchanged",
+        title="row and column of the truth's cell are swapped",
         after="experiencor/keras-yolo2#244",
         answer=_cell(_exchanged),
     ),
@@ -194,14 +194,14 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="several-anchors-responsible",
         clause="assign.one-predictor",
-        title="every anchor with a match above .7 is responsible besides the best",
+        title="every anchor with a match above .7 is responsible in addition to the best",
         after="apple/turicreate",
         answer=decided(_several),
     ),
     Mutant(
         id="poor-match-dropped",
         clause="assign.one-predictor",
-        title="a truth whose best match is at most .2 finds no predictor",
+        title="a truth whose best match is at most .2 is assigned to no predictor",
         answer=decided(_lower_limit),
     ),
     Mutant(
@@ -221,7 +221,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="anchor-at-the-corner",
         clause="assign.anchor-shape",
-        title="the anchor is chosen as it lies at the corner of the cell",
+        title="the anchor is chosen by its IoU when placed at the corner of the cell",
         after="zjykzj/YOLOv2",
         answer=as_if(anchor_choice="anchor-corner"),
     ),
@@ -234,34 +234,34 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="anchor-shape-for-corner",
         clause="assign.anchor-corner",
-        title="the anchor is chosen by shape alone where its place at the corner counts",
+        title="the anchor is chosen by shape alone instead of by its IoU at the corner of the cell",
         options={"anchor_choice": "anchor-corner"},
         answer=as_if(anchor_choice="anchor-shape"),
     ),
     Mutant(
         id="anchor-shape-for-predicted-shape",
         clause="assign.predicted-shape",
-        title="the anchor is chosen by its own shape where that of the predicted box counts",
+        title="the anchor is chosen by its own shape instead of that of the predicted box",
         options={"anchor_choice": "predicted-shape"},
         answer=as_if(anchor_choice="anchor-shape"),
     ),
     Mutant(
         id="predicted-shape-for-predicted-iou",
         clause="assign.predicted-iou",
-        title="the anchor is chosen by the shape of the predicted box where its place counts too",
+        title="the anchor is chosen by the shape of the predicted box instead of its IoU",
         options={"anchor_choice": "predicted-iou"},
         answer=as_if(anchor_choice="predicted-shape"),
     ),
     Mutant(
         id="last-of-equal-anchors",
         clause="assign.anchor-tie",
-        title="of anchors that fit equally the last is chosen",
+        title="of anchors that fit equally well, the last is chosen",
         answer=patched(decisions__anchor_fit=_last_of_equals),
     ),
     Mutant(
         id="nothing-overlaps-cell-zero",
         clause="assign.no-overlap",
-        title="a truth that no anchor overlaps is given to the first cell of the image",
+        title="a truth that no anchor overlaps is assigned to the first cell of the image",
         after="AlexeyAB/darknet",
         options={"anchor_choice": "anchor-corner"},
         answer=patched(decisions___match=_nowhere),
@@ -269,7 +269,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="first-truth-wins",
         clause="assign.last-truth-wins",
-        title="the first of colliding truths is paid",
+        title="of colliding truths, the first is paid",
         after="samylee/YOLOV2_PyTorch_Train",
         answer=as_if(collision="first"),
     ),
@@ -283,7 +283,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="best-truth-wins",
         clause="assign.last-truth-wins",
-        title="of colliding truths the one that the box overlaps best is paid",
+        title="of colliding truths, the one that the box overlaps best is paid",
         answer=decided(_best_wins),
     ),
     Mutant(
@@ -296,27 +296,27 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="last-truth-for-first",
         clause="assign.first-truth-wins",
-        title="the last of colliding truths is paid where the first should be",
+        title="of colliding truths, the last is paid instead of the first",
         options={"collision": "first"},
         answer=as_if(collision="last"),
     ),
     Mutant(
         id="last-truth-for-sum",
         clause="assign.every-truth-pays",
-        title="the last of colliding truths is paid where all should be",
+        title="of colliding truths, the last is paid instead of all",
         options={"collision": "sum"},
         answer=as_if(collision="last"),
     ),
     Mutant(
         id="repeated-truth-paid-twice",
         clause="assign.repeated-truth",
-        title="a truth that stands in the list twice is paid twice",
+        title="a truth that is in the list twice is paid twice",
         answer=decided(_twins_pay),
     ),
     Mutant(
         id="repeated-truth-dropped",
         clause="assign.repeated-truth",
-        title="a truth that stands in the list twice is paid once where all are added up",
+        title="a truth that is in the list twice is paid once although all are added up",
         options={"collision": "sum"},
         answer=decided(_twins_dropped),
     ),

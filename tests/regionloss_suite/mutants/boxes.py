@@ -1,4 +1,4 @@
-"""Mistakes of the intersection over union (spec chapter 3), which MaxIOU, anchor choice and target share."""
+"""Mistakes of the intersection over union (spec chapter 3), which MaxIOU, anchor choice and target use."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _two_negatives(boxes: Array, truth: Array) -> Array:
 
 
 def _clipped(boxes: Array, truth: Array) -> Array:
-    """Both boxes cut at the border of the image; shapes at the origin, which have no place in it, are left whole."""
+    """Both boxes clipped to the image; shapes at the origin, which have no place in it, are not clipped."""
 
     def cut(box: Array) -> Array:
         sides = []
@@ -122,7 +122,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="iou-enclosing-box",
         clause="iou.definition",
-        title="the intersection is computed as the box that encloses both",
+        title="the intersection is the smallest box that contains both",
         answer=_shared(_enclosing),
     ),
     Mutant(
@@ -140,13 +140,13 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="iou-over-the-sum",
         clause="iou.definition",
-        title="the union is the sum of the areas, from which the intersection is not taken away",
+        title="the union is the sum of the areas without subtracting the intersection",
         answer=_shared(_over_sum),
     ),
     Mutant(
         id="iou-touching",
         clause="iou.touching",
-        title="boxes that share only an edge or a corner overlap a little",
+        title="boxes that share only an edge or a corner have an IoU above 0",
         answer=_shared(_touching),
     ),
     Mutant(
@@ -159,7 +159,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="iou-smoothed",
         clause="iou.zero-area",
-        title="a tiny number is added to intersection and union alike, and two areas that underflow overlap perfectly",
+        title="an epsilon is added to intersection and union, so two areas that underflow have IoU 1",
         answer=_underflowed(1.0),
     ),
     Mutant(
@@ -172,7 +172,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="iou-overflow-one",
         clause="iou.overflow",
-        title="a box that grows without end overlaps everything perfectly",
+        title="a box of infinite size has IoU 1 with everything",
         answer=_overflowed(1.0),
     ),
 ]

@@ -58,7 +58,7 @@ def _whole_cell(decisions: Decisions, given: Given) -> list[tuple[Predictor, int
 
 
 def _background_is_a_class(terms: Terms, given: Given, decisions: Decisions) -> None:
-    """Predictors without an object are drawn to classes that are all alike."""
+    """Predictors without an object are pulled towards equal class probabilities."""
     softmax_only(given.profile)
     who: tuple[Any, ...] = np.nonzero(decisions.no_object & ~decisions.responsible)
     z = np.moveaxis(given.t[:, :, CLASSES:], 2, 0)[(slice(None), *who)]
@@ -79,8 +79,8 @@ def _last_of_the_best(decisions: Decisions, given: Given) -> Decisions:
 
 
 def _through_objectness(terms: Terms, given: Given, decisions: Decisions) -> None:
-    """The gradient flows through the objectness that weighs the class term of an ignored predictor."""
-    needs(given.profile.ignored_class == "by-objectness", "a class term that is weighed with the objectness")
+    """The gradient flows through the objectness that weights the class term of an ignored predictor."""
+    needs(given.profile.ignored_class == "by-objectness", "a class term that is weighted by the objectness")
     raw = given.t[:, :, T_O]
     flow = np.divide(terms["class"].value, sigmoid(raw)) * sigmoid_grad(raw)
     terms["class"].gradient[:, :, T_O] += np.where(decisions.ignored, flow, 0.0)
@@ -97,7 +97,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="class-of-background",
         clause="class.only-responsible",
-        title="the classes of predictors without an object are drawn to be all alike",
+        title="the classes of predictors without an object are pulled towards equal probabilities",
         answer=paid(_background_is_a_class),
     ),
     Mutant(
@@ -110,7 +110,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="class-of-ignored-left-out",
         clause="class.ignored-full",
-        title="an ignored predictor pays no class where it should",
+        title="an ignored predictor pays no class although it should",
         profile="darknet-2016",
         options={"ignored_class": "full"},
         answer=as_if(ignored_class="none"),
@@ -118,7 +118,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="last-of-the-best-truths",
         clause="class.ignored-full",
-        title="of truths that an ignored predictor overlaps equally the last gives the class",
+        title="of truths that an ignored predictor overlaps equally, the last determines the class",
         profile="darknet-2016",
         options={"ignored_class": "full"},
         answer=decided(_last_of_the_best),
@@ -126,7 +126,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="class-of-ignored-in-full",
         clause="class.ignored-by-objectness",
-        title="the class term of an ignored predictor is not weighed with its objectness",
+        title="the class term of an ignored predictor is not weighted by its objectness",
         profile="darknet-2016",
         options={"ignored_class": "by-objectness"},
         answer=as_if(ignored_class="full"),
@@ -134,7 +134,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="gradient-through-objectness-weight",
         clause="class.ignored-by-objectness",
-        title="the gradient flows through the objectness that weighs the class term",
+        title="the gradient flows through the objectness that weights the class term",
         profile="darknet-2016",
         options={"ignored_class": "by-objectness"},
         answer=paid(_through_objectness),

@@ -31,7 +31,7 @@ def _log_of_rounded(
         b, target = sigmoid(z), np.isin(np.arange(len(z)), labels)
         return -weight * float(np.log(np.where(target, b, 1 - b) + 1e-6).sum()), gradient, delta
     if profile.class_term == "tree":
-        # Of every group that pays, the node that it is drawn to is the one with a gradient below 0.
+        # Of every group that pays, the target node is the one with a negative gradient.
         p = softmax(z, tree)
         return -weight * float(np.log(p[gradient < 0] + 1e-6).sum()), gradient, delta
     needs(profile.class_term in ("cross-entropy", "focal") and profile.objectness == "logistic", "a logarithm")
@@ -50,7 +50,7 @@ def _value_of_square(
 
 
 def _softmax_twice(z: Array, t_o: Array, labels: list[int], weight: float, profile: Profile, tree: Tree | None) -> Paid:
-    """Probabilities given to a function that wants logits."""
+    """Probabilities passed to a function that expects logits."""
     softmax_only(profile)
     p = softmax(z)
     value, slope, _ = class_term(p, t_o, labels, weight, profile, tree)
@@ -61,7 +61,7 @@ def _softmax_twice(z: Array, t_o: Array, labels: list[int], weight: float, profi
 def _slope_of_softmax(
     z: Array, t_o: Array, labels: list[int], weight: float, profile: Profile, tree: Tree | None
 ) -> Paid:
-    """Softmax minus one-hot carried through the softmax once more."""
+    """Softmax minus one-hot multiplied by the softmax derivative again."""
     softmax_only(profile)
     value, slope, delta = class_term(z, t_o, labels, weight, profile, tree)
     p = softmax(z)
@@ -69,7 +69,7 @@ def _slope_of_softmax(
 
 
 def _naive(z: Array, t_o: Array, labels: list[int], weight: float, profile: Profile, tree: Tree | None) -> Paid:
-    """Exponentials of the bare logits in single precision, which overflow from 89 on."""
+    """Exponentials of the unshifted logits in single precision, which overflow from 89 on."""
     softmax_only(profile)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         raised = np.where(z > 88.7, np.inf, np.exp(np.minimum(z, 88.7)))
@@ -139,20 +139,20 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="class-logistic",
         clause="class.cross-entropy",
-        title="each class is an output of its own with binary cross-entropy",
+        title="each class is an independent output with binary cross-entropy",
         after="YOLOv3",
         answer=as_if(class_term="logistic"),
     ),
     Mutant(
         id="class-slope-of-softmax",
         clause="class.gradient",
-        title="softmax minus one-hot is carried through the derivative of the softmax once more",
+        title="softmax minus one-hot is multiplied by the derivative of the softmax again",
         answer=_instead(_slope_of_softmax),
     ),
     Mutant(
         id="softmax-twice",
         clause="class.gradient",
-        title="probabilities are given to a function that takes logits, so that the softmax acts twice",
+        title="probabilities are passed to a function that expects logits, so the softmax is applied twice",
         answer=_instead(_softmax_twice),
     ),
     Mutant(
@@ -171,27 +171,27 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="one-class-logistic",
         clause="class.one-class",
-        title="a single class is a logistic output that is drawn to 1",
+        title="a single class is a logistic output with target 1",
         answer=_instead(_one_class_logistic),
     ),
     Mutant(
         id="one-class-silent",
         clause="class.one-class",
-        title="a single class pays nothing, though it is no softmax",
+        title="a single class pays nothing, although it is not a softmax",
         options={"class_term": "logistic"},
         answer=_instead(_one_class_silent),
     ),
     Mutant(
         id="cross-entropy-for-square",
         clause="class.squared-error",
-        title="the class term is a cross-entropy where a squared error should be",
+        title="the class term is a cross-entropy instead of a squared error",
         profile="formula",
         answer=as_if(class_term="cross-entropy"),
     ),
     Mutant(
         id="softmax-for-linear",
         clause="class.squared-linear",
-        title="the squared error goes through a softmax where raw outputs should be compared",
+        title="the squared error is taken after a softmax instead of on raw outputs",
         profile="darknet-2016",
         options={"class_term": "squared-linear"},
         answer=as_if(class_term="squared-error"),
@@ -199,7 +199,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="softmax-for-logistic",
         clause="class.logistic",
-        title="the classes share a softmax where each should be an output of its own",
+        title="the classes share a softmax instead of being independent outputs",
         options={"class_term": "logistic", "class_collision": "replace"},
         answer=as_if(class_term="cross-entropy"),
     ),
@@ -213,7 +213,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="cross-entropy-for-focal",
         clause="class.focal",
-        title="a class that is already right counts in full",
+        title="a class that is already right has its full weight",
         profile="darknet-2016",
         options={"class_term": "focal"},
         answer=as_if(class_term="cross-entropy"),

@@ -78,7 +78,7 @@ def _value_of_centres(terms: Terms, given: Given, decisions: Decisions) -> None:
 def _centre(
     target: Callable[[float, int], float], predicted: Callable[[Array], Array], slope: Callable[[Array], Array]
 ) -> Answering:
-    """Another residual of the centre; `target` is given the place of the truth in cells and the cell."""
+    """Another residual of the centre; `target` gets the position of the truth in cells and the cell."""
 
     def change(terms: Terms, given: Given, decisions: Decisions) -> None:
         q = given.profile.squared_factor
@@ -122,7 +122,7 @@ def _anchors_exchanged(terms: Terms, given: Given, decisions: Decisions) -> Term
 
 
 def _weight_of_prediction(terms: Terms, given: Given, decisions: Decisions) -> None:
-    """2 - w·h of the decoded box, cut at 0, as a constant."""
+    """2 - w·h of the decoded box, at least 0, as a constant."""
     exponent = given.profile.small_box_exponent
     needs(exponent > 0, "a weight that depends on the size")
     rescale = np.ones_like(terms["coord"].value)
@@ -190,7 +190,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="coordinates-of-the-nearest",
         clause="coord.only-responsible",
-        title="a responsible predictor learns the box that it overlaps best, which need not be its own",
+        title="a responsible predictor learns the box that it overlaps best instead of its own",
         answer=_paid_by(_for_the_nearest),
     ),
     Mutant(
@@ -214,7 +214,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="centre-target-without-offset",
         clause="coord.centre-target",
-        title="the offset in the cell is compared with the place of the truth in the grid",
+        title="the offset in the cell is compared with the position of the truth in the grid",
         answer=_centre(lambda place, cell: place, sigmoid, sigmoid_grad),
     ),
     Mutant(
@@ -253,55 +253,55 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="slope-on-sizes",
         clause="coord.size-gradient",
-        title="the gradient of tw and th carries a derivative of the logistic function",
+        title="the gradient of tw and th contains a derivative of the logistic function",
         answer=paid(_slope_on_sizes),
     ),
     Mutant(
         id="log-size-for-decoded",
         clause="coord.decoded-size",
-        title="logarithms are compared where decoded sizes should be",
+        title="logarithms are compared instead of decoded sizes",
         options={"size_space": "decoded"},
         answer=as_if(size_space="log"),
     ),
     Mutant(
         id="decoded-size-for-root",
         clause="coord.square-root-size",
-        title="decoded sizes are compared where their roots should be",
+        title="decoded sizes are compared instead of their roots",
         options={"size_space": "square-root"},
         answer=as_if(size_space="decoded"),
     ),
     Mutant(
         id="size-target-clamped",
         clause="coord.size-target-unclamped",
-        title="no size below one cell is ever asked for",
+        title="size targets are at least one cell",
         after="uvipen/Yolo-v2-pytorch",
         answer=as_if(size_target_floor="one-cell"),
     ),
     Mutant(
         id="size-target-not-clamped",
         clause="coord.size-target-floor",
-        title="sizes below one cell are asked for where one cell is the smallest",
+        title="size targets are not limited to at least one cell",
         options={"size_target_floor": "one-cell"},
         answer=as_if(size_target_floor="none"),
     ),
     Mutant(
         id="no-small-box-weight",
         clause="coord.small-box-weight",
-        title="small boxes weigh no more than large ones",
+        title="small boxes have the same weight as large ones",
         after="AlexeyAB/darknet, marvis/pytorch-yolo2; pjreddie/darknet#1301",
         answer=as_if(small_box_exponent=0),
     ),
     Mutant(
         id="small-box-weight-squared",
         clause="coord.small-box-weight",
-        title="the weight of small boxes acts squared",
+        title="the weight of small boxes is squared",
         after="andy-yun/pytorch-0.4-yolov3, samylee/YOLOV2_PyTorch_Train",
         answer=as_if(small_box_exponent=2),
     ),
     Mutant(
         id="small-box-weight-rooted",
         clause="coord.small-box-weight",
-        title="the weight of small boxes acts as its root",
+        title="the square root of the weight of small boxes is used",
         after="marvis/pytorch-yolo2#164",
         answer=paid(_weight_of_root),
     ),
@@ -320,21 +320,21 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="small-box-weight-of-prediction",
         clause="constant.weight",
-        title="the weight of small boxes is made of the predicted size",
+        title="the weight of small boxes uses the predicted size",
         after="zjykzj/YOLOv2",
         answer=paid(_weight_of_prediction),
     ),
     Mutant(
         id="small-boxes-weigh-more",
         clause="coord.constant-weight",
-        title="small boxes weigh more where all should weigh the same",
+        title="small boxes have a larger weight although all should have the same",
         profile="darknet-2016",
         answer=as_if(small_box_exponent=1),
     ),
     Mutant(
         id="small-box-weight-not-squared",
         clause="coord.squared-small-box-weight",
-        title="the weight of small boxes acts once where it should act squared",
+        title="the weight of small boxes is not squared although it should be",
         options={"small_box_exponent": 2},
         answer=as_if(small_box_exponent=1),
     ),

@@ -36,7 +36,7 @@ def _boxed(table: Array) -> Array:
 
 
 def _nan_passed_on(question: Question) -> Answer:
-    """No look at the numbers: what is made of a NaN is a NaN."""
+    """The numbers are not checked: NaN gives NaN."""
 
     def unchecked(predictions: Any, anchors: int, classes: int) -> Array:
         t = np.array(predictions, dtype=np.float64)
@@ -55,7 +55,7 @@ def _nan_is_zero(batch: Batch) -> Batch:
 
 
 def _surplus_channels(batch: Batch) -> Batch:
-    """As many channels as are needed, the rest left out; as many classes as there are channels for."""
+    """Surplus channels dropped; with too few channels, fewer classes."""
     channels, anchors = np.asarray(batch.predictions).shape[1], len(batch.anchors)
     if channels >= anchors * (5 + batch.classes):
         return dataclasses.replace(batch, predictions=batch.predictions[:, : anchors * (5 + batch.classes)])
@@ -88,7 +88,7 @@ def _centre_clamped(table: Array, batch: Batch) -> Array:
 
 
 def _centre_in_pixels(table: Array, batch: Batch) -> Array:
-    """Numbers above 1 are taken for pixels of an input of 416."""
+    """Numbers above 1 are treated as pixels of an input of 416."""
     table[:, :4] = np.where((table[:, :4] > 1) & _boxed(table)[:, None], table[:, :4] / 416, table[:, :4])
     return table
 
@@ -118,7 +118,7 @@ def _class_negative(table: Array, batch: Batch) -> Array:
 
 
 def _faulty_dropped(table: Array, batch: Batch) -> Array:
-    """Every row with a fault is left out, without a word."""
+    """Every invalid row is silently dropped."""
     places, sizes, label = table[:, :2], table[:, 2:4], table[:, 4]
     good = (places >= 0).all(axis=1) & (places < 1).all(axis=1) & (sizes > 0).all(axis=1) & (sizes <= 1).all(axis=1)
     good &= (label >= 0) & (label < batch.classes) & (label == np.floor(label))
@@ -165,7 +165,7 @@ def _places_from_one(question: Question) -> Answer:
 
 
 def _repaired_or_not(answering: Answering) -> Answering:
-    """A repair that fails itself leaves the input refused as it was."""
+    """If the repair itself fails, the input is still refused."""
 
     def answer(question: Question) -> Answer:
         try:
@@ -185,7 +185,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="nan-passed-on",
         clause="domain.predictions-finite",
-        title="predictions are not looked at, and a NaN is passed on",
+        title="predictions are not checked, and a NaN is passed on",
         answer=_nan_passed_on,
     ),
     Mutant(
@@ -197,7 +197,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="channels-to-fit",
         clause="domain.channels",
-        title="surplus channels are left out, and a lack of them is taken for fewer classes",
+        title="surplus channels are dropped, and missing ones mean fewer classes",
         answer=_repaired_or_not(repaired(_surplus_channels)),
     ),
     Mutant(
@@ -209,13 +209,13 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="lists-to-fit",
         clause="domain.ranks",
-        title="surplus lists of truths are left out, and missing ones are empty",
+        title="surplus lists of truths are dropped, and missing ones count as empty",
         answer=_repaired_or_not(repaired(_lists_to_fit)),
     ),
     Mutant(
         id="truths-with-nan-dropped",
         clause="domain.truths-finite",
-        title="a truth that holds a NaN or an infinity is left out",
+        title="a truth that contains a NaN or an infinity is dropped",
         answer=_repaired_or_not(_rows(_numbers_dropped)),
     ),
     Mutant(
@@ -228,52 +228,52 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="centre-in-pixels",
         clause="domain.centre",
-        title="numbers above 1 are taken for pixels of an input of 416",
+        title="numbers above 1 are treated as pixels of an input of 416",
         answer=_repaired_or_not(_rows(_centre_in_pixels)),
     ),
     Mutant(
         id="size-clamped",
         clause="domain.size",
-        title="a size of 0 is made a small one, and one above 1 is cut",
+        title="a size of 0 is replaced by a small one, and one above 1 is clipped",
         after="marvis/pytorch-yolo2",
         answer=_repaired_or_not(_rows(_size_clamped)),
     ),
     Mutant(
         id="small-truths-dropped",
         clause="domain.size",
-        title="truths without a size are left out",
+        title="truths without a size are dropped",
         answer=_repaired_or_not(_rows(_small_dropped)),
     ),
     Mutant(
         id="class-truncated",
         clause="domain.class",
-        title="a class that is no whole number is cut to one",
+        title="a class that is not an integer is truncated",
         answer=_repaired_or_not(_rows(_class_truncated)),
     ),
     Mutant(
         id="class-too-large-skipped",
         clause="domain.class",
-        title="a truth whose class does not exist is skipped",
+        title="a truth with an invalid class is skipped",
         after="AlexeyAB/darknet",
         answer=_repaired_or_not(_rows(_class_skipped)),
     ),
     Mutant(
         id="class-minus-one-is-padding",
         clause="domain.class",
-        title="a class of -1 is taken for padding",
+        title="a class of -1 is treated as padding",
         after="eavise-kul/lightnet",
         answer=_repaired_or_not(_rows(_class_negative)),
     ),
     Mutant(
         id="anchors-repaired",
         clause="domain.anchors",
-        title="anchors are made positive and finite, and a third number of each is left out",
+        title="anchors are made positive and finite, and a third number of each is dropped",
         answer=_repaired_or_not(repaired(_anchors_taken)),
     ),
     Mutant(
         id="counter-below-zero",
         clause="domain.images-seen",
-        title="a negative number of images seen is taken for 0",
+        title="a negative number of images seen is treated as 0",
         answer=repaired(_counter_taken),
     ),
     Mutant(
@@ -285,7 +285,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="axes-squeezed",
         clause="domain.smallest",
-        title="axes of length 1 are squeezed away, and the smallest input is refused for its rank",
+        title="axes of length 1 are squeezed, and the smallest input is refused for its rank",
         answer=_one_cell_refused,
     ),
     Mutant(
@@ -297,7 +297,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="faulty-truths-dropped",
         clause="domain.no-repair",
-        title="every truth with a fault is left out without a word",
+        title="every invalid truth is silently dropped",
         answer=_repaired_or_not(_rows(_faulty_dropped)),
     ),
 ]

@@ -1,4 +1,4 @@
-"""Mistakes of MaxIOU and of who it silences (spec chapter 5)."""
+"""Mistakes of MaxIOU and of the predictors that it silences (spec chapter 5)."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def _squared(decisions: Decisions, given: Given) -> Decisions:
 
 
 def _suppressed(decisions: Decisions, given: Given) -> Decisions:
-    """A predictor is ignored where a more certain one overlaps it."""
+    """A predictor is ignored if a more certain one overlaps it."""
     silenced = np.zeros_like(decisions.responsible)
     images, anchors, height, width = silenced.shape
     needs(anchors * height * width <= 256, "few predictors, since each is compared with all others")
@@ -136,7 +136,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="boxes-without-cell-offsets",
         clause="noobj.max-iou",
-        title="boxes are compared without the offsets of their cells, so that one of like shape far away is ignored",
+        title="boxes are compared without the offsets of their cells, so a distant box of similar shape is ignored",
         answer=_other_max_iou(_without_offsets),
     ),
     Mutant(
@@ -154,7 +154,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="truths-of-the-predicted-class",
         clause="noobj.every-truth",
-        title="MaxIOU looks only at truths of the class that the predictor is surest of",
+        title="MaxIOU looks only at truths of the predictor's most probable class",
         answer=_other_max_iou(_of_its_class),
     ),
     Mutant(
@@ -173,7 +173,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="thresh-unset",
         clause="noobj.threshold",
-        title="the threshold is the .5 of an option left unset, or .6 where .5 is set",
+        title="the threshold is .5, the default of an unset option, or .6 if .5 is set",
         answer=as_if(thresh=lambda profile: 0.6 if profile.thresh == 0.5 else 0.5),
     ),
     Mutant(
@@ -200,7 +200,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="paid-at-equality",
         clause="noobj.equality-ignored",
-        title="a predictor at the threshold pays where it should be ignored",
+        title="a predictor at the threshold pays although it should be ignored",
         profile="formula",
         options={"thresh": 0.5},
         answer=as_if(ignore="above"),
@@ -208,7 +208,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="ignored-nevertheless",
         clause="noobj.no-ignore",
-        title="predictors above the threshold are ignored where there is no ignore rule",
+        title="predictors above the threshold are ignored although there is no ignore rule",
         options={"ignore": "none"},
         answer=as_if(ignore="above"),
     ),

@@ -18,17 +18,17 @@ from regionloss_adapters.protocol import ANSWERS
 
 @dataclass(frozen=True, kw_only=True)
 class Mutant:
-    """A loss that is right but for one thing.
+    """A loss that is right except for one mistake.
 
     Attributes:
         id: readable name, such as `iou-plus-one`.
-        clause: the clause that it breaks; what else departs follows from that.
-        title: what it does wrong, one sentence.
-        after: the real bug that it is named after, such as a repository with an issue or a port, or an empty text.
-        profile: the shipped profile that it claims and is caught under.
-        options: axes of that profile that are set otherwise while it is judged.
-        dtype: the format that it takes predictions in.
-        answer: answers a question wrongly, under any profile that the mistake makes sense for.
+        clause: the clause that it breaks; all other deviations follow from that.
+        title: the mistake, one sentence.
+        after: a real example of the mistake, such as a repository with an issue or a port, or an empty string.
+        profile: the shipped profile that it claims and under which it is caught.
+        options: axes of that profile that are changed while it is judged.
+        dtype: the format in which it accepts predictions.
+        answer: answers a question wrongly, under any profile to which the mistake applies.
     """
 
     id: str
@@ -42,13 +42,13 @@ class Mutant:
 
 
 class MutantAdapter:
-    """A mutant as an adapter that answers everything."""
+    """A mutant as an adapter that returns everything."""
 
     def __init__(self, mutant: Mutant) -> None:
         self.mutant = mutant
 
     def describe(self) -> Description:
-        """It claims the profile that it is a mutant of."""
+        """It claims the profile of which it is a mutant."""
         return Description(f"mutant {self.mutant.id}", (self.mutant.profile,), ANSWERS, (self.mutant.dtype,))
 
     def answer(self, question: Question) -> Answer:
@@ -57,12 +57,12 @@ class MutantAdapter:
 
 
 def right(question: Question) -> Answer:
-    """What the reference answers, for mutants that spoil an answer or a question."""
+    """The reference's answer, for mutants that change an answer or a question."""
     return NumpyAdapter().answer(question)
 
 
 def patched(**pieces: Any) -> Callable[[Question], Answer]:
-    """The reference with some of its pieces replaced while it answers.
+    """The reference with some of its functions replaced while it answers.
 
     Keys are `module__name` of a piece as the module that uses it knows it, such as `decisions__iou`.
     """
@@ -83,7 +83,7 @@ def patched(**pieces: Any) -> Callable[[Question], Answer]:
 
 @cache
 def catalogue() -> dict[str, Mutant]:
-    """Every mutant by id, in the order of the modules that hold them (each has a list `MUTANTS`)."""
+    """Every mutant by id, in the order of their modules (each has a list `MUTANTS`)."""
     mutants: dict[str, Mutant] = {}
     folder = Path(__file__).parent
     for module in sorted(pkgutil.iter_modules([str(folder)]), key=lambda module: module.name):

@@ -1,4 +1,4 @@
-"""Mistakes about who pays the no-object term, and of what it is (spec chapter 5)."""
+"""Mistakes about which predictors pay the no-object term, and about the term (spec chapter 5)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from regionloss_suite.mutants.tools import Given, Terms, as_if, by_image, decide
 
 
 def _erased(decisions: Decisions, given: Given) -> Decisions:
-    """A truth ignores all that overlaps it, also the predictor that an earlier truth has found."""
+    """A truth silences everything that overlaps it, even the predictor of an earlier truth."""
     needs(given.profile.ignore != "none" and given.profile.no_object_target == "zero", "an indicator")
     ignored = np.zeros_like(decisions.responsible)
     kept: list[Match] = []
@@ -45,7 +45,7 @@ def _without_slope(terms: Terms, given: Given, decisions: Decisions) -> None:
 
 
 def _ignored_drawn_up(terms: Terms, given: Given, decisions: Decisions) -> None:
-    """Half the gradient for those who are ignored."""
+    """Half the gradient for ignored predictors."""
     needs(given.profile.objectness == "logistic", "an objectness of its own")
     b_o = sigmoid(given.t[:, :, T_O])
     slope = given.profile.squared_factor * given.profile.no_object_weight * b_o * b_o * (1 - b_o)
@@ -53,7 +53,7 @@ def _ignored_drawn_up(terms: Terms, given: Given, decisions: Decisions) -> None:
 
 
 def _only_beside_objects(decisions: Decisions, given: Given) -> Decisions:
-    """The no-object term only in images and cells that hold a truth."""
+    """The no-object term only in images and cells with a truth."""
     held = np.zeros_like(decisions.responsible)
     for match in paying(decisions):
         held[match.image, :, match.row, match.column] = True
@@ -71,7 +71,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="later-truth-erases-match",
         clause="noobj.not-responsible",
-        title="a predictor that a later truth ignores is no longer responsible for its own",
+        title="a predictor that a later truth silences is no longer responsible for its own truth",
         after="eriklindernoren/PyTorch-YOLOv3#53",
         profile="darknet-2016",
         answer=decided(_erased),
@@ -79,7 +79,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="no-object-of-responsible-left-out",
         clause="noobj.every-predictor",
-        title="a responsible predictor pays no no-object term where it should",
+        title="a responsible predictor does not pay the no-object term although it should",
         profile="formula",
         answer=as_if(no_object_applies="not-responsible"),
     ),
@@ -105,14 +105,14 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="background-drawn-to-max-iou",
         clause="noobj.target-zero",
-        title="the objectness of background is drawn to its MaxIOU",
+        title="the objectness of no-object predictors has MaxIOU as its target",
         after="AlexeyAB/darknet with classfix=-1",
         answer=as_if(no_object_target="max-iou"),
     ),
     Mutant(
         id="background-drawn-to-zero",
         clause="noobj.target-max-iou",
-        title="the objectness of background is drawn to 0 where its MaxIOU is the target",
+        title="the objectness of no-object predictors has the target 0 instead of MaxIOU",
         profile="darknet-2016",
         options={"no_object_target": "max-iou"},
         answer=as_if(no_object_target="zero"),
@@ -120,13 +120,13 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="empty-images-skipped",
         clause="noobj.empty-image",
-        title="images without truths pay no no-object term",
+        title="images without truths do not pay the no-object term",
         answer=decided(_empty_images_skipped),
     ),
     Mutant(
         id="no-object-beside-objects-only",
         clause="noobj.empty-image",
-        title="only the cells that hold an object pay the no-object term, for their other anchors",
+        title="only the other anchors of cells with an object pay the no-object term",
         answer=decided(_only_beside_objects),
     ),
 ]

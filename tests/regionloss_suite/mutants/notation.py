@@ -33,7 +33,7 @@ def _shared_objectness(question: Question) -> Answer:
 
 
 def _channels_read_as(places: Callable[[int, int], Array]) -> Callable[[Question], Answer]:
-    """Channels of another layout: `places(A, 5+C)` says where channel `[A, 5+C]` is looked for."""
+    """Channels of another layout: `places(A, 5+C)` says where channel `[A, 5+C]` is read."""
 
     def answer(question: Question) -> Answer:
         _, anchors, channels, _, _ = read(question).t.shape
@@ -138,7 +138,7 @@ def _transposed(table: Array, image: int, given: Given) -> Array:
 def _linear_objectness(terms: Terms, given: Given, decisions: Decisions) -> Terms:
     profile = given.profile
     needs(profile.objectness == "logistic", "an objectness of its own")
-    needs(profile.object_target_gradient == "constant", "a target that is constant")
+    needs(profile.object_target_gradient == "constant", "a constant target")
     with (
         mock.patch("regionloss.terms.sigmoid", np.asarray),
         mock.patch("regionloss.terms.sigmoid_grad", np.ones_like),
@@ -197,20 +197,20 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="objectness-first",
         clause="notation.channel-order",
-        title="the objectness is looked for before the box, in the order to, tx, ty, tw, th",
+        title="the objectness is read before the box, in the order to, tx, ty, tw, th",
         answer=_channels_read_as(_objectness_first),
     ),
     Mutant(
         id="classes-first",
         clause="notation.channel-order",
-        title="the classes of all anchors are looked for before the boxes of all anchors",
+        title="the classes of all anchors are read before the boxes of all anchors",
         after="MXNet _contrib_Yolo2Output",
         answer=_channels_read_as(_classes_first),
     ),
     Mutant(
         id="grid-width-for-height",
         clause="notation.grid-axes",
-        title="W and H are exchanged where the grid is shaped, so that cells wander on a grid that is not square",
+        title="W and H are swapped when the grid is reshaped, so cells move on a grid that is not square",
         after="allanzelener/YAD2K#51 and #86",
         answer=_grid_misshapen,
     ),
@@ -233,7 +233,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="anchors-in-pixels",
         clause="notation.anchor-units",
-        title="the anchors are taken for pixels and divided by the stride of 32",
+        title="the anchors are treated as pixels and divided by the stride of 32",
         after="AlexeyAB/darknet#733",
         answer=asked(lambda batch, given: dataclasses.replace(batch, anchors=given.anchors / 32)),
     ),
@@ -252,7 +252,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="truth-transposed",
         clause="notation.truth-units",
-        title="x and y, w and h of a truth are exchanged",
+        title="x and y, w and h of a truth are swapped",
         answer=reading(_transposed),
     ),
     Mutant(
@@ -264,7 +264,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="offsets-over-w-minus-one",
         clause="decode.centre",
-        title="the offsets of the cells run evenly from 0 to 1, that is k/(W - 1) instead of k/W",
+        title="the offsets of the cells are k/(W - 1) instead of k/W, evenly from 0 to 1",
         answer=patched(**with_decode(_decode_linspace)),
     ),
     Mutant(

@@ -14,7 +14,7 @@ from regionloss_suite.mutants.tools import Answering, multiplied, spoilt, with_d
 
 
 def _rounded(dtype: type[np.floating]) -> Answering:
-    """Everything answered as a coarser format holds it."""
+    """Every answer rounded to a coarser format."""
 
     def change(answer: Answer, question: Question) -> Answer:
         assert answer.gradient is not None
@@ -56,7 +56,7 @@ def _decode_clamped(t: Array, anchors: Array) -> Array:
 
 
 def _nan_of_overflow(answer: Answer, question: Question) -> Answer:
-    """A size that overflows in single precision makes a NaN of its predictor and of the loss."""
+    """A size that overflows in single precision makes its predictor and the loss NaN."""
     assert answer.gradient is not None
     assert answer.potential is not None
     anchors = len(question.batch.anchors)
@@ -93,7 +93,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="off-by-a-tolerance",
         clause="numerics.bound",
-        title="every number is off by as much as a test with a tolerance of 1e-4 would let pass",
+        title="every number is off by as much as a tolerance of 1e-4 allows",
         answer=spoilt(lambda answer, question: multiplied(answer, 1 + 5e-5)),
     ),
     Mutant(

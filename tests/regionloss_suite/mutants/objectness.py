@@ -19,7 +19,7 @@ from regionloss_suite.mutants.tools import Answering, Given, Terms, as_if, decid
 def _constant_iou_target(given: Given) -> None:
     profile = given.profile
     needs(profile.objectness == "logistic" and profile.object_target == "iou", "an IoU as the target of objectness")
-    needs(profile.object_target_gradient == "constant", "a target that is constant")
+    needs(profile.object_target_gradient == "constant", "a constant target")
 
 
 def _target(measure: Callable[[Given, Match], float]) -> Answering:
@@ -52,7 +52,7 @@ def _of_anchor(given: Given, match: Match) -> float:
 
 
 def _of_shifted_truth(given: Given, match: Match) -> float:
-    """The centre of the truth as the target of the centre left it: an offset in its cell, in cells."""
+    """The centre of the truth overwritten by its target: an offset in its cell, in cells."""
     boxes = decode(given.t[match.image], given.anchors)
     _, _, _, height, width = given.t.shape
     x, y, w, h = given.row(match)[:4]
@@ -61,7 +61,7 @@ def _of_shifted_truth(given: Given, match: Match) -> float:
 
 
 def _good_boxes_too(terms: Terms, given: Given, decisions: Decisions) -> None:
-    """Ignored predictors are drawn to their MaxIOU."""
+    """Ignored predictors have MaxIOU as their target."""
     needs(given.profile.objectness == "logistic", "an objectness of its own")
     who = np.nonzero(decisions.ignored)
     raw = given.t[:, :, T_O][who]
@@ -127,7 +127,7 @@ def _ignored_wins(decisions: Decisions, given: Given) -> Decisions:
 
 
 def _background_differentiated(terms: Terms, given: Given, decisions: Decisions) -> None:
-    """The other outputs of the softmax get their share of the gradient of background."""
+    """The other outputs of the softmax get their part of the background gradient."""
     needs(given.profile.objectness == "background", "a background class")
     needs(given.profile.class_term == "cross-entropy", "a softmax")
     logits = np.moveaxis(given.t[:, :, T_O:], 2, 0)
@@ -141,7 +141,7 @@ def _background_differentiated(terms: Terms, given: Given, decisions: Decisions)
 
 
 def _slope_of_distance(box: Array, truth: Array) -> Array:
-    """Towards the truth, where there is no overlap to increase."""
+    """Towards the truth if there is no overlap to increase."""
     slope = iou_grad(box, truth)
     if slope.any() or not np.isfinite(box).all():
         return slope
@@ -149,7 +149,7 @@ def _slope_of_distance(box: Array, truth: Array) -> Array:
 
 
 def _flowing_apart(question: Question) -> Answer:
-    needs(question.profile.object_target_gradient == "flows", "a target that is differentiated")
+    needs(question.profile.object_target_gradient == "flows", "a differentiated target")
     return patched(terms__iou_grad=_slope_of_distance)(question)
 
 
@@ -157,13 +157,13 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="objectness-of-ignored",
         clause="object.only-responsible",
-        title="an ignored predictor is drawn up to its MaxIOU",
+        title="an ignored predictor has MaxIOU as its target",
         answer=paid(_good_boxes_too),
     ),
     Mutant(
         id="iou-on-the-wrong-side",
         clause="object.value",
-        title="the IoU multiplies the predicted objectness, which is drawn to 1",
+        title="the IoU multiplies the predicted objectness, whose target is 1",
         after="marvis/pytorch-yolo2#124",
         answer=paid(_wrong_side),
     ),
@@ -177,7 +177,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="object-value-not-squared",
         clause="object.value",
-        title="the value holds the distance from the target and not its square",
+        title="the value is the distance from the target instead of its square",
         answer=paid(_value_of_distance),
     ),
     Mutant(
@@ -197,7 +197,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="ignored-instead-of-responsible",
         clause="object.overrides-ignore",
-        title="a predictor above the threshold is ignored even where a truth is assigned to it",
+        title="a predictor above the threshold is ignored even if a truth is assigned to it",
         answer=decided(_ignored_wins),
     ),
     Mutant(
@@ -229,20 +229,20 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="truth-mutated-in-place",
         clause="object.iou-target",
-        title="the offset in the cell is written into the truth itself, which then serves for the IoU",
+        title="the offset in the cell overwrites the truth, which is then used for the IoU",
         answer=_target(_of_shifted_truth),
     ),
     Mutant(
         id="iou-target-for-one",
         clause="object.one-target",
-        title="the target of objectness is the IoU where it should be 1",
+        title="the target of objectness is the IoU instead of 1",
         options={"object_target": "one"},
         answer=as_if(object_target="iou"),
     ),
     Mutant(
         id="own-iou-target-for-best",
         clause="object.max-iou-target",
-        title="the target of objectness is the IoU with the own truth where that with the best should be",
+        title="the target of objectness is the IoU with its own truth instead of MaxIOU",
         options={"object_target": "max-iou"},
         answer=as_if(object_target="iou"),
     ),
@@ -256,21 +256,21 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="target-detached",
         clause="object.target-flows",
-        title="the IoU target is detached where the gradient should flow through it",
+        title="the IoU target is detached although the gradient should flow through it",
         options={"object_target_gradient": "flows"},
         answer=as_if(object_target_gradient="constant"),
     ),
     Mutant(
         id="gradient-of-boxes-apart",
         clause="object.target-flows",
-        title="the gradient flows through the target where box and truth do not overlap",
+        title="the gradient flows through the target even if box and truth do not overlap",
         options={"object_target_gradient": "flows"},
         answer=_flowing_apart,
     ),
     Mutant(
         id="background-logistic",
         clause="object.background",
-        title="the objectness stands alone where it should be one more class",
+        title="the objectness is independent instead of one more class",
         options={"objectness": "background"},
         answer=as_if(objectness="logistic"),
     ),

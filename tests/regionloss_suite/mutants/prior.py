@@ -16,7 +16,7 @@ from regionloss_suite.mutants.tools import Answering, Given, Terms, as_if, asked
 
 
 def _counted_by_calls() -> Answering:
-    """A counter that lives in the loss and counts batches."""
+    """A counter inside the loss that counts batches."""
     calls = itertools.count(1)
 
     def answer(question: Question) -> Answer:
@@ -35,7 +35,7 @@ def _counted_by_calls() -> Answering:
 
 
 def _sizes_decoded(terms: Terms, given: Given, decisions: Decisions) -> None:
-    """The decoded size against the anchor, in cells, where the raw outputs should stand."""
+    """The decoded size compared with the anchor, in cells, instead of the raw outputs."""
     term, who = terms["prior"], np.nonzero(decisions.prior)
     q, weight = given.profile.squared_factor, given.profile.prior_weight
     for channel in (T_W, T_H):
@@ -127,7 +127,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="prior-slope-on-sizes",
         clause="prior.gradient",
-        title="the gradient of the prior on tw and th carries a derivative of the logistic function",
+        title="the gradient of the prior on tw and th contains a derivative of the logistic function",
         answer=paid(_slope_on_sizes),
     ),
     Mutant(
@@ -140,7 +140,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="prior-weight-rooted",
         clause="prior.weight",
-        title="the prior has the root of its weight",
+        title="the prior has the square root of its weight",
         after="eavise-kul/lightnet",
         answer=as_if(prior_weight=lambda profile: profile.prior_weight**0.5),
     ),
@@ -160,13 +160,13 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="prior-of-objectness",
         clause="prior.coordinates-only",
-        title="the prior draws the objectness to one half as well",
+        title="the prior also pulls the objectness towards one half",
         answer=paid(_objectness_too),
     ),
     Mutant(
         id="prior-of-classes",
         clause="prior.coordinates-only",
-        title="the prior draws the class outputs to 0 as well",
+        title="the prior also pulls the class outputs towards 0",
         answer=paid(_classes_too),
     ),
     Mutant(
@@ -199,14 +199,14 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="counter-of-calls",
         clause="prior.limit",
-        title="the loss counts its own calls in place of the images that training has seen",
+        title="the loss counts its own calls instead of the images seen in training",
         after="experiencor/keras-yolo2",
         answer=_counted_by_calls(),
     ),
     Mutant(
         id="batch-counted-twice",
         clause="prior.images-seen",
-        title="the images of the batch are counted once more inside the loss",
+        title="the images of the batch are counted again inside the loss",
         answer=asked(lambda batch, given: dataclasses.replace(batch, images_seen=batch.images_seen + len(given.t))),
     ),
     Mutant(
@@ -218,7 +218,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="prior-of-responsible-left-out",
         clause="prior.every-predictor",
-        title="a responsible predictor pays no prior where it should",
+        title="a responsible predictor pays no prior although it should",
         profile="formula",
         answer=as_if(prior_applies="not-responsible"),
     ),

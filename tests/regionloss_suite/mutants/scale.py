@@ -47,7 +47,7 @@ def _by_shared_count(terms: Terms, given: Given, decisions: Decisions) -> None:
 
 
 def _means(terms: Terms, given: Given, decisions: Decisions) -> None:
-    """Every term by the number of predictors that pay it."""
+    """Every term divided by the number of predictors that pay it."""
     for name, who in (("no_object", decisions.no_object), ("prior", decisions.prior)):
         _divided(terms[name], int(who.sum()))
     for name in ("coord", "object", "class"):
@@ -55,7 +55,7 @@ def _means(terms: Terms, given: Given, decisions: Decisions) -> None:
 
 
 def _score_by_images(answer: Answer, question: Question) -> Answer:
-    """The loss is divided by the number of images, its gradient is not."""
+    """The loss is divided by the number of images, but its gradient is not."""
     return dataclasses.replace(multiplied(answer, 1 / max(len(question.batch.truths), 1)), gradient=answer.gradient)
 
 
@@ -73,7 +73,7 @@ def _factor_only_in_gradient(terms: Terms, given: Given, decisions: Decisions) -
 
 
 def _two_of_the_derivative(terms: Terms, given: Given, decisions: Decisions) -> None:
-    """The 2 of the derivative is forgotten: q·λ·r in place of 2q·λ·r."""
+    """The 2 of the derivative is missing: q·λ·r instead of 2q·λ·r."""
     needs(given.profile.objectness == "logistic", "squared residuals")
     for name in SQUARED:
         terms[name].gradient[:, :, :CLASSES] /= 2
@@ -97,7 +97,7 @@ def _cost_by_images(answer: Answer, question: Question) -> Answer:
 
 
 def _cost_without_objectness_of_background(terms: Terms, given: Given, decisions: Decisions) -> None:
-    """The printed cost knows the responsible predictors alone."""
+    """The printed cost counts only the responsible predictors."""
     needs(given.profile.printed_cost == "residuals", "a cost made of residuals")
     terms["no_object"].delta[:, :, T_O] = 0.0
 
@@ -111,7 +111,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="coordinate-weight-squared",
         clause="scale.coord-weight",
-        title="λ_coord multiplies the residuals and acts squared",
+        title="λ_coord multiplies the residuals and so is squared",
         after="andy-yun/pytorch-0.4-yolov3",
         answer=as_if(coord_weight=lambda profile: profile.coord_weight**2),
     ),
@@ -125,14 +125,14 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="objectness-weight-squared",
         clause="scale.object-weight",
-        title="λ_obj multiplies the residuals and acts squared, as 25",
+        title="λ_obj multiplies the residuals and so is squared, 25",
         after="andy-yun/pytorch-0.4-yolov3",
         answer=as_if(object_weight=lambda profile: profile.object_weight**2),
     ),
     Mutant(
         id="objectness-weight-rooted",
         clause="scale.object-weight",
-        title="the root of λ_obj is taken twice, so that it acts as its root",
+        title="the root of λ_obj is taken twice, so the weight is its square root",
         after="marvis/pytorch-yolo2#164",
         answer=as_if(object_weight=lambda profile: profile.object_weight**0.5),
     ),
@@ -197,7 +197,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="derivative-without-two",
         clause="scale.squared-factor",
-        title="the 2 of the derivative of a square is forgotten",
+        title="the 2 of the derivative of a square is missing",
         profile="formula",
         answer=paid(_two_of_the_derivative),
     ),
@@ -232,7 +232,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="score-by-images",
         clause="scale.sum",
-        title="the loss is divided by the number of images, and its gradient is not",
+        title="the loss is divided by the number of images, but its gradient is not",
         after="deeplearning4j Yolo2OutputLayer",
         answer=spoilt(_score_by_images),
     ),
@@ -246,14 +246,14 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="sum-for-mean",
         clause="scale.per-image",
-        title="the loss is not divided by the number of images where it should be",
+        title="the loss is not divided by the number of images although it should be",
         options={"reduction": "per-image"},
         answer=as_if(reduction="sum"),
     ),
     Mutant(
         id="mean-over-filled-images",
         clause="scale.per-image",
-        title="the loss is divided by the number of images that hold a truth",
+        title="the loss is divided by the number of images with a truth",
         options={"reduction": "per-image"},
         answer=_times(lambda given: _images(given) / _filled(given)),
     ),
@@ -267,20 +267,20 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="loss-without-classes",
         clause="scale.potential",
-        title="the class term has its gradient and is missing in the loss",
+        title="the class term is missing in the loss but not in the gradient",
         answer=spoilt(_without_classes),
     ),
     Mutant(
         id="cost-of-gradient",
         clause="scale.printed-cost",
-        title="the printed cost is made of the gradient where it should be made of residuals",
+        title="the printed cost uses the gradient instead of residuals",
         after="AlexeyAB/darknet",
         answer=as_if(printed_cost="gradient"),
     ),
     Mutant(
         id="cost-of-residuals",
         clause="scale.printed-cost",
-        title="the printed cost is made of residuals where it should be made of the gradient",
+        title="the printed cost uses residuals instead of the gradient",
         after="pjreddie/darknet",
         profile="darknet-2016",
         answer=as_if(printed_cost="residuals"),
@@ -288,7 +288,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="cost-is-the-loss",
         clause="scale.printed-cost",
-        title="the loss is printed in place of the sum of the squared deltas",
+        title="the loss is printed instead of the sum of the squared deltas",
         answer=as_if(printed_cost="potential"),
     ),
     Mutant(
@@ -301,7 +301,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="cost-is-a-length",
         clause="scale.printed-cost",
-        title="the printed cost is the length of the delta and not its square",
+        title="the printed cost is the length of the delta instead of its square",
         answer=spoilt(_rooted_cost),
     ),
     Mutant(

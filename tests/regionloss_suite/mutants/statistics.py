@@ -19,7 +19,7 @@ from regionloss_suite.mutants.tools import Answering, boxed, needs, paying
 
 
 def _told(change: Callable[[Array, Decisions, Profile], dict[str, Any]]) -> Answering:
-    """Some of the numbers told otherwise."""
+    """Some of the numbers replaced."""
 
     def misled(t: Array, truths: list[Array], decisions: Decisions, profile: Profile, tree: Any) -> Any:
         line = statistics(t, truths, decisions, profile, tree)
@@ -103,7 +103,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="recall-above-thresh",
         clause="statistics.recall",
-        title="Avg Recall counts the IoUs above the threshold of MaxIOU, not those above one half",
+        title="Avg Recall counts the IoUs above the threshold of MaxIOU instead of one half",
         answer=_told(_above_the_threshold),
     ),
     Mutant(

@@ -38,7 +38,7 @@ def _told_as_ignored(answer: Answer, question: Question) -> Answer:
 
 
 def _told_of_other_anchors(answer: Answer, question: Question) -> Answer:
-    """The whole cell of a truth is told to be responsible."""
+    """The whole cell of a truth is reported as responsible."""
     anchors = range(len(question.batch.anchors))
     taken = {(n, k, j, i) for n, _, k, j, i in answer.responsible or ()}
     responsible = list(answer.responsible or ())
@@ -51,7 +51,7 @@ def _told_of_other_anchors(answer: Answer, question: Question) -> Answer:
 
 
 def _cell_silenced(decisions: Decisions, given: Given) -> Decisions:
-    """The other anchors of a cell that holds an object pay no no-object."""
+    """The other anchors of a cell with an object do not pay no-object."""
     held = np.zeros_like(decisions.responsible)
     for match in paying(decisions):
         held[match.image, :, match.row, match.column] = True
@@ -59,7 +59,7 @@ def _cell_silenced(decisions: Decisions, given: Given) -> Decisions:
 
 
 def _no_prior_in_the_cell(decisions: Decisions, given: Given) -> Decisions:
-    """A cell that holds an object belongs to its responsible anchor, and the others pay no prior."""
+    """A cell with an object belongs to its responsible anchor, and the others pay no prior."""
     held = np.zeros_like(decisions.responsible)
     for match in paying(decisions):
         held[match.image, :, match.row, match.column] = True
@@ -104,7 +104,7 @@ def _through_max_iou_target(terms: Terms, given: Given, decisions: Decisions) ->
 
 
 def _through_indicator(terms: Terms, given: Given, decisions: Decisions) -> None:
-    """1 - MaxIOU stands for the indicator in the backward pass."""
+    """1 - MaxIOU replaces the indicator in the backward pass."""
     needs(given.profile.no_object_target == "zero" and given.profile.ignore != "none", "an indicator")
     needs(given.profile.objectness == "logistic", "an objectness of its own")
     q, weight = given.profile.squared_factor, given.profile.no_object_weight
@@ -115,7 +115,7 @@ def _through_indicator(terms: Terms, given: Given, decisions: Decisions) -> None
 
 
 def _through_assignment(terms: Terms, given: Given, decisions: Decisions) -> None:
-    """The match that was largest stands for 1^truth in the backward pass."""
+    """The largest match replaces 1^truth in the backward pass."""
     needs(given.profile.anchor_choice.startswith("predicted"), "a choice by predicted boxes")
     for match in paying(decisions):
         row = _compared(given, match)
@@ -127,7 +127,7 @@ def _through_assignment(terms: Terms, given: Given, decisions: Decisions) -> Non
 
 
 def _compared(given: Given, match: Match) -> Array:
-    """The truth as the choice of the anchor sees it: for shapes at the place of the box."""
+    """The truth as used by the anchor choice: for shapes at the place of the box."""
     row = given.row(match).copy()
     if given.profile.anchor_choice == "predicted-shape":
         boxes = decode(given.t[match.image], given.anchors)
@@ -139,32 +139,32 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="responsible-told-ignored",
         clause="table.three-states",
-        title="a responsible predictor that overlaps its truth is told to be ignored as well, and pays as it should",
+        title="a responsible predictor that overlaps its truth is also reported as ignored, but pays correctly",
         answer=spoilt(_told_as_ignored),
     ),
     Mutant(
         id="whole-cell-told-responsible",
         clause="table.three-states",
-        title="all anchors of the cell are told to be responsible, and pay as they should",
+        title="all anchors of the cell are reported as responsible, but pay correctly",
         answer=spoilt(_told_of_other_anchors),
     ),
     Mutant(
         id="cell-silenced",
         clause="table.other-anchors",
-        title="the other anchors of a cell that holds an object pay no no-object term",
+        title="the other anchors of a cell with an object do not pay the no-object term",
         after="aladdinpersson/Machine-Learning-Collection#137",
         answer=decided(_cell_silenced),
     ),
     Mutant(
         id="no-prior-in-the-cell",
         clause="table.other-anchors",
-        title="the other anchors of a cell that holds an object pay no prior",
+        title="the other anchors of a cell with an object pay no prior",
         answer=decided(_no_prior_in_the_cell),
     ),
     Mutant(
         id="weight-decay",
         clause="table.structural-zeros",
-        title="every element of the gradient carries a little of its output, as from a decay of outputs",
+        title="every element of the gradient contains a small multiple of its output, as from output decay",
         answer=spoilt(_decay),
     ),
     Mutant(
@@ -176,7 +176,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="gradient-through-max-iou",
         clause="constant.max-iou",
-        title="the gradient flows through MaxIOU where it is the target of background",
+        title="the gradient flows through MaxIOU as the no-object target",
         profile="darknet-2016",
         options={"no_object_target": "max-iou"},
         answer=paid(_through_max_iou_target),

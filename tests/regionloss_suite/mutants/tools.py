@@ -1,7 +1,7 @@
-"""How the mutants are made: the reference asked otherwise, or with one of its decisions, terms or answers spoilt.
+"""How mutants are made: the reference with another question, or with one of its decisions, terms or answers changed.
 
-Inputs outside the domain are refused as ever, unless the mistake is just that; a mistake that makes no sense for what
-is asked raises `CannotAnswerError`.
+Inputs outside the domain are still refused, unless the mistake is about that; a mistake that makes no sense for a
+question raises `CannotAnswerError`.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ Answering = Callable[[Question], Answer]
 Terms = dict[str, Term]
 Predictor = tuple[int, int, int, int]
 
-#: The catalogue asks every module of this folder for a list; this one holds none.
+#: The catalogue reads a list from every module of this folder; this one is empty.
 MUTANTS: list[Mutant] = []
 
 
 @dataclass(frozen=True, eq=False)
 class Given:
-    """What the loss has read, as decisions and terms are made from it; the fields are those of `decide`."""
+    """The checked input of a loss, with the fields of `decide`."""
 
     t: Array
     truths: list[Array]
@@ -50,7 +50,7 @@ class Given:
 
 
 def read(question: Question) -> Given:
-    """The inputs as the reference reads them. Raises `RefusedError` where they lie outside the domain."""
+    """The inputs as the reference reads them. Raises `RefusedError` if they lie outside the domain."""
     batch = question.batch
     try:
         t, rows, anchors = read_inputs(
@@ -68,7 +68,7 @@ def read(question: Question) -> Given:
 
 
 def as_if(**axes: Any) -> Answering:
-    """What another profile wants: some axes have another value, or one that is a function of the profile."""
+    """The answer under another profile: some axes have another value, or one that is a function of the profile."""
 
     def answer(question: Question) -> Answer:
         read(question)
@@ -81,25 +81,25 @@ def as_if(**axes: Any) -> Answering:
             raise CannotAnswerError("classes that form a tree cannot be judged without one, nor others with one")
         if other.objectness == "background":
             needs(other.class_term == "cross-entropy" and other.no_object_target == "zero", "a background class")
-        with np.errstate(all="ignore"):  # decoded sizes may overflow where logarithms do not
+        with np.errstate(all="ignore"):  # decoded sizes may overflow although logarithms do not
             return right(dataclasses.replace(question, profile=other))
 
     return answer
 
 
 def needs(condition: bool, what: str) -> None:
-    """Raise `CannotAnswerError` where a mistake makes no sense."""
+    """Raise `CannotAnswerError` if a mistake makes no sense."""
     if not condition:
         raise CannotAnswerError(f"the mistake needs {what}")
 
 
 def softmax_only(profile: Profile) -> None:
-    """Raise `CannotAnswerError` where the classes share no softmax of their own."""
+    """Raise `CannotAnswerError` unless the classes have a softmax of their own."""
     needs(profile.class_term == "cross-entropy" and profile.objectness == "logistic", "a softmax of the classes")
 
 
 def asked(change: Callable[[Batch, Given], Batch]) -> Answering:
-    """The right answer to another batch; its gradient has the shape of the one that was asked."""
+    """The right answer to another batch; its gradient has the shape of the question's."""
 
     def answer(question: Question) -> Answer:
         batch = change(question.batch, read(question))
@@ -112,12 +112,12 @@ def asked(change: Callable[[Batch, Given], Batch]) -> Answering:
 
 
 def repaired(change: Callable[[Batch], Batch]) -> Answering:
-    """A loss that repairs what it should refuse; what is left outside the domain is refused as ever."""
+    """A loss that repairs input that it should refuse; input still outside the domain is refused."""
     return lambda question: right(dataclasses.replace(question, batch=change(question.batch)))
 
 
 def reading(change: Callable[[Array, int, Given], Array]) -> Answering:
-    """The rows of each image `[T, 5]` are changed after they were checked, but for a row without a box."""
+    """The rows of each image `[T, 5]` are changed after the checks, except for a row without a box."""
 
     def misread(*inputs: Any) -> tuple[Array, list[Array], Array]:
         t, rows, anchors = read_inputs(*inputs)
@@ -138,7 +138,7 @@ def inside(places: Array) -> Array:
 
 
 def decided(change: Callable[[Decisions, Given], Decisions]) -> Answering:
-    """Other decisions: what follows from them is right."""
+    """Other decisions, with correct consequences."""
 
     def decide_wrongly(*inputs: Any) -> Decisions:
         return change(decide(*inputs), Given(*inputs))
@@ -147,20 +147,20 @@ def decided(change: Callable[[Decisions, Given], Decisions]) -> Answering:
 
 
 def paid(change: Callable[[Terms, Given, Decisions], Terms | None]) -> Answering:
-    """Other terms by right decisions; the arrays of the terms can be changed in place."""
+    """Other terms from correct decisions; the arrays of the terms can be changed in place."""
 
     def pay_wrongly(
         t: Array, truths: list[Array], anchors: Array, decisions: Decisions, profile: Profile, tree: Tree | None
     ) -> Terms:
         terms = pay_terms(t, truths, anchors, decisions, profile, tree)
-        # The terms are paid without knowing how many images were seen.
+        # The terms do not depend on the number of images seen.
         return change(terms, Given(t, truths, anchors, 0, profile, tree), decisions) or terms
 
     return patched(loss__pay_terms=pay_wrongly)
 
 
 def spoilt(change: Callable[[Answer, Question], Answer]) -> Answering:
-    """The right answer, wrongly told."""
+    """The right answer, wrongly reported."""
     return lambda question: change(right(question), question)
 
 
@@ -186,7 +186,7 @@ def multiplied(answer: Answer, by: float) -> Answer:
 
 
 def by_image(decisions: Decisions) -> Array:
-    """Images that are judged by boxes, bool `[N, 1, 1, 1]`."""
+    """Images with boxes, bool `[N, 1, 1, 1]`."""
     return np.asarray(~decisions.class_only[:, None, None, None])
 
 
@@ -199,7 +199,7 @@ def redecided(
     matches: Iterable[Match] | None = None,
     silenced: Array | None = None,
 ) -> Decisions:
-    """The decisions that follow from another MaxIOU, from other matches, or from predictors silenced besides."""
+    """The decisions that follow from another MaxIOU, from other matches, or from additionally silenced predictors."""
     profile = given.profile
     max_iou = decisions.max_iou if max_iou is None else max_iou
     matches = decisions.matches if matches is None else tuple(matches)

@@ -1,4 +1,4 @@
-"""Mistakes about the class tree and about images with a class and no box (spec chapter 13)."""
+"""Mistakes about the class tree and about images with a class but no box (spec chapter 13)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from regionloss_suite.mutants.tools import Given, Terms, as_if, decided, needs, 
 def _flat(
     z: Array, t_o: Array, labels: list[int], weight: float, profile: Profile, tree: Tree | None
 ) -> tuple[float, Array, Array]:
-    """One softmax over all classes, drawn to the class alone."""
+    """One softmax over all classes, with the class alone as target."""
     needs(profile.class_term == "tree", "a class tree")
     flat = profile.replace(class_term="cross-entropy", class_collision="replace")
     return class_term(z, t_o, labels[-1:], weight, flat, None)
@@ -61,7 +61,7 @@ def _mean_over_path(
 
 
 def _everywhere(terms: Terms, given: Given, decisions: Decisions) -> None:
-    """Groups off the path are drawn to classes that are all alike."""
+    """Groups off the path are pulled towards equal class probabilities."""
     needs(given.profile.class_term == "tree", "a class tree")
     for match in decisions.matches:
         if not match.pays_class:
@@ -95,7 +95,7 @@ def _all_rows_searched(question: Question) -> Answer:
 
 
 def _first_row_only(question: Question) -> Answer:
-    """Only the first row can say that an image has no boxes; such a row further down is left out."""
+    """Only the first row can mark an image without boxes; later such rows are dropped."""
     needs(question.profile.class_term == "tree", "a class tree")
     read(question)
     truths = []
@@ -142,7 +142,7 @@ def _anchors_first(image: int, t: Array, label: int, tree: Tree) -> Match:
 
 
 def _background_around(decisions: Decisions, given: Given) -> Decisions:
-    """In an image without boxes every predictor but the chosen one pays no-object."""
+    """In an image without boxes, every predictor but the chosen one pays no-object."""
     needs(given.profile.class_term == "tree", "a class tree")
     chosen = np.zeros_like(decisions.responsible)
     for match in decisions.matches:
@@ -168,7 +168,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="tree-mended",
         clause="tree.groups",
-        title="a parent that does not come earlier is taken for no parent",
+        title="a parent that does not come earlier counts as no parent",
         profile="yolo9000",
         answer=_mending,
     ),
@@ -182,70 +182,70 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="tree-mean-over-path",
         clause="tree.path",
-        title="the path is a mean over its nodes and not their sum",
+        title="the path is a mean over its nodes instead of their sum",
         profile="yolo9000",
         answer=patched(terms__class_term=_mean_over_path),
     ),
     Mutant(
         id="tree-off-path",
         clause="tree.off-path",
-        title="groups off the path are drawn to classes that are all alike",
+        title="groups off the path are pulled towards equal class probabilities",
         profile="yolo9000",
         answer=paid(_everywhere),
     ),
     Mutant(
         id="tree-collision-cleared",
         clause="tree.collision",
-        title="a later truth clears the groups that lie on the earlier path alone",
+        title="a later truth clears the groups that are only on the earlier path",
         profile="yolo9000",
         answer=as_if(class_collision="replace"),
     ),
     Mutant(
         id="tree-collision-first",
         clause="tree.collision",
-        title="an earlier truth keeps the groups that a later one has on its path too",
+        title="an earlier truth keeps the groups that are also on a later one's path",
         profile="yolo9000",
         answer=patched(terms__class_term=_first_keeps),
     ),
     Mutant(
         id="class-only-behind-the-end",
         clause="tree.class-only-image",
-        title="rows behind the terminator are searched for one without a box",
+        title="rows after the terminator are searched for one without a box",
         profile="yolo9000",
         answer=_all_rows_searched,
     ),
     Mutant(
         id="class-only-in-the-first-row",
         clause="tree.class-only-image",
-        title="only the first row of an image can say that it has no boxes",
+        title="only the first row of an image can mark it as having no boxes",
         profile="yolo9000",
         answer=_first_row_only,
     ),
     Mutant(
         id="class-only-refused",
         clause="tree.class-only-image",
-        title="an image with a class and no box is refused",
+        title="an image with a class but no box is refused",
         profile="yolo9000",
         answer=_class_only_refused,
     ),
     Mutant(
         id="class-only-without-objectness",
         clause="tree.class-only-choice",
-        title="a class without a box goes to the predictor with its largest probability, whatever the objectness",
+        title="a class without a box is assigned to the predictor with its largest probability, ignoring objectness",
         profile="yolo9000",
         answer=patched(decisions___match_by_class=_without_objectness),
     ),
     Mutant(
         id="class-only-by-objectness",
         clause="tree.class-only-choice",
-        title="a class without a box goes to the predictor with the largest objectness, whatever its classes",
+        title="a class without a box is assigned to the predictor with the largest objectness, ignoring its classes",
         profile="yolo9000",
         answer=patched(decisions___match_by_class=_by_objectness),
     ),
     Mutant(
         id="class-only-anchors-first",
         clause="tree.class-only-choice",
-        title="of equally sure predictors the first in the order anchor, row, column pays",
+        title="of predictors with equal scores, the first in the order anchor, row, column pays",
         profile="yolo9000",
         answer=patched(decisions___match_by_class=_anchors_first),
     ),

@@ -13,12 +13,12 @@ from regionloss_spec.batch import Array
 from regionloss_suite.mutants.mutant import Mutant, right
 from regionloss_suite.mutants.tools import Answering, as_if, multiplied, needs, read, rows_read
 
-#: All rows of an image `[T, 5]`, as they came, and the profile: the rows that are read.
+#: From all given rows of an image, `[T, 5]`, and the profile to the rows that are read.
 Reading = Callable[[Array, Profile], Array]
 
 
 def _listed(choose: Reading) -> Answering:
-    """Other rows are read than should be; they are judged like any that are read."""
+    """The wrong rows are read, and treated like any others."""
 
     def answer(question: Question) -> Answer:
         profile = question.profile
@@ -26,7 +26,7 @@ def _listed(choose: Reading) -> Answering:
         if any(table.size and (table.ndim != 2 or table.shape[1] != 5) for table in tables):
             return right(question)
         truths = tuple(choose(table, profile) if table.size else table for table in tables)
-        # Nothing ends these lists any more, nor is any of them too long.
+        # These lists have no end marker and are not too long.
         return right(
             dataclasses.replace(
                 question,
@@ -88,7 +88,7 @@ def _capacity_of_batch(question: Question) -> Answer:
 
 
 def _reversed(question: Question) -> Answer:
-    """The rows that are read, from the last to the first; the answer names them as they were given."""
+    """The rows that are read, from the last to the first; the answer has the original indices."""
     read(question)
     tables = [np.array(rows, dtype=np.float64) for rows in question.batch.truths]
     kept = [rows_read(table, question.profile) if table.size else np.zeros((0, 5)) for table in tables]
@@ -132,7 +132,7 @@ def _padding_silences(question: Question) -> Answer:
 
 
 def _padding_counted(question: Question) -> Answer:
-    """The loss is divided by the share of rows that are no padding, as a mean over all rows would be."""
+    """The loss is divided by the share of rows that are not padding, as in a mean over all rows."""
     answer, given = right(question), read(question)
     needs(question.profile.truth_end == "x-zero", "a list that can be padded")
     rows = sum(len(np.asarray(table)) for table in question.batch.truths)
@@ -141,7 +141,7 @@ def _padding_counted(question: Question) -> Answer:
 
 
 def _unread_judged(question: Question) -> Answer:
-    """Rows that are not read are judged all the same."""
+    """Rows that are not read are checked nevertheless."""
     answer = right(question)
     for image, rows in enumerate(question.batch.truths):
         for truth, row in enumerate(np.asarray(rows, dtype=np.float64)):
@@ -151,7 +151,7 @@ def _unread_judged(question: Question) -> Answer:
 
 
 def _empty_refused(question: Question) -> Answer:
-    """An image without truths is taken for an error."""
+    """An image without truths is treated as an error."""
     answer = right(question)
     for image, rows in enumerate(read(question).truths):
         if not len(rows):
@@ -160,14 +160,14 @@ def _empty_refused(question: Question) -> Answer:
 
 
 def _mean_over_no_truths(question: Question) -> Answer:
-    """The loss is divided by the number of truths and multiplied by it again: 0/0 where there is none."""
+    """The loss is divided by the number of truths and multiplied by it again: 0/0 without truths."""
     answer = right(question)
     needs(len(question.batch.truths) > 0, "an image")
     return answer if any(map(len, read(question).truths)) else multiplied(answer, float("nan"))
 
 
 def _empty_left_out(question: Question) -> Answer:
-    """Images without truths are left out of the batch."""
+    """Images without truths are dropped from the batch."""
     answer, given = right(question), read(question)
     filled = [image for image, rows in enumerate(given.truths) if len(rows)]
     batch = question.batch
@@ -218,7 +218,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="terminator-heeded",
         clause="truths.no-terminator",
-        title="a row with x = 0 ends the list where it is an ordinary truth",
+        title="a row with x = 0 ends the list although it is an ordinary truth",
         options={"truth_end": "none"},
         answer=as_if(truth_end="x-zero"),
     ),
@@ -251,7 +251,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="thirty-truths",
         clause="truths.capacity",
-        title="30 truths are read where there is no limit",
+        title="30 truths are read although there is no limit",
         options={"max_truths": 0},
         answer=as_if(max_truths=30),
     ),
@@ -277,7 +277,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="truths-reversed",
         clause="truths.order",
-        title="the list is gone through from its end",
+        title="the list is read from its end",
         answer=_reversed,
     ),
     Mutant(
@@ -303,13 +303,13 @@ MUTANTS: list[Mutant] = [
     Mutant(
         id="empty-images-left-out",
         clause="truths.empty",
-        title="images without truths are left out of the batch",
+        title="images without truths are dropped from the batch",
         answer=_empty_left_out,
     ),
     Mutant(
         id="unread-rows-judged",
         clause="domain.unread-rows",
-        title="rows behind the terminator or beyond the capacity are judged as well",
+        title="rows after the terminator or beyond the capacity are checked as well",
         answer=_unread_judged,
     ),
 ]
