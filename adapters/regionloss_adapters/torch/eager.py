@@ -53,11 +53,11 @@ def answer_of(
     responsible: tuple[tuple[int, ...], ...],
     ignored: Tensor,
 ) -> Answer:
-    """What a loss in PyTorch computed, with its derivatives, as an answer.
+    """The result of a PyTorch loss, with its derivatives, as an answer.
 
     Args:
-        question: says how the potential is differentiated.
-        predictions: what it is differentiated with respect to.
+        question: with the options for the derivatives.
+        predictions: the leaf to differentiate with respect to.
         potential: the loss, one number.
         terms: by name.
         responsible: (image, truth, anchor, row, column) of every truth whose box is paid.

@@ -1,7 +1,7 @@
 """Adapters for the usual port, in a few lines.
 
 Each helper takes a loss `loss(predictions, truths, question)`. Predictions and truths come in the port's own layout and
-format, as arrays of its framework; what else it needs is in the question: `question.batch` has anchors (cells,
+format, as arrays of its framework; everything else is in the question: `question.batch` has anchors (cells,
 `[A, 2]`), classes and images_seen, `question.profile` the weights and thresholds.
 """
 
@@ -21,20 +21,20 @@ def from_torch(loss: Loss, *, name: str, **declared: Unpack[Options]) -> Adapter
     """An adapter for a differentiable loss in PyTorch.
 
     Args:
-        loss: gives a scalar tensor, a dict of terms that add up to it, or a pair of both. Predictions are no leaf and
-            require a gradient. If it changes them or the truths in place, `answer` raises `MutatedInputError`.
-        name: as reports show it.
-        declared: see `Options`; devices are those of torch, such as `cpu` and `cuda`, and `cuda tf32` to be asked with
-            TensorFloat-32 on, which is off on the others. A `repeated gradient` is the sum of several that are taken
-            from one evaluation, a `second derivative` the change of the gradient along a direction; both are tried only
-            where `answers` promises them.
+        loss: returns a scalar tensor, a dict of terms that add up to it, or a pair of both. Predictions are not a leaf
+            and require a gradient. If it changes them or the truths in place, `answer` raises `MutatedInputError`.
+        name: its name in reports.
+        declared: see `Options`; devices are those of torch, such as `cpu` and `cuda`, and `cuda tf32` for
+            TensorFloat-32, which is off on the others. A `repeated gradient` is the sum of several backward passes
+            of one evaluation, a `second derivative` the change of the gradient along a direction; both are tried only
+            if `answers` declares them.
 
     Raises:
-        ModuleNotFoundError: there is no PyTorch.
-        ValueError: an option that does not exist, or a format that the layout cannot be given in.
+        ModuleNotFoundError: PyTorch is not installed.
+        ValueError: an unknown option, or a format that the layout does not support.
 
     Example:
-        The no-object term alone, of a loss that takes predictions as `[N, H, W, A*(5+C)]` and is a mean over images.
+        The no-object term alone, of a loss that accepts predictions as `[N, H, W, A*(5+C)]` and is a mean over images.
 
         >>> import torch
         >>> from regionloss_adapters import layouts
@@ -52,18 +52,18 @@ def from_torch(loss: Loss, *, name: str, **declared: Unpack[Options]) -> Adapter
 
 
 def from_numpy(loss: Loss, *, name: str, **declared: Unpack[Options]) -> Adapter:
-    """An adapter for a loss that takes NumPy arrays and knows its own gradient, or only its value.
+    """An adapter for a loss that accepts NumPy arrays and returns its gradient, or only its value.
 
     Args:
-        loss: gives (scalar, gradient), (scalar, gradient, terms), the gradient alone, or a scalar alone, which is then
-            declared by `answers=("potential",)`. The gradient has the shape of the predictions, and is of the scalar
-            itself: `question.upstream` is multiplied onto it here. If it changes predictions or truths in place,
-            `answer` raises `MutatedInputError`.
-        name: as reports show it.
+        loss: returns (scalar, gradient), (scalar, gradient, terms), the gradient alone, or a scalar alone, which
+            requires `answers=("potential",)`. The gradient has the shape of the predictions and is that of the
+            scalar itself; the adapter multiplies it by `question.upstream`. If it changes predictions or
+            truths in place, `answer` raises `MutatedInputError`.
+        name: its name in reports.
         declared: see `Options`.
 
     Raises:
-        ValueError: an option that does not exist, or a format that NumPy lacks or the layout cannot be given in.
+        ValueError: an unknown option, or a format that NumPy lacks or the layout does not support.
     """
     if "bfloat16" in declared.get("dtypes", ()):
         raise ValueError("NumPy has no bfloat16")
@@ -74,28 +74,28 @@ def from_jax(loss: Loss, *, name: str, **declared: Unpack[Options]) -> Adapter:
     """An adapter for a differentiable loss in JAX.
 
     Args:
-        loss: gives a scalar array, a dict of terms that add up to it, or a pair of both. It is differentiated with
-            `jax.vjp` and compiled only if it compiles itself. With float64 predictions or truths, it runs with
+        loss: returns a scalar array, a dict of terms that add up to it, or a pair of both. It is differentiated with
+            `jax.vjp` and not compiled unless it compiles itself. With float64 predictions or truths, it runs with
             `jax.enable_x64`.
-        name: as reports show it.
+        name: its name in reports.
         declared: see `Options`; devices are backends of JAX, such as `cpu` and `gpu`.
 
     Raises:
-        ValueError: an option that does not exist, or a format that the layout cannot be given in.
+        ValueError: an unknown option, or a format that the layout does not support.
     """
     return Wrapped(loss, jax.ask, name, **declared)
 
 
 def from_keras(loss: Loss, *, name: str, **declared: Unpack[Options]) -> Adapter:
-    """An adapter for a differentiable loss in TensorFlow, of Keras with that backend or without Keras.
+    """An adapter for a differentiable loss in TensorFlow, with or without Keras.
 
     Args:
-        loss: gives a scalar tensor, a dict of terms that add up to it, or a pair of both; differentiated with a
-            `GradientTape`. Predictions come first, whatever the order that Keras has for its losses.
-        name: as reports show it.
+        loss: returns a scalar tensor, a dict of terms that add up to it, or a pair of both; differentiated with a
+            `GradientTape`. Predictions are the first argument, unlike in Keras's own losses.
+        name: its name in reports.
         declared: see `Options`; devices are those of TensorFlow, such as `cpu` and `gpu`.
 
     Raises:
-        ValueError: an option that does not exist, or a format that the layout cannot be given in.
+        ValueError: an unknown option, or a format that the layout does not support.
     """
     return Wrapped(loss, keras.ask, name, **declared)

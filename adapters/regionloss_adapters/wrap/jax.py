@@ -1,4 +1,4 @@
-"""A question put to a loss in JAX."""
+"""Put a question to a loss in JAX."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def ask(loss: Loss, given: Array, truths: Any, question: Question) -> Outcome:
     jax: Any = importlib.import_module("jax")
     wide = [question.dtype == "float64"]
     for_each_array(lambda array: wide.append(array.dtype == np.float64), truths)
-    # Without it, JAX makes float32 of float64 without a word.
+    # Without it, JAX silently converts float64 to float32.
     width = _enable_x64(jax)(True) if any(wide) else contextlib.nullcontext()
     with width, jax.default_device(jax.devices(question.device)[0]):
         predictions = jax.numpy.asarray(given, dtype=question.dtype)
@@ -39,5 +39,5 @@ def ask(loss: Loss, given: Array, truths: Any, question: Question) -> Outcome:
 
 
 def _enable_x64(jax: Any) -> Any:
-    """The context that lets JAX compute in float64; it has moved between versions."""
+    """The context in which JAX computes in float64; its place depends on the version."""
     return jax.enable_x64 if hasattr(jax, "enable_x64") else importlib.import_module("jax.experimental").enable_x64

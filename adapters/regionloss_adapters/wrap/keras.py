@@ -1,4 +1,4 @@
-"""A question put to a loss in TensorFlow, of Keras or not."""
+"""Put a question to a loss in TensorFlow, with or without Keras."""
 
 from __future__ import annotations
 

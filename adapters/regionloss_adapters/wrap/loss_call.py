@@ -1,4 +1,4 @@
-"""What goes to a wrapped loss and what comes back, whatever the framework of its arrays."""
+"""The inputs and the result of a wrapped loss, for arrays of any framework."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from regionloss_adapters.protocol import Question
 from regionloss_spec.batch import Array
 
-#: A loss as the helpers take it, called with predictions, truths and the question.
+#: A loss for the helpers, called with predictions, truths and the question.
 Loss = Callable[[Any, Any, Question], Any]
 
 
@@ -21,7 +21,7 @@ class MutatedInputError(RuntimeError):
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a loss returned: its scalar, its terms by name, its derivatives in the layout of the port."""
+    """The result of a loss: its scalar, its terms by name, its derivatives in the layout of the port."""
 
     gradient: Array | None = None
     scalar: float | None = None
@@ -29,12 +29,12 @@ class Outcome:
     curvature: Array | None = None
 
 
-#: Puts predictions (float64, exact in the format asked for unless activated) and truths to a loss of some framework.
+#: Passes predictions (float64, exact in the question's format unless activated) and truths to a loss.
 Ask = Callable[[Loss, Array, Any, Question], Outcome]
 
 
 def scalar_and_terms(returned: Any) -> tuple[Any, dict[str, Any]]:
-    """The scalar and the terms of what a differentiable loss returned: a scalar, terms by name, or a pair of both."""
+    """The scalar and the terms from the result of a differentiable loss: a scalar, terms by name, or both."""
     if isinstance(returned, tuple) and len(returned) == 2 and isinstance(returned[1], Mapping):
         return returned[0], dict(returned[1])
     if isinstance(returned, Mapping):
@@ -43,7 +43,7 @@ def scalar_and_terms(returned: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def for_each_array(function: Callable[[Array], Any], truths: Any) -> Any:
-    """The same lists, tuples and dicts with a function of each array in its place."""
+    """The same lists, tuples and dicts with a function applied to each array."""
     if isinstance(truths, Mapping):
         return {name: for_each_array(function, value) for name, value in truths.items()}
     if isinstance(truths, (list, tuple)):
@@ -52,10 +52,10 @@ def for_each_array(function: Callable[[Array], Any], truths: Any) -> Any:
 
 
 def check_unchanged(what: str, before: Any, after: Any) -> None:
-    """Compare what a loss was given with what it left; both arrays, or lists, tuples and dicts of arrays.
+    """Compare the inputs of a loss before and after the call; arrays, or lists, tuples and dicts of arrays.
 
     Raises:
-        MutatedInputError: they differ; says where first.
+        MutatedInputError: they differ; the message names the first place.
     """
     if isinstance(before, (Mapping, list, tuple)):
         keys = list(before) if isinstance(before, Mapping) else range(len(before))

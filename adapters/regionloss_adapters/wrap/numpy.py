@@ -1,4 +1,4 @@
-"""A question put to a loss in NumPy, or in anything that takes and returns NumPy arrays."""
+"""Put a question to a loss that accepts and returns NumPy arrays."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from regionloss_spec.batch import Array
 
 
 def ask(loss: Loss, given: Array, truths: Any, question: Question) -> Outcome:
-    """Call a loss that knows its own gradient; what arrives from above is multiplied here."""
+    """Call a loss that returns its own gradient, and multiply it by the upstream gradient."""
     predictions = given.astype(question.dtype)
     kept = predictions.copy(), copy.deepcopy(truths)
     scalar, gradient, terms = _parts(loss(predictions, truths, question))
@@ -28,7 +28,7 @@ def ask(loss: Loss, given: Array, truths: Any, question: Question) -> Outcome:
 
 
 def _parts(returned: Any) -> tuple[Any, Any, Mapping[str, Any]]:
-    """Scalar, gradient and terms of what was returned: (scalar, gradient), with terms or not, or one of both alone."""
+    """Scalar, gradient and terms from the result: (scalar, gradient) with or without terms, or one of the two alone."""
     if isinstance(returned, tuple) and len(returned) in (2, 3):
         return returned[0], returned[1], returned[2] if len(returned) == 3 else {}
     if np.ndim(returned):

@@ -1,4 +1,4 @@
-"""A question put to a loss in PyTorch."""
+"""Put a question to a loss in PyTorch."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class WrappedTorch(Wrapped):
     """A loss in PyTorch as an adapter, which can be timed without the conversion of its inputs."""
 
     def prepare(self, question: Question, *, slots: int | None = None, channels_last: bool = False) -> Timed:
-        """The loss with a batch in its own layout and format, which settles how truths are padded.
+        """The loss with a batch in its own layout and format, which determines the padding of the truths.
 
         Raises:
-            CannotAnswerError: under this profile, or for `channels_last` in a layout of its own.
+            CannotAnswerError: the loss does not support the profile, or `channels_last` because it has its own layout.
         """
         self.check_asked(question)
         if channels_last and self.layout != NCHW:
-            raise CannotAnswerError(f"its predictions come in a layout of its own, {self.layout.axes}")
+            raise CannotAnswerError(f"it has its own layout, {self.layout.axes}")
         given = self.layout.forward(question.batch, question.dtype)
         truths = for_each_array(lambda array: torch.tensor(array, device=question.device), self.truths(question))
 
@@ -48,7 +48,7 @@ class WrappedTorch(Wrapped):
 
 
 def ask(loss: Loss, given: Array, truths: Any, question: Question) -> Outcome:
-    """Let autograd differentiate the scalar that a loss returns for tensors on the device asked for."""
+    """Let autograd differentiate the scalar that a loss returns for tensors on the question's device."""
     with on_device(question.device) as device:
         return _ask(loss, given, truths, question, device)
 
@@ -57,7 +57,7 @@ def _ask(loss: Loss, given: Array, truths: Any, question: Question, device: torc
     leaf = torch.tensor(given, dtype=getattr(torch, question.dtype), device=device, requires_grad=True)
     tensors = for_each_array(lambda array: torch.tensor(array, device=device), truths)
     with torch.enable_grad():
-        # As from a network: no leaf, so that a loss which activates in place is found out rather than stopped.
+        # Not a leaf, as from a network, so that activating in place is detected instead of raising an error.
         predictions = leaf.clone()
         scalar, terms = scalar_and_terms(loss(predictions, tensors, question))
     check_unchanged("predictions", _array(leaf), _array(predictions))
@@ -80,7 +80,7 @@ def _array(tensor: Tensor) -> Array:
 
 
 def _arrays(tensors: Any) -> Any:
-    """Lists, tuples and dicts of tensors as those of arrays."""
+    """Lists, tuples and dicts of tensors, with arrays in their place."""
     if isinstance(tensors, dict):
         return {name: _arrays(value) for name, value in tensors.items()}
     if isinstance(tensors, (list, tuple)):

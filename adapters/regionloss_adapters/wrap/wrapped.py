@@ -1,4 +1,4 @@
-"""What the helpers of `wrap` share: from a question to a port's own inputs, and back from what it returns."""
+"""Common parts of the helpers of `wrap`: convert a question to a port's inputs, and its result to an answer."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from regionloss_spec.clause import TERMS
 
 
 class Options(TypedDict, total=False):
-    """What a port is and how it wants to be asked; given to a helper by keyword.
+    """What a port supports and how to call it; passed to a helper by keyword.
 
     Attributes:
-        layout: of the predictions; NCHW as darknet has it if left out.
-        truths: their format; for each image an array `[T, 5]` of x, y, w, h (fractions) and class if left out.
-        reduction: what its answers are divided by, see `Description`.
-        factor: what its answers are multiplied by on top of that.
-        profiles: names of the profiles it claims.
-        options: the axes of a profile that it reads from `question.profile`. Cases that set another axis than the
-            profile they belong to are not asked: a port of fixed configuration has no way to follow.
-        supports: for what `options` cannot say: gives the reason why it cannot be asked under a profile, or None.
-        answers: which of gradient, potential and terms it answers. Declare the potential where the scalar is the one
-            that the gradient belongs to: it rarely is where the loss is printed rather than differentiated.
-            A loss in PyTorch may promise a `repeated gradient` and a `second derivative` besides.
-        refuses: exceptions by which it refuses input outside the domain; declaring any promises that it refuses all.
-            Attributes `image` and `truth` of the exception, where there, are taken as the place.
+        layout: of the predictions; by default NCHW, darknet's.
+        truths: their format; by default for each image an array `[T, 5]` of x, y, w, h (fractions) and class.
+        reduction: what its loss is divided by, see `Description`.
+        factor: a constant that also multiplies its loss.
+        profiles: names of the profiles that it claims.
+        options: the axes of a profile that it reads from `question.profile`. Cases that change another axis of
+            their profile are left out: a port with a fixed configuration cannot follow them.
+        supports: for what `options` cannot express: returns why it does not support a profile, or None.
+        answers: which of gradient, potential and terms it returns. Declare the potential only if the gradient is that
+            of the scalar, which is rarely so if the scalar is only printed.
+            A loss in PyTorch may also declare a `repeated gradient` and a `second derivative`.
+        refuses: exceptions by which it refuses input outside the domain; with any of them it declares that it refuses
+            all such input. Attributes `image` and `truth` of the exception, if any, are the place.
         dtypes: formats of the predictions.
-        devices: in the words of its framework.
-        notes: what a reader of the report should know.
+        devices: by the names of its framework.
+        notes: facts for a reader of the report.
     """
 
     layout: Layout
@@ -79,10 +79,10 @@ class Wrapped:
         _check_known("options", options, AXES)
         if layout.activated and not set(dtypes) <= {"float64", "float32"}:
             raise ValueError(
-                f"dtypes are {dtypes}: half formats do not hold activated predictions as exactly as raw ones"
+                f"dtypes are {dtypes}: half formats represent activated predictions less exactly than raw ones"
             )
         if layout.activated and "second derivative" in answers:
-            raise ValueError("answers has 'second derivative', and the layout has activated predictions")
+            raise ValueError("answers has 'second derivative', but the layout has activated predictions")
         self.loss, self.ask = loss, ask
         self.layout, self.truths = layout, truths or Ragged()
         self.options, self.supports, self.refuses = options, supports, refuses
@@ -101,7 +101,7 @@ class Wrapped:
         )
 
     def describe(self) -> Description:
-        """As it was declared."""
+        """The declared description."""
         return self.description
 
     def answer(self, question: Question) -> Answer:
@@ -109,7 +109,7 @@ class Wrapped:
         self.check_asked(question)
         given = self.layout.forward(question.batch, question.dtype)
         truths = self.truths(question)
-        if question.direction is not None:  # raw, like the predictions, and only moved to another place as they are
+        if question.direction is not None:  # raw, like the predictions; only its layout changes
             along = dataclasses.replace(question.batch, predictions=question.direction)
             question = dataclasses.replace(question, direction=self.layout.forward(along))
         try:
@@ -124,33 +124,33 @@ class Wrapped:
         )
 
     def check_asked(self, question: Question) -> None:
-        """Raise `CannotAnswerError` where it cannot be asked under the profile."""
+        """Raise `CannotAnswerError` if it does not support the profile."""
         if reason := self._beyond(question.profile):
             raise CannotAnswerError(reason)
 
     def _beyond(self, profile: Profile) -> str | None:
-        """Why it cannot be asked under a profile."""
+        """Why it does not support a profile."""
         missing = missing_option(profile, self.description.profiles, self.options)
         if missing is not None:
             return f"it has no option {missing}"
         return self.supports(profile) if self.supports else None
 
     def gradient(self, gradient: Array | None, given: tuple[int, ...], question: Question) -> Array | None:
-        """A gradient of the port's own layout as it is answered; `given` is the shape that its predictions had."""
+        """A gradient in the port's layout as an answer's; `given` is the shape of its predictions."""
         if "gradient" not in self.description.answers:
             return None
         if gradient is None:
-            raise ValueError("the loss returned no gradient; declare what it answers, such as answers=('potential',)")
+            raise ValueError("the loss returned no gradient; declare what it returns, such as answers=('potential',)")
         if gradient.shape != given:
-            raise ValueError(f"the gradient has shape {list(gradient.shape)}, the predictions had {list(given)}")
+            raise ValueError(f"the gradient has shape {list(gradient.shape)}, but the predictions had {list(given)}")
         return self.layout.backward(gradient, question.batch)
 
     def potential(self, scalar: float | None) -> float | None:
-        """The scalar as it is answered: only where it was declared to be the potential."""
+        """The scalar as an answer's: only if it was declared to be the potential."""
         if "potential" not in self.description.answers:
             return None
         if scalar is None:
-            raise ValueError("the loss returned no scalar, which answers=('potential', …) promises")
+            raise ValueError("the loss returned no scalar, which answers=('potential', …) declares")
         return scalar
 
     def _terms(self, terms: Mapping[str, float]) -> dict[str, float] | None:

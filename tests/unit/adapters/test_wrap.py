@@ -122,7 +122,7 @@ def test_what_is_not_declared_is_not_answered() -> None:
     [
         (0.5, ("gradient",), "returned no gradient"),
         (np.zeros((2, 16, 2, 4)), ("gradient", "potential"), "returned no scalar"),
-        (np.zeros((2, 2, 4, 16)), ("gradient",), r"shape \[2, 2, 4, 16\], the predictions had \[2, 16, 2, 4\]"),
+        (np.zeros((2, 2, 4, 16)), ("gradient",), r"shape \[2, 2, 4, 16\], but the predictions had \[2, 16, 2, 4\]"),
         ((0.5, np.zeros((2, 16, 2, 4)), {"coord": 1.0}), ALL, "returned terms coord, expected no_object, prior"),
     ],
 )

@@ -43,7 +43,7 @@ def test_a_wrapped_loss_is_timed_in_its_own_layout() -> None:
     assert scalar.shape == (1,)
     assert timed.backward(scalar).shape == (3, 4, 3, 45)
     assert not timed.no_grad().requires_grad
-    with pytest.raises(CannotAnswerError, match="a layout of its own, n h w"):
+    with pytest.raises(CannotAnswerError, match="it has its own layout, n h w"):
         adapter.prepare(question, channels_last=True)  # type: ignore[attr-defined]
 
 
