@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from regionloss_spec import Batch, Profile
+from regionloss_spec import Batch, Profile, ProfileError, load_profile
 
 #: What an adapter can return.
 ANSWERS = ("potential", "terms", "gradient", "indicators", "printed cost", "statistics", "errors")
@@ -132,3 +133,20 @@ class Adapter(Protocol):
             CannotAnswerError: the implementation does not support the question.
         """
         ...
+
+
+def missing_option(profile: Profile, profiles: Collection[str], options: Collection[str]) -> str | None:
+    """The first axis that a case sets and an implementation does not read, or `None` if it can run the case.
+
+    Args:
+        profile: of the question; a case may change an axis of the shipped profile of that name.
+        profiles: the profiles that the implementation claims; one that claims `*` reads every axis.
+        options: the axes that it reads from the profile of a question.
+    """
+    if "*" in profiles:
+        return None
+    try:
+        changed = load_profile(profile.name).differences(profile)
+    except ProfileError:  # a user's own profile, the only one to compare with
+        return None
+    return next((axis for axis in changed if axis not in options), None)

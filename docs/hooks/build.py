@@ -73,7 +73,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     pages = {f"spec/{name}": chapters.page(name) for name in chapters.titles()}
     pages |= {_module_page(name): quotes.module(name) for name in citations.modules()}
     pages["changelog.md"] = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    pages["contributing.md"] = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    pages["contributing.md"] = contributing.replace("](docs/", "](")  # a page of the site lies in docs itself
     for path, text in (pages | measured.files()).items():
         files.append(File.generated(config, path, content=text))
     unlisted = {f"cases/{case.id}.md": cases.page(case) for case in load_cases()} | moved.pages(chapters.titles())

@@ -117,6 +117,11 @@ def test_what_is_found_can_be_explained_and_is_known_the_next_time(
     assert "explain: regionloss explain found/find-1.json" in capsys.readouterr().out
     assert main(["explain", "found/find-1.json"]) == 0
     assert "numpy@darknet and numpy@yad2k disagree: " in capsys.readouterr().out
+    # A folder of an earlier version, which called the symptoms signs, is resumed too.
+    earlier = {**first, "finds": [{**find, "signs": find["symptoms"]} for find in first["finds"]]}
+    for find in earlier["finds"]:
+        del find["symptoms"]
+    Path("found/search.json").write_text(json.dumps(earlier), encoding="utf-8")
     assert main(command) == 1
     second = json.loads(Path("found/search.json").read_text(encoding="utf-8"))
     assert second["rounds"] == [0, 1]

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from regionloss_adapters.options import missing_option
 from regionloss_adapters.process.child import LINE_LIMIT, Child, ChildGoneError, printable
 from regionloss_adapters.process.folder import Folder
 from regionloss_adapters.process.messages import (
@@ -19,7 +18,15 @@ from regionloss_adapters.process.messages import (
     options_of,
     question_message,
 )
-from regionloss_adapters.protocol import AdapterError, Answer, CannotAnswerError, Description, Question, RefusedError
+from regionloss_adapters.protocol import (
+    AdapterError,
+    Answer,
+    CannotAnswerError,
+    Description,
+    Question,
+    RefusedError,
+    missing_option,
+)
 from regionloss_spec import Batch, ProfileError, load_profile
 
 #: How often a child is restarted after it died, hung or broke the protocol.

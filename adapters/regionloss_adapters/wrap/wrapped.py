@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Literal, TypedDict
 
 from regionloss_adapters.layouts import NCHW, Layout
-from regionloss_adapters.options import missing_option
-from regionloss_adapters.protocol import Answer, CannotAnswerError, Description, Question, RefusedError
+from regionloss_adapters.protocol import Answer, CannotAnswerError, Description, Question, RefusedError, missing_option
 from regionloss_adapters.truths import Ragged, TruthFormat
 from regionloss_adapters.wrap.loss_call import Ask, Loss
 from regionloss_spec import AXES, Profile

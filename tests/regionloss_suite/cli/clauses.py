@@ -67,6 +67,8 @@ def _entry(clause: Clause, cases: list[Case]) -> dict[str, Any]:
         "properties": [known.name for known in PROPERTIES.values() if clause.id in known.clauses],
         "mutants": [mutant.id for mutant in catalogue().values() if mutant.clause == clause.id],
     }
+    if clause.follows_from:
+        entry["follows_from"] = list(clause.follows_from)
     if clause.untestable:
         entry["untestable"] = clause.untestable
     return entry
@@ -90,7 +92,9 @@ def table(entries: list[dict[str, Any]], *, colour: bool) -> list[str]:
     levels = ", ".join(
         f"{sum(entry['level'] == level for entry in entries)} {level}" for level in ("MUST", "SHOULD", "MAY")
     )
-    return [*lines[1:], "", f"{len(entries)} clauses: {levels}"]
+    consequences = sum("follows_from" in entry for entry in entries)
+    counts = f"{len(entries) - consequences} requirements, {consequences} consequences of others"
+    return [*lines[1:], "", f"{len(entries)} clauses: {levels} · {counts}"]
 
 
 def page(clause: Clause, entry: dict[str, Any], *, colour: bool) -> list[str]:
