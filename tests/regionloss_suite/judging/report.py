@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections import Counter
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError
@@ -17,6 +18,10 @@ CONFORMING, DEVIATING, WRONG_USAGE, CRASHED, REGRESSED = 0, 1, 2, 3, 4
 
 #: For each verdict its mark, which is clear without colour, and its ANSI colour.
 MARKS = {"conforming": ("✓", "32"), "deviating": ("✗", "31"), "expected": ("!", "33"), "not-answerable": ("·", "2")}
+
+
+#: Columns of a terminal that a list of clauses is wrapped at.
+_WIDTH = 100
 
 
 def _version() -> str:
@@ -133,7 +138,7 @@ class Report:
             every: list every clause first.
             colour: whether the terminal shows colours.
         """
-        lines = self._clauses(self.verdicts if every else self._not_judged(), colour=colour)
+        lines = self._clauses(self.verdicts, colour=colour) if every else self._not_judged(colour=colour)
         failures = [(verdict, followers) for verdict, followers in self.folded() if verdict.verdict == "deviating"]
         for verdict, followers in sorted(failures, key=lambda failure: -len(failure[1])):
             lines += ["", *_failure(verdict, followers, colour=colour)]
@@ -146,9 +151,22 @@ class Report:
         lines = lines[1:] if lines and not lines[0] else lines
         return [*lines, *([""] if lines else []), self.summary(colour=colour)]
 
-    def _not_judged(self) -> list[Verdict]:
-        """The clauses that neither conform nor fail: not answerable, or expected to deviate."""
-        return [verdict for verdict in self.verdicts if verdict.verdict in ("not-answerable", "expected")]
+    def _not_judged(self, *, colour: bool) -> list[str]:
+        """What neither conforms nor fails: expected deviations, and by reason the clauses that are not answerable."""
+        lines = self._clauses([verdict for verdict in self.verdicts if verdict.verdict == "expected"], colour=colour)
+        by_reason: dict[str, list[str]] = {}
+        for verdict in self.verdicts:
+            if verdict.verdict == "not-answerable":
+                by_reason.setdefault(verdict.reason, []).append(verdict.clause)
+        mark, paint = MARKS["not-answerable"]
+        for reason, clauses in by_reason.items():
+            text = printable(f"{mark} {_count(len(clauses), 'clause', 'clauses')} not answerable: {reason}")
+            listed = textwrap.wrap(
+                printable(", ".join(clauses)), _WIDTH, initial_indent="    ", subsequent_indent="    ",
+                break_on_hyphens=False, break_long_words=False,
+            )  # fmt: skip
+            lines += [painted(line, paint, colour=colour) for line in (text, *listed)]
+        return lines
 
     def _clauses(self, verdicts: list[Verdict], *, colour: bool) -> list[str]:
         """One line for each verdict."""
