@@ -67,7 +67,7 @@ def test_the_eager_loss_is_never_accused(profile: Profile) -> None:
 
 @pytest.mark.parametrize("case", RECORDED, ids=[case.id for case in RECORDED])
 def test_darknet_is_never_accused(case: Case) -> None:
-    """Its recorded answers, held against the reference as those of any float32 loss, with no slack for a recording."""
+    """Its recorded answers, compared with the reference as for any float32 loss, with no slack for a recording."""
     said = case.expected
     answer = Answer(
         gradient=said.gradient,

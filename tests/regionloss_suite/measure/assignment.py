@@ -223,7 +223,7 @@ def collision(findings: Findings) -> None:
     )
     findings.note("collision", box, f"{evidence}: {box}", odd=box is None)
     class_evidence = (
-        f"class outputs by {listed(*first[CLASSES:])} | {listed(*last[CLASSES:])} | {listed(*both[CLASSES:])}"
+        f"the class gradient is {listed(*first[CLASSES:])} | {listed(*last[CLASSES:])} | {listed(*both[CLASSES:])}"
     )
     accumulated = np.minimum(
         first[CLASSES:], last[CLASSES:]

@@ -132,7 +132,7 @@ def reduction(findings: Findings) -> None:
     if not min(one, *sizes) > 0:
         raise NoAnswerError(f"gradient of t_o of a predictor without object: {listed(one, *sizes)}, nothing to compare")
     ratios = {"images": one / sizes[0], "objects": one / sizes[1], "cells": one / sizes[2]}
-    evidence = "times smaller: " + ", ".join(f"{ratio:.6g} with {what}" for ratio, what in zip(
+    evidence = "divided by " + ", ".join(f"{ratio:.6g} with {what}" for ratio, what in zip(
         ratios.values(), ("2 images for 1", "3 objects for 1", "16 cells for 4"), strict=True
     ))  # fmt: skip
     evidence = f"the gradient of t_o of a predictor without object is {evidence}"

@@ -52,7 +52,7 @@ def responsible(findings: Findings) -> None:
         for name, batch in batches.items()
     }
     evidence = "; ".join(f"{name}: {listed(*numbers)}" for name, numbers in got.items())
-    evidence = f"the gradient of t_o of a responsible predictor at {listed(*_T_O)}, if {evidence}"
+    evidence = f"gradient of t_o of a responsible predictor at {listed(*_T_O)}; {evidence}"
     if findings.value("objectness") is None:
         raise NoAnswerError(f"{evidence}; it means nothing without the shape of the no-object term")
     fits = []

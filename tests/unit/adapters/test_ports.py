@@ -1,4 +1,4 @@
-"""The adapters of other people's losses, held against stand-ins, and against the real ones where they are."""
+"""Adapters of public losses, compared with stand-ins, and with the real ones if they are available."""
 
 from __future__ import annotations
 
