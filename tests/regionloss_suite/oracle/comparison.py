@@ -18,7 +18,7 @@ from regionloss_spec import Case
 from regionloss_spec.batch import Array
 from regionloss_spec.clause import BLOCKS, STATES, TERMS, View
 from regionloss_suite.oracle.channels import BLOCK_CHANNELS, channel_name
-from regionloss_suite.oracle.tolerance import Tolerance
+from regionloss_suite.oracle.tolerance import Tolerance, kept_statistics_bounds
 
 _SUMS = (
     *(View("term", term=name) for name in TERMS),
@@ -108,6 +108,7 @@ def forget() -> None:
     """Drop the cached answers of the reference, which take much memory for large batches."""
     reference_of.cache_clear()
     _reference_bounds.cache_clear()
+    kept_statistics_bounds.cache_clear()
 
 
 class Comparison:
@@ -127,6 +128,7 @@ class Comparison:
         #: How far the answer may be from the reference; for a case that is not a recording, the whole bound.
         self.bounds = _reference_bounds(case, dtype)
         recording = _reference_bounds(case, "float32") if case.recorded else None
+        self._differences: dict[View, Difference | None] = {}
         self._tolerance = Tolerance(case, self.result, dtype, self.bounds, recording)
 
     def answers(self, view: View) -> bool:
@@ -148,7 +150,12 @@ class Comparison:
         }[view.answer]
 
     def difference(self, view: View) -> Difference | None:
-        """The first deviation within the view."""
+        """The first deviation within the view; kept, since many clauses share a view."""
+        if view not in self._differences:
+            self._differences[view] = self._find(view)
+        return self._differences[view]
+
+    def _find(self, view: View) -> Difference | None:
         if not self.answers(view):
             return None
         match view.answer:

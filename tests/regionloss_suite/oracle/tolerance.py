@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from regionloss.bounds import PRECISIONS, Bounds, bounds, statistics_bounds
 from regionloss_spec import Case
 from regionloss_spec.batch import Array
 from regionloss_suite.oracle.alternatives import other_answers, other_recalls, other_slopes
+
+#: The bounds of the statistics of a result, kept, since many losses are compared with the same one in one run.
+kept_statistics_bounds = lru_cache(maxsize=512)(statistics_bounds)
 
 
 class Tolerance:
@@ -133,9 +136,9 @@ class Tolerance:
         self, given: dict[str, float], result: Result, stated: dict[str, float] | None
     ) -> tuple[str, float, float] | None:
         """Compare a statistics line with the stated one, or with that of a result."""
-        limits = statistics_bounds(result, self.precision)
+        limits = kept_statistics_bounds(result, self.precision)
         if stated is not None and self.recording is not None:
-            slack = statistics_bounds(result, PRECISIONS["float32"])
+            slack = kept_statistics_bounds(result, PRECISIONS["float32"])
             limits = {name: limit + slack[name] for name, limit in limits.items()}
         for name, expected in (stated or asdict(result.statistics)).items():
             accepted = [expected, *(other_recalls(result, self.precision) if name == "avg_recall" else ())]
