@@ -31,8 +31,8 @@ check: $(INSTALLED) ## judge the NumPy reference and the PyTorch loss against th
 test: $(INSTALLED) ## run the tests on all cores, of each sweep a sample (PYTEST_ARGS: files and options)
 	$(BIN)/python -m pytest -m 'not sweep' $(PYTEST_ARGS)
 
-test-quick: $(INSTALLED) ## run what takes less than two seconds a test and needs no package index
-	$(BIN)/python -m pytest -m 'not sweep and not slow and not packaging' $(PYTEST_ARGS)
+test-quick: $(INSTALLED) ## run the unit and meta tests that are not marked slow, for use while you work
+	$(BIN)/python -m pytest -m 'not sweep and not slow and not packaging' tests/unit tests/meta $(PYTEST_ARGS)
 
 test-sweep: $(INSTALLED) ## run the rest of the sweeps: every mutant, variant, profile and seed
 	$(BIN)/python -m pytest -m sweep $(PYTEST_ARGS)

@@ -26,6 +26,8 @@ from regionloss_suite.measure.profile import canonical
 from regionloss_suite.measure.verify import verify
 from regionloss_suite.mutants import MutantAdapter, catalogue
 
+pytestmark = pytest.mark.slow  # together they take more than twenty seconds
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 

@@ -25,6 +25,8 @@ from regionloss_spec.case import CASES
 from regionloss_suite.cli.main import main
 from regionloss_suite.judging.find_cases import find_case
 
+pytestmark = pytest.mark.slow  # together they take more than twenty seconds
+
 ASSETS = explorer.ROOT / "docs/assets"
 PRESETS = {one.id: one for one in explorer.presets()}
 

@@ -17,6 +17,8 @@ from regionloss_spec.case import CASES
 from regionloss_suite.properties.strategies import batches
 from unit.torch.profiles import DARKNET, variants
 
+pytestmark = pytest.mark.slow  # together they take more than twenty seconds
+
 EVERY = [pytest.param(profile, id=name) for name, profile in variants().items()]
 
 

@@ -19,6 +19,8 @@ from regionloss.torch.eager import region_loss  # noqa: E402
 from regionloss_spec import Batch, load_case, load_profile  # noqa: E402
 from regionloss_spec.case import CASES  # noqa: E402
 
+pytestmark = pytest.mark.slow  # together they take long: processes, compilers or whole runs
+
 WORLD = 2
 DARKNET = load_profile("darknet")
 #: Which images of the batch each process gets. They hold no object, one, and three of which two are paid.

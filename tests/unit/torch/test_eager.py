@@ -30,6 +30,8 @@ from regionloss.torch.eager.decisions import TruthLists, decide_on_host  # noqa:
 from regionloss.torch.eager.loss import pay_terms  # noqa: E402 - likewise
 from regionloss_adapters.torch.eager import TorchEagerAdapter  # noqa: E402 - likewise
 
+pytestmark = pytest.mark.slow  # together they take more than twenty seconds
+
 Array = NDArray[Any]
 
 ADAPTER = TorchEagerAdapter()

@@ -18,6 +18,8 @@ from regionloss.torch import PathError, RegionLoss, pad_truths  # noqa: E402 - l
 from regionloss.torch.settings import settings_of  # noqa: E402 - likewise
 from unit.torch.small_batch import HOST_PATHS  # noqa: E402 - likewise
 
+pytestmark = pytest.mark.slow  # together they take long: processes, compilers or whole runs
+
 ANCHORS = [[1.0, 2.0], [2.0, 1.0]]
 CLASSES = 3
 CHANNELS = 2 * (5 + CLASSES)

@@ -28,6 +28,8 @@ from regionloss.torch.settings import settings_of  # noqa: E402 - likewise
 from regionloss.torch.triton import operators as triton_path  # noqa: E402 - likewise
 from regionloss_spec import load_profile  # noqa: E402 - likewise
 
+pytestmark = pytest.mark.slow  # together they take more than twenty seconds
+
 #: Registers that a thread may take, by kernel. A multiprocessor has 65536: with 96 of them, 21 of the programs of one
 #: warp that forward has are alive there at a time; with 72, 7 of the programs of four warps that backward has.
 LIMITS = {"forward_kernel": 96, "backward_kernel": 72, "reduction_kernel": 64}

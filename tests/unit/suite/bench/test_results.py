@@ -15,6 +15,8 @@ from regionloss_suite.bench.summary import markdown, terminal
 from regionloss_suite.bench.tables import digits, goals_table, in_bytes, in_seconds, percent, times
 from unit.suite.bench.made_up import FEW, TIMES, results
 
+pytestmark = pytest.mark.slow  # together they take long: processes, compilers or whole runs
+
 
 def test_the_times_are_filed_by_pytest_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTEST_ADDOPTS", "--benchmark-disable")

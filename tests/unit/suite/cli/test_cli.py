@@ -17,7 +17,7 @@ from regionloss_spec import load_clauses
 from regionloss_spec.case import CASES
 from regionloss_suite.cli.main import main
 
-pytestmark = pytest.mark.usefixtures("small_cases")
+pytestmark = [pytest.mark.usefixtures("small_cases"), pytest.mark.slow]
 
 ADAPTERS = '''
 import dataclasses

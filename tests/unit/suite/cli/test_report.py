@@ -22,6 +22,8 @@ from unit.suite.reports.made_up import (
     departure,
 )
 
+pytestmark = pytest.mark.slow  # together they take long: processes, compilers or whole runs
+
 
 def test_check_writes_every_form(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert check("NoSmallBoxWeight", *FORMS, "--github") == 1
