@@ -13,12 +13,12 @@ from typing import Literal
 
 import numpy as np
 
-from regionloss import evaluate
+from regionloss import DomainError
 from regionloss_adapters import Adapter, AdapterError, Answer, CannotAnswerError, Description, Question, RefusedError
 from regionloss_spec import Batch, Case, Profile, profile_names
 from regionloss_spec.batch import Array
 from regionloss_spec.case import Expected
-from regionloss_suite.oracle.comparison import Comparison
+from regionloss_suite.oracle.comparison import Comparison, reference_of
 from regionloss_suite.oracle.reduction import multiplied_out
 
 Outcome = Literal["answered", "refused", "cannot", "crashed", "broke its promise"]
@@ -64,19 +64,25 @@ class Exchange:
 
     @cached_property
     def answer(self) -> Answer | None:
-        """The answer with its declared reduction and factor undone, or `None`."""
+        """The answer with its declared reduction and factor undone, or `None`.
+
+        Outside the domain no truth is assigned, so a mean over objects stays as it is.
+        """
         if self.returned is None:
             return None
-        batch, profile = self.question.batch, self.question.profile
         boxes = 0
         if self.description.reduction == "per-object":
-            boxes = sum(match.pays_box for match in evaluate(batch, profile).decisions.matches)
-        return multiplied_out(self.returned, self.description, len(batch.truths), boxes, divided=profile.reduction)
+            try:
+                boxes = sum(match.pays_box for match in reference_of(self.case).decisions.matches)
+            except DomainError:
+                boxes = 0
+        images, divided = len(self.case.batch.truths), self.case.profile.reduction
+        return multiplied_out(self.returned, self.description, images, boxes, divided=divided)
 
     @cached_property
     def comparison(self) -> Comparison | None:
         """The answer beside the reference's; `None` without an answer, or if a refusal was expected."""
-        if self.answer is None or self.case.expected.error is not None:
+        if self.case.expected.error is not None or self.answer is None:
             return None
         with np.errstate(all="ignore"):
             return Comparison(self.case, self.answer, self.dtype)
