@@ -133,7 +133,8 @@ def region_loss(
     t, rows, sizes = read_inputs(predictions, truths, anchors, classes, images_seen, profile, tree)
     parents = None if tree is None else tuple(tree)
     decisions = decide(t, rows, sizes, images_seen, profile, parents)
-    terms = pay_terms(t, rows, sizes, decisions, profile, parents)
+    with np.errstate(over="ignore", invalid="ignore"):  # a box may be larger than any number
+        terms = pay_terms(t, rows, sizes, decisions, profile, parents)
     return Result(t, rows, sizes, profile, parents, decisions, terms)
 
 

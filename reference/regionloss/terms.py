@@ -39,7 +39,7 @@ class Term:
         self, index: tuple[Any, ...], channel: int, q: float, weight: Any, residual: Any, grad: Any
     ) -> None:
         """Add q·λ·r² and its derivative 2q·λ·r·(dr/dt); `index` is into `[N, A, H, W]` (`scale.squared-factor`)."""
-        self.value[index] += q * weight * residual**2
+        self.value[index] += q * weight * np.square(residual)  # of a Python float, ** raises where this is infinite
         self.gradient[:, :, channel][index] += 2 * q * weight * residual * grad
         self.delta[:, :, channel][index] -= 2 * q * weight * residual
 

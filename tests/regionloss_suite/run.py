@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import math
 import os
 import shutil
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from regionloss_adapters import Adapter, AdapterError, load_adapter
 from regionloss_spec import Case
 from regionloss_spec.case import CASES
-from regionloss_suite.diagnosis.diagnosis import Drawn, diagnose, fold
+from regionloss_suite.diagnosis.diagnosis import Measuring, diagnose
+from regionloss_suite.judging.differences import MeasuredDifference, Unexplained
 from regionloss_suite.judging.find_cases import find_case, find_cases
 from regionloss_suite.judging.judge import Judge, Observation
 from regionloss_suite.judging.report import MARKS, Report
 from regionloss_suite.judging.reproduce import Commands
 from regionloss_suite.judging.verdict import Verdict, merged
+from regionloss_suite.measure.formula import measured_formula
 from regionloss_suite.plugin import Collector
 
 #: With more processes than this, each would load a framework for almost no work.
@@ -56,6 +60,7 @@ def run(
     jobs: int = 1,
     show: bool = False,
     source: Path | None = None,
+    budget: float = 120.0,
 ) -> Run:
     """Judge an adapter through pytest, first with the golden cases and then with the properties.
 
@@ -69,6 +74,7 @@ def run(
         jobs: number of processes for the properties, if pytest-xdist is installed and the adapter has a name.
         show: whether to show progress on a terminal.
         source: the source already named by `name_source`, for the commands of the report.
+        budget: seconds for measuring a loss that deviates.
 
     Raises:
         AdapterError: there is no such adapter, or it broke its own contract.
@@ -97,7 +103,9 @@ def run(
         verdicts = merged(Verdict.from_json(entry) for result in results for entry in result["verdicts"])
         files = {result["run"]: Path(result["file"]) for result in results if "file" in result}
         drawn = {run_id: judge.observe(find_case(file)) for run_id, file in files.items()}
-        verdicts = diagnosed(judge, verdicts, drawn, _tally(results))
+        measuring = Measuring(budget, _progress if show else None)
+        diagnosis = diagnose(judge, verdicts, drawn=drawn, tally=_tally(results), measuring=measuring)
+        verdicts = diagnosis.verdicts
         kept = {} if failures is None else _kept(verdicts, files, failures)
     commands = Commands(
         adapter if isinstance(adapter, str) else None,
@@ -108,25 +116,29 @@ def run(
         source,
     )
     verdicts = [commands.added(verdict) for verdict in verdicts]
-    notes = judge.description.notes + commands.crashed(judge.crashes, verdicts)
-    notes += commands.advice(verdicts, judge.description.answers)
-    report = Report(name, judge.profile, len(judge.cases), verdicts, judge.crashes, notes)
+    notes = judge.description.notes + diagnosis.notes + commands.crashed(judge.crashes, verdicts)
+    report = Report(
+        name, judge.profile, len(judge.cases), verdicts, judge.crashes, notes,
+        differences=tuple(_with_commands(difference, commands) for difference in diagnosis.differences),
+        unexplained=diagnosis.unexplained and _with_commands(diagnosis.unexplained, commands),
+        formula=() if diagnosis.identified is None else tuple(measured_formula(diagnosis.identified)),
+    )  # fmt: skip
     return Run(report, judge, [observation for some in drawn.values() for observation in some])
 
 
-def diagnosed(
-    judge: Judge, verdicts: list[Verdict], drawn: Drawn | None = None, tally: Mapping[str, float] | None = None
-) -> list[Verdict]:
-    """The verdicts of a judge, grouped: each one that follows from another is placed under it.
+_Found = TypeVar("_Found", MeasuredDifference, Unexplained)
 
-    Args:
-        judge: has put every question, and keeps every answer.
-        verdicts: one for each clause.
-        drawn: the observations on the random batches that the verdicts mention.
-        tally: by clause, how well it explains which properties fail.
-    """
-    deviating = [verdict for verdict in verdicts if verdict.verdict == "deviating"]
-    return fold(verdicts, diagnose(judge, deviating, drawn=drawn, tally=tally))
+
+def _with_commands(finding: _Found, commands: Commands) -> _Found:
+    reproduce, explain = commands.of(finding.case) if finding.case else ("", "")
+    return dataclasses.replace(finding, reproduce=reproduce, explain=explain)
+
+
+def _progress(what: str, done: int, total: int) -> None:
+    """Show on a terminal what is being measured."""
+    if sys.stderr.isatty():
+        text = f"measuring: {what} {done}/{total}" if done < total - 1 else ""
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def _tally(results: list[dict[str, Any]]) -> dict[str, float]:

@@ -5,20 +5,23 @@ from __future__ import annotations
 import sys
 
 from regionloss_spec import Case, load_cases
-from regionloss_suite.diagnosis.diagnosis import diagnose, fold
+from regionloss_suite.diagnosis.diagnosis import diagnose
 from regionloss_suite.judging.judge import Judge
 from regionloss_suite.judging.verdict import Verdict, merged
 from regionloss_suite.mutants import Mutant, MutantAdapter, catalogue
 
 
 def caught(mutant: Mutant, cases: list[Case]) -> list[Verdict]:
-    """The verdicts that the golden cases pass on a mutant, with the blamed clause first and what follows folded."""
+    """The verdicts on a mutant that are not met, the blamed clauses first."""
     judge = Judge(MutantAdapter(mutant), cases, mutant.profile)
     verdicts = merged(judge.verdict(clause) for clause in judge.clauses)
-    deviating = [verdict for verdict in verdicts if verdict.verdict == "deviating"]
-    folded = fold(verdicts, diagnose(judge, deviating))
-    deviating = [verdict for verdict in folded if verdict.verdict == "deviating"]
-    return sorted(deviating, key=lambda verdict: bool(verdict.follows))
+    diagnosis = diagnose(judge, verdicts)
+    order = [difference.clause for difference in diagnosis.differences]
+    broken = [verdict for verdict in diagnosis.verdicts if verdict.verdict in ("deviating", "unexplained", "hidden")]
+    return sorted(
+        broken,
+        key=lambda one: (one.verdict != "deviating", order.index(one.clause) if one.clause in order else len(order)),
+    )
 
 
 def main() -> int:

@@ -17,11 +17,11 @@ from regionloss_spec import Batch, Case, Profile, load_cases, load_profile
 from regionloss_spec.case import Expected
 from regionloss_spec.clause import View
 from regionloss_suite.bench.setting import Setting
+from regionloss_suite.diagnosis.diagnosis import diagnose
 from regionloss_suite.judging.judge import Judge
 from regionloss_suite.judging.report import CONFORMING, Report
 from regionloss_suite.oracle.comparison import Comparison
 from regionloss_suite.oracle.reduction import multiplied_out
-from regionloss_suite.run import diagnosed
 
 #: Number of gradient elements to compare with the reference; of a larger batch, as many images as contain that many.
 _ELEMENTS = 1_500_000
@@ -77,8 +77,8 @@ def check_golden(adapter: Adapter, dtype: str, device: str, *, few: bool = False
         raise NotTimedError(f"the adapter itself failed: {judge.fault}")
     report = Report(adapter.describe().name, judge.profile, len(judge.cases), verdicts, judge.crashes)
     if report.exit_code != CONFORMING:
-        # Verdicts that follow from another clause are grouped under it, so the first one names the cause.
-        report.verdicts = diagnosed(judge, verdicts)
+        # What is hidden behind another clause is grouped under it, so the first one names the cause.
+        report.verdicts = diagnose(judge, verdicts).verdicts
         broken = [verdict for verdict, _ in report.folded() if verdict in report.deviating and verdict.level == "MUST"]
         first = f": {broken[0].clause}, {broken[0].first}" if broken else ": no clause could be judged"
         raise NotTimedError(f"{report.outcome} in {dtype} on {device}{first}")

@@ -63,6 +63,13 @@ def add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         type=Path,
         help="a .toml file of expected deviations: one table per clause, with a reason",
     )
+    check.add_argument(
+        "--budget",
+        metavar="SECONDS",
+        type=float,
+        default=120.0,
+        help="how long a loss that deviates may be measured (default: 120); what was found until then is reported",
+    )
     check.add_argument("--json", metavar="FILE", type=Path, help="write the complete report to this file")
     add_forms(check)
     check.add_argument(
@@ -98,6 +105,7 @@ def _check(options: argparse.Namespace, colour: bool) -> int:
             jobs=options.jobs,
             show=True,
             source=options.source,
+            budget=options.budget,
         )
     except (AdapterError, ExpectationError, NothingToJudgeError) as error:
         raise UsageError(str(error)) from error

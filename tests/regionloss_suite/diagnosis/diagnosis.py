@@ -1,162 +1,408 @@
-"""The clause to blame for the deviations, and the clauses that follow from it.
+"""From the deviations of a loss to the clauses that it breaks, by measuring.
 
-A deviation rarely comes alone: one wrong IoU shows in indicators, targets and terms at once. So the clauses are ranked
-by how well each explains what deviates and what does not (`ranking`). If a known cause gives the same answers as the
-loss (`known_causes`), its clause is blamed; otherwise the first clause of the ranking is, together with clauses that
-explain the rest. If only several known causes together explain everything, each of them is blamed.
+A loss that deviates is measured (`measure`), and every departing observation is put to the reference again under the
+measured loss. What agrees there is explained: each choice in which the measured loss differs from the profile is
+blamed, with the isolating question as evidence and the cases that it changes as proof. What departs even there is the
+rest: a known cause is named only if it explains all of it, to the last digit; else an isolating question that no
+profile expresses is blamed for what it reaches; else the rest is unexplained, and nobody is accused of it.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
 
-from regionloss_suite.diagnosis.known_causes import JointCauses, joint_causes, matching_cause, same_answer
-from regionloss_suite.diagnosis.ranking import further_clauses, rank_clauses
-from regionloss_suite.diagnosis.symptoms import has_only
+import numpy as np
+
+from regionloss_spec import Profile, load_clauses
+from regionloss_suite.diagnosis.blame import blame
+from regionloss_suite.diagnosis.crashes import CrashKind, crash_kind
+from regionloss_suite.diagnosis.differences import Choice, choices, first_of, measured_loss, proven
+from regionloss_suite.diagnosis.known_causes import KnownCause, matching_causes, resembling
+from regionloss_suite.diagnosis.measured_judge import MeasuredLoss, rebased
+from regionloss_suite.diagnosis.ranking import rank_clauses, reached
+from regionloss_suite.diagnosis.symptoms import stage_of
+from regionloss_suite.judging.differences import MeasuredDifference, Unexplained
 from regionloss_suite.judging.judge import Judge, Observation
 from regionloss_suite.judging.verdict import Verdict
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """The clause to blame and, if known, the cause with the same answers.
-
-    Attributes:
-        clause: id of the clause that is broken first.
-        looks_like: the known cause in words, or an empty string.
-        further: ids of the clauses that seem to be broken as well and do not follow from the first.
-        others: ids of the clauses that might be broken instead, the likeliest first; empty if a known cause gives the
-            same answers.
-        apart: for each case or random batch that the first clause does not explain, its clause out of `further`.
-        alike: for each clause of `further`, its known cause, if any.
-    """
-
-    clause: str
-    looks_like: str = ""
-    further: tuple[str, ...] = ()
-    others: tuple[str, ...] = ()
-    apart: Mapping[str, str] = field(default_factory=dict)
-    alike: Mapping[str, str] = field(default_factory=dict)
-
+from regionloss_suite.measure.black_box import NoAnswerError
+from regionloss_suite.measure.experiments import Identified, identify
+from regionloss_suite.oracle.comparison import Difference
 
 #: The random batches on which properties fail, by name: the observations on each, put to the adapter alone.
 Drawn = Mapping[str, list[Observation]]
 
 
+@dataclass(frozen=True)
+class Measuring:
+    """How a deviating loss is measured.
+
+    Attributes:
+        budget: seconds after which no other question is put.
+        progress: called with the name of each experiment, its number, and the number of experiments.
+        without: id of a mutant to leave out of the known causes.
+    """
+
+    budget: float = 120.0
+    progress: Callable[[str, int, int], None] | None = None
+    without: str = ""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The verdicts on a loss, and what explains them.
+
+    Attributes:
+        verdicts: one for each clause, in the order given.
+        differences: what the loss does differently, the one that changes most cases first.
+        unexplained: what departs even from the measured loss, if anything does.
+        identified: the measured formula, if the loss was measured.
+        notes: what else is to be said, one sentence each.
+    """
+
+    verdicts: list[Verdict]
+    differences: tuple[MeasuredDifference, ...] = ()
+    unexplained: Unexplained | None = None
+    identified: Identified | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class _Evidence:
+    """The observations of a loss, and what they are under the measured loss.
+
+    Attributes:
+        judge: has put every question.
+        departing: the departing observations, golden cases and random batches, the smallest first.
+        drawn: the observations on random batches, by name.
+        loss: the measured loss, or `None` if it was not measured.
+        under: each departing observation under the measured loss.
+    """
+
+    judge: Judge
+    departing: list[Observation]
+    drawn: Drawn
+    loss: MeasuredLoss | None = None
+    under: list[Observation] = field(default_factory=list)
+
+    @property
+    def explained(self) -> list[tuple[Observation, Observation]]:
+        """The observations that agree under the measured loss."""
+        pairs = zip(self.departing, self.under, strict=True)
+        return [(before, after) for before, after in pairs if not after.departs]
+
+    @property
+    def rest(self) -> list[Observation]:
+        """What departs even from the measured loss, as the measured loss sees it."""
+        return [after for after in self.under if after.departs]
+
+    @property
+    def cases(self) -> int:
+        """Number of departing cases."""
+        return len({observation.case.id for observation in self.departing})
+
+
 def diagnose(
     judge: Judge,
-    deviating: list[Verdict],
+    verdicts: list[Verdict],
     *,
     drawn: Drawn | None = None,
     tally: Mapping[str, float] | None = None,
-    without: str = "",
-) -> Diagnosis | None:
-    """Diagnose a loss that deviates from the reference.
+    measuring: Measuring | None = None,
+) -> Diagnosis:
+    """Diagnose a loss by its verdicts and its answers.
 
     Args:
         judge: has put every question, and keeps every answer.
-        deviating: the verdicts that deviate.
-        drawn: the failures of the properties.
+        verdicts: one for each clause.
+        drawn: the observations on the random batches on which properties fail.
         tally: by clause, how well it explains which properties fail and which do not; it decides if every single answer
             is right and only several of them contradict each other.
-        without: id of a mutant to leave out of the known causes.
+        measuring: how to measure the loss; by default for two minutes at most.
     """
-    if not deviating:
-        return None
-    ids = [verdict.clause for verdict in deviating]
-    alone = {name: [observation for observation in some if observation.departs] for name, some in (drawn or {}).items()}
-    if any(observation.departs for observation in judge.observations):
-        diagnosis, explained = _blamed(judge.observations, ids, without)
-        left = {name: some for name, some in alone.items() if not all(map(explained, some))}
-        return _with(diagnosis, judge, ids, left) if left else diagnosis
-    departing = [observation for some in alone.values() for observation in some]
-    if departing:
-        return _blamed([*judge.observations, *departing], ids, without)[0]
-    return Diagnosis(max(ids, key=lambda clause: (tally or {}).get(clause, 0.0)))
+    with np.errstate(all="ignore"):  # what a loss answers may be infinite or no number
+        return _diagnosed(judge, verdicts, drawn or {}, tally or {}, measuring or Measuring())
 
 
-def _blamed(
-    observations: list[Observation], ids: list[str], without: str
-) -> tuple[Diagnosis, Callable[[Observation], bool]]:
-    """The diagnosis of the deviations, and a function that returns whether it explains another deviation."""
-    ranked = rank_clauses(observations)
-    cause = matching_cause(observations, ranked, without=without)
-    if cause is not None:
-        return Diagnosis(cause.clause, cause.words), lambda observation: same_answer(cause, observation)
-    together = joint_causes(observations, ranked, without=without)
-    if together is not None:
-        return _of_several(together, observations, ids), together.explains
-    if _sums_only(observations):
-        ranked = [clause for clause in ranked if clause.clause in ids]
-    if not ranked:
-        return Diagnosis(ids[0]), lambda observation: False
-    blamed = [ranked[0], *(one for one in further_clauses(observations, ranked[0]) if one.clause in ids)]
-    symptoms = frozenset[str]().union(*(clause.symptoms for clause in blamed))
-    clauses = [clause.clause for clause in blamed]
-    others = [clause.clause for clause in ranked if clause.clause not in clauses and not _crashed(observations)]
-    diagnosis = Diagnosis(clauses[0], further=tuple(clauses[1:]), others=tuple(others[:2]))
-    return diagnosis, lambda observation: has_only(observation, symptoms)
+def _diagnosed(
+    judge: Judge, verdicts: list[Verdict], drawn: Drawn, tally: Mapping[str, float], measuring: Measuring
+) -> Diagnosis:
+    if not any(verdict.verdict == "deviating" for verdict in verdicts):
+        return Diagnosis(verdicts)
+    judge.complete()
+    everything = [*judge.observations, *(observation for some in drawn.values() for observation in some)]
+    departing = [observation for observation in everything if observation.departs]
+    crashed = [observation for observation in departing if observation.exchange.outcome == "crashed"]
+    if crashed and len(crashed) == len(everything):
+        return _crashes_alike(verdicts, crashed)
+    if crashed and (kind := crash_kind(everything)) is not None:
+        return _without_crashes(judge, verdicts, drawn, tally, measuring, kind, crashed)
+    departing.sort(key=lambda observation: np.size(observation.case.batch.predictions))
+    evidence = _Evidence(judge, departing, drawn)
+    identified = _measured(judge, departing, measuring)
+    if identified is None:
+        evidence.under = list(departing)
+    else:
+        evidence.loss = measured_loss(identified, judge.description)
+        evidence.under = [evidence.loss.rebased(observation) for observation in departing]
+    return _settled(evidence, verdicts, identified, tally, measuring.without)
 
 
-def _of_several(together: JointCauses, observations: list[Observation], ids: list[str]) -> Diagnosis:
-    """The diagnosis of several known causes at once, and of the rest."""
-    first, *others = together.causes
-    clauses = [one.clause for one in together.causes]
-    if together.left:
-        agreeing = [observation for observation in observations if not observation.departs]
-        ranked = [clause.clause for clause in rank_clauses([*agreeing, *together.left]) if clause.clause in ids]
-        clauses += [clause for clause in ranked[:1] if clause not in clauses]
-    apart = dict(together.explained) | {observation.case.id: clauses[-1] for observation in together.left}
-    alike = {one.clause: one.words for one in others}
-    return Diagnosis(first.clause, first.words, further=tuple(clauses[1:]), apart=apart, alike=alike)
-
-
-def _with(diagnosis: Diagnosis, judge: Judge, ids: list[str], left: Drawn) -> Diagnosis:
-    """The diagnosis with another clause for the random batches that it leaves unexplained."""
-    agreeing = [observation for observation in judge.observations if not observation.departs]
-    ranked = rank_clauses([*agreeing, *(observation for some in left.values() for observation in some)])
-    clause = next((clause.clause for clause in ranked if clause.clause in ids), diagnosis.clause)
-    more = (clause,) if clause not in (diagnosis.clause, *diagnosis.further) else ()
-    apart = {**diagnosis.apart, **dict.fromkeys(left, clause)}
-    return dataclasses.replace(diagnosis, further=diagnosis.further + more, apart=apart)
-
-
-def _sums_only(observations: list[Observation]) -> bool:
-    """Whether the loss returns only sums: it is not accused of anything that a sum cannot show."""
-    comparisons = [
-        observation.exchange.comparison for observation in observations if observation.exchange.comparison is not None
+def _crashes_alike(verdicts: list[Verdict], crashed: list[Observation]) -> Diagnosis:
+    """The diagnosis of a loss that crashes at every question: that says nothing about any clause."""
+    message = crashed[0].exchange.message
+    reason = f"it crashes at every question: {message}"
+    settled = [
+        dataclasses.replace(verdict, verdict="not-answerable", first=None, reason=reason)
+        if verdict.verdict == "deviating"
+        else verdict
+        for verdict in verdicts
     ]
-    answers = [comparison.answer for comparison in comparisons]
-    return bool(answers) and all(answer.gradient is None and answer.terms is None for answer in answers)
+    return Diagnosis(settled, notes=(f"It crashes at every question, so no clause was judged: {message}",))
 
 
-def _crashed(observations: list[Observation]) -> bool:
-    """Whether the loss crashed wherever it deviates, which says little about clauses."""
-    return all(observation.exchange.outcome == "crashed" for observation in observations if observation.departs)
-
-
-def fold(verdicts: list[Verdict], diagnosis: Diagnosis | None) -> list[Verdict]:
-    """The verdicts with the blamed clause marked, and its consequences placed under it."""
-    if diagnosis is None:
-        return verdicts
-    deviating = [verdict for verdict in verdicts if verdict.verdict == "deviating"]
-    blamed = next((verdict for verdict in deviating if verdict.clause == diagnosis.clause), None)
-    # A clause with a broad view may have no deviation of its own; then it takes the first one that there is.
-    origin = blamed or deviating[0]
-    folded = []
+def _without_crashes(
+    judge: Judge,
+    verdicts: list[Verdict],
+    drawn: Drawn,
+    tally: Mapping[str, float],
+    measuring: Measuring,
+    kind: CrashKind,
+    crashed: list[Observation],
+) -> Diagnosis:
+    """The diagnosis of a loss that crashes on one kind of input: it is judged on all other inputs."""
+    cases = {id(observation.case) for observation in crashed}
+    rest = judge.only([case for case in judge.cases if id(case) not in cases])
+    answered = {name: some for name, some in drawn.items() if not any(id(one.case) in cases for one in some)}
+    names = set(drawn) - set(answered)
+    judged = []
     for verdict in verdicts:
-        if verdict.clause == diagnosis.clause:
-            instead = f"it might be {' or '.join(diagnosis.others)} instead" if diagnosis.others else ""
-            reason = "; ".join(sentence for sentence in (origin.reason, instead) if sentence)
-            changes = {"verdict": "deviating", "first": origin.first, "looks_like": diagnosis.looks_like}
-            folded.append(dataclasses.replace(verdict, reason=reason, **changes))  # type: ignore[arg-type]
-        elif verdict.verdict == "deviating" and verdict.clause not in diagnosis.further:
-            name = "" if verdict.first is None else verdict.first.case
-            folded.append(dataclasses.replace(verdict, follows=diagnosis.apart.get(name, diagnosis.clause)))
-        elif verdict.verdict == "deviating" and verdict.clause in diagnosis.alike:
-            folded.append(dataclasses.replace(verdict, looks_like=diagnosis.alike[verdict.clause]))
-        else:
-            folded.append(verdict)
-    return folded
+        if verdict.verdict == "deviating":
+            again = rest.verdict(load_clauses()[verdict.clause])
+            by_property = verdict.first is not None and verdict.first.case in answered
+            if again.verdict != "deviating" and not by_property:
+                again = dataclasses.replace(again, properties=verdict.properties)
+                verdict = again
+            elif again.verdict == "deviating" and verdict.first is not None and verdict.first.case in names:
+                verdict = dataclasses.replace(verdict, first=again.first)
+        judged.append(verdict)
+    diagnosis = diagnose(rest, judged, drawn=answered, tally=tally, measuring=measuring)
+    settled = [
+        dataclasses.replace(
+            verdict,
+            verdict="deviating",
+            first=Difference(
+                case=crashed[0].case.id, dtype="", quantity="error", got=f"crashed: {crashed[0].exchange.message}",
+                expected="an answer",
+            ),
+            looks_like=f"it crashes on {kind.words}",
+        )
+        if verdict.clause == kind.clause
+        else verdict
+        for verdict in diagnosis.verdicts
+    ]  # fmt: skip
+    note = f"It crashes on {kind.words} ({kind.cases} cases, and on no other); the rest was judged without them."
+    return dataclasses.replace(diagnosis, verdicts=settled, notes=(*diagnosis.notes, note))
+
+
+#: The measured formulas of each judge's loss, by profile: a failing property is diagnosed beside the golden cases.
+_MEASURED: WeakKeyDictionary[Judge, dict[Profile, Identified | None]] = WeakKeyDictionary()
+
+
+def _measured(judge: Judge, departing: list[Observation], measuring: Measuring) -> Identified | None:
+    """The measured formula; `None` if nothing departs, or for a loss that cannot be measured."""
+    answered = [observation for observation in departing if observation.exchange.outcome == "answered"]
+    if not {"gradient", "potential", "terms"} & set(judge.description.answers) or not answered:
+        return None
+    known, asked = _MEASURED.setdefault(judge, {}), _asked(answered)
+    if asked not in known:
+        try:
+            known[asked] = identify(judge.adapter, asked, measuring.progress, measuring.budget)
+        except NoAnswerError:
+            known[asked] = None
+    return known[asked]
+
+
+def _asked(departing: list[Observation]) -> Profile:
+    """The profile to ask under: that of most departing cases, preferably without options."""
+    counts = Counter(observation.case.profile for observation in departing)
+    return max(counts, key=lambda profile: counts[profile])
+
+
+def _settled(
+    evidence: _Evidence,
+    verdicts: list[Verdict],
+    identified: Identified | None,
+    tally: Mapping[str, float],
+    without: str,
+) -> Diagnosis:
+    """The verdicts by the measured loss, and by what is left beside it."""
+    if identified is not None and not evidence.departing:
+        return Diagnosis(verdicts)
+    causes: tuple[KnownCause, ...] = ()
+    agreeing = [observation for observation in evidence.judge.observations if not observation.departs]
+    if evidence.rest or not evidence.departing:
+        causes = matching_causes(evidence.departing, agreeing, without=without)
+        if causes:  # they explain everything from the claimed profile, so that no measurement is needed
+            return _by_causes(evidence, verdicts, causes, identified, [])
+    found = _differences(evidence, identified)
+    if evidence.rest and found:
+        known = [*agreeing, *(after for _, after in evidence.explained)]
+        causes = matching_causes(evidence.rest, known, without=without)
+        if causes:
+            return _by_causes(evidence, verdicts, causes, identified, found)
+    return _by_rest(evidence, verdicts, identified, found, tally, without)
+
+
+def _differences(evidence: _Evidence, identified: Identified | None) -> list[MeasuredDifference]:
+    """The measured differences that change departing cases, those that change most first."""
+    if identified is None or evidence.loss is None:
+        return []
+    all_choices: list[Choice] = list(choices(evidence.loss, identified, evidence.judge.description.reduction))
+    known = [proven(choice, evidence.loss, evidence.explained) for choice in all_choices]
+    kept = [dataclasses.replace(one, departing=evidence.cases) for one in known if one.changes]
+    return sorted(kept, key=lambda one: -one.changes)
+
+
+def _by_causes(
+    evidence: _Evidence,
+    verdicts: list[Verdict],
+    causes: tuple[KnownCause, ...],
+    identified: Identified | None,
+    found: list[MeasuredDifference],
+) -> Diagnosis:
+    """The diagnosis of a loss whose rest known causes explain to the last digit."""
+    rest = evidence.rest if found else evidence.departing
+    differences = list(found)
+    for cause in causes:
+        own = [observation for observation in rest if cause.explains(observation)]
+        differences.append(
+            MeasuredDifference(
+                choice=cause.words,
+                measured=None,
+                expected=None,
+                clause=cause.clause,
+                evidence="a loss with this mistake gives the same answers, to the last digit",
+                changes=len({observation.case.id for observation in own}),
+                departing=evidence.cases,
+                case=own[0].case.id,
+                alone=not found,
+                first=first_of(own[0], cause.clause),
+            )
+        )
+    blamed = {one.clause: one for one in reversed(differences)}
+    return Diagnosis(
+        [_accounted(verdict, blamed, evidence) for verdict in verdicts], tuple(differences), None, identified
+    )
+
+
+def _accounted(verdict: Verdict, blamed: Mapping[str, MeasuredDifference], evidence: _Evidence) -> Verdict:
+    """A verdict where everything is explained: a clause that is not blamed conforms."""
+    if verdict.clause in blamed:
+        one = blamed[verdict.clause]
+        return dataclasses.replace(
+            verdict, verdict="deviating", first=one.first or verdict.first, looks_like=one.words, reason=""
+        )
+    if verdict.verdict != "deviating":
+        return verdict
+    names = ", ".join(dict.fromkeys(one.clause for one in blamed.values()))
+    reason = f"its cases agree once {names} {'is' if len(blamed) == 1 else 'are'} taken into account"
+    return dataclasses.replace(verdict, verdict="conforming", first=None, reason=reason)
+
+
+def _by_rest(
+    evidence: _Evidence,
+    verdicts: list[Verdict],
+    identified: Identified | None,
+    found: list[MeasuredDifference],
+    tally: Mapping[str, float],
+    without: str,
+) -> Diagnosis:
+    """The diagnosis of a loss of which measured differences explain all or some, and nothing known the rest."""
+    blamed = {one.clause: one for one in reversed(found)}
+    left = _left(evidence, verdicts, blamed)
+    if not left:
+        return Diagnosis(
+            [_accounted(verdict, blamed, evidence) for verdict in verdicts], tuple(found), None, identified
+        )
+    rest = evidence.rest
+    if not rest:  # every single answer is right, and only several of them contradict each other
+        broken = max(left, key=lambda clause: (tally.get(clause, 0.0), -list(left).index(clause)))
+        settled = [_behind(verdict, blamed, left, broken, evidence) for verdict in verdicts]
+        return Diagnosis(settled, tuple(found), None, identified)
+    known = [observation for observation in evidence.judge.observations if not observation.departs]
+    ranked = rank_clauses([*known, *(after for _, after in evidence.explained), *rest])
+    first = blame(identified, ranked, rest, left, alone=not found)
+    if first is not None:
+        own = [observation for observation in rest if first.clause in reached(observation.case)] or rest
+        difference = MeasuredDifference(
+            choice=first.words, measured=None, expected=None, clause=first.clause, evidence=first.evidence,
+            changes=len({observation.case.id for observation in own}), departing=evidence.cases,
+            case=own[0].case.id, alone=not found, first=first_of(own[0], first.clause),
+        )  # fmt: skip
+        found = [difference, *found]
+        blamed = {one.clause: one for one in reversed(found)}
+        settled = [_behind(verdict, blamed, left, first.clause, evidence) for verdict in verdicts]
+        return Diagnosis(settled, tuple(found), None, identified)
+    settled = [_behind(verdict, blamed, left, "", evidence) for verdict in verdicts]
+    return Diagnosis(settled, tuple(found), _unexplained(evidence, identified, without), identified)
+
+
+def _left(evidence: _Evidence, verdicts: list[Verdict], blamed: Mapping[str, MeasuredDifference]) -> dict[str, Verdict]:
+    """The deviating clauses that the measured loss does not explain, by id."""
+    deviating = [verdict for verdict in verdicts if verdict.verdict == "deviating"]
+    if evidence.loss is None:
+        return {verdict.clause: verdict for verdict in deviating}
+    under = rebased(evidence.judge, evidence.loss)
+    golden = {clause.id: under.verdict(clause) for clause in under.clauses}
+    after = dict(zip(map(id, evidence.departing), evidence.under, strict=True))
+    open_runs = {
+        name
+        for name, some in evidence.drawn.items()
+        if not any(one.departs for one in some) or any(after[id(one)].departs for one in some if one.departs)
+    }
+    left = {}
+    for verdict in deviating:
+        before = evidence.judge.verdict(load_clauses()[verdict.clause])
+        by_property = verdict.first is not None and verdict.first.case in open_runs and before.verdict != "deviating"
+        if golden[verdict.clause].verdict == "deviating" or by_property:
+            left[verdict.clause] = golden[verdict.clause] if golden[verdict.clause].first else verdict
+    return left
+
+
+def _behind(
+    verdict: Verdict,
+    blamed: Mapping[str, MeasuredDifference],
+    left: Mapping[str, Verdict],
+    first: str,
+    evidence: _Evidence,
+) -> Verdict:
+    """A verdict where a rest remains: `hidden` behind the first clause of the rest, or `unexplained` without one."""
+    if verdict.clause in blamed or (verdict.clause not in left and verdict.clause != first):
+        return _accounted(verdict, blamed, evidence)
+    if verdict.clause == first:
+        return dataclasses.replace(verdict, verdict="deviating", first=left.get(first, verdict).first or verdict.first)
+    if first:
+        return dataclasses.replace(verdict, verdict="hidden", follows=first, reason=f"cannot be told behind {first}")
+    return dataclasses.replace(
+        verdict, verdict="unexplained", first=left[verdict.clause].first,
+        reason="its cases depart, and no measurement and no known mistake tells why",
+    )  # fmt: skip
+
+
+def _unexplained(evidence: _Evidence, identified: Identified | None, without: str) -> Unexplained:
+    """What departs and is not explained, and what it resembles."""
+    rest = evidence.rest
+    findings = () if identified is None else tuple(f"{one.axis}: {one.evidence}" for one in identified.odd)
+    return Unexplained(
+        cases=len({observation.case.id for observation in rest}),
+        departing=evidence.cases,
+        stage=stage_of(rest[0]),
+        case=rest[0].case.id,
+        first=first_of(rest[0], ""),
+        resembles=resembling(rest, without=without),
+        findings=findings,
+    )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,9 +21,10 @@ from regionloss_adapters.numpy_reference import NumpyAdapter
 from regionloss_spec import AXES, Profile, ProfileError, load_clauses, load_profile, profile_names
 from regionloss_spec.clause import View
 from regionloss_spec.profile import axis_values
-from regionloss_suite.diagnosis.ranking import RankedClause
+from regionloss_suite.diagnosis.differences import clause_of
+from regionloss_suite.diagnosis.ranking import rank_clauses
 from regionloss_suite.judging.judge import Observation
-from regionloss_suite.mutants import catalogue
+from regionloss_suite.mutants import Mutant, catalogue
 from regionloss_suite.oracle.comparison import Comparison
 
 #: Number of the smallest correctly answered cases on which a cause must be right too.
@@ -57,24 +58,36 @@ class KnownCause:
             return NumpyAdapter().answer(dataclasses.replace(question, profile=profile))
         return catalogue()[self.mutant].answer(question)
 
+    def explains(self, observation: Observation) -> bool:
+        """Whether it gives the answer of the loss to a question, in everything that the loss returned."""
+        return same_answer(self, observation)
 
-def matching_cause(observations: list[Observation], ranked: list[RankedClause], without: str) -> KnownCause | None:
-    """The first known cause that gives the loss's answers on all deviating cases, and is right where the loss is.
+
+def matching_causes(
+    departing: list[Observation], agreeing: list[Observation], *, without: str = ""
+) -> tuple[KnownCause, ...]:
+    """The known causes that give the loss's answers on all departing cases, and are right where the loss is.
+
+    One cause if there is one; else several in different cases, of which none changes what another explains. Empty if
+    anything remains.
 
     Args:
-        observations: the outcome of every case.
-        ranked: the clauses that the loss may break, the likeliest first.
+        departing: the departing observations, the smallest first.
+        agreeing: those on which the loss is right.
         without: id of a mutant to leave out.
     """
+    if not departing:
+        return ()
+    ranked = rank_clauses([*agreeing, *departing])
     order = {clause.clause: place for place, clause in enumerate(ranked)}
-    smallest = _by_size(observations)
-    departing = [observation for observation in smallest if observation.departs]
-    agreeing = [observation for observation in smallest if not observation.departs]
-    causes = candidates(departing[0].case.profile, without) if departing else []
-    for cause in sorted(causes, key=lambda cause: order.get(cause.clause, len(order))):
-        if all(same_answer(cause, observation) for observation in departing) and is_right_elsewhere(cause, agreeing):
-            return cause
-    return None
+    causes = sorted(
+        candidates(departing[0].case.profile, without), key=lambda cause: order.get(cause.clause, len(order))
+    )
+    smallest = sorted(agreeing, key=lambda observation: np.size(observation.case.batch.predictions))
+    for cause in causes:
+        if all(cause.explains(observation) for observation in departing) and is_right_elsewhere(cause, smallest):
+            return (cause,)
+    return _joint([cause for cause in causes if cause.clause in order], departing, smallest)
 
 
 def is_right_elsewhere(cause: KnownCause, agreeing: list[Observation]) -> bool:
@@ -83,51 +96,47 @@ def is_right_elsewhere(cause: KnownCause, agreeing: list[Observation]) -> bool:
     `agreeing` starts with the smallest batches; some of those that pin its clause are tried.
     """
     pinned = [observation for observation in agreeing if cause.clause in observation.case.clauses][:_ENOUGH]
-    return all(same_answer(cause, observation) for observation in pinned)
+    return all(cause.explains(observation) for observation in pinned)
 
 
-@dataclass(frozen=True)
-class JointCauses:
-    """Several known causes that together explain the deviations.
-
-    Attributes:
-        causes: at least one, the one that explains most first.
-        explained: for each case, the clause of the cause that explains it.
-        left: the deviations that no cause explains or even touches.
-    """
-
-    causes: tuple[KnownCause, ...]
-    explained: Mapping[str, str]
-    left: tuple[Observation, ...]
-
-    def explains(self, observation: Observation) -> bool:
-        """Whether one of them gives the answer of the loss."""
-        return any(same_answer(cause, observation) for cause in self.causes)
-
-
-def joint_causes(observations: list[Observation], ranked: list[RankedClause], without: str) -> JointCauses | None:
-    """The known causes that together explain the deviations, or `None`; arguments as for `matching_cause`."""
-    smallest = _by_size(observations)
-    agreeing = [observation for observation in smallest if not observation.departs]
-    left = [observation for observation in smallest if observation.departs]
-    order = {clause.clause: place for place, clause in enumerate(ranked)}
-    known = [cause for cause in candidates(left[0].case.profile, without) if cause.clause in order] if left else []
-    known.sort(key=lambda cause: order[cause.clause])
+def _joint(
+    known: list[KnownCause], departing: list[Observation], agreeing: list[Observation]
+) -> tuple[KnownCause, ...]:
+    """Several causes in different cases that together explain everything; empty if anything remains."""
     causes: list[KnownCause] = []
-    explained: dict[str, str] = {}
+    left = departing
     while left and len(causes) < _MOST:
-        best = _best([cause for cause in known if cause.clause not in explained.values()], left, agreeing)
+        best = _best([cause for cause in known if cause.clause not in {one.clause for one in causes}], left, agreeing)
         if best is None:
-            break
+            return ()
         causes.append(best)
-        explained |= {observation.case.id: best.clause for observation in left if same_answer(best, observation)}
-        left = [observation for observation in left if not same_answer(best, observation)]
-    untouched = tuple(observation for observation in left if not any(_touches(cause, observation) for cause in causes))
-    return JointCauses(tuple(causes), explained, untouched) if causes else None
+        left = [observation for observation in left if not best.explains(observation)]
+    if left:
+        return ()
+    for observation in departing:  # the loss has all of them, so where one shows, the others must change nothing
+        if any(not cause.explains(observation) and _touches(cause, observation) for cause in causes):
+            return ()
+    return tuple(causes)
 
 
-def _by_size(observations: list[Observation]) -> list[Observation]:
-    return sorted(observations, key=lambda observation: np.size(observation.case.batch.predictions))
+def resembling(departing: list[Observation], *, without: str = "") -> str:
+    """The known cause that explains most of the departing cases, and how far it reaches; empty if none does."""
+    sample = departing[:_SAMPLE]
+    if not sample:
+        return ""
+    counts = [
+        (sum(cause.explains(observation) for observation in sample), cause)
+        for cause in candidates(departing[0].case.profile, without)
+        if any(cause.explains(observation) for observation in sample[:2])
+    ]
+    count, cause = max(counts, key=lambda pair: pair[0], default=(0, None))
+    if cause is None or count < 2 or count <= len(sample) // 3:
+        return ""
+    missed = [observation for observation in departing if not cause.explains(observation)]
+    explained = len({observation.case.id for observation in departing}) - len({one.case.id for one in missed})
+    if not missed:
+        return ""
+    return f"resembles this in {explained} cases, but not in {missed[0].case.id}: {cause.words}"
 
 
 def _best(known: list[KnownCause], left: list[Observation], agreeing: list[Observation]) -> KnownCause | None:
@@ -135,7 +144,7 @@ def _best(known: list[KnownCause], left: list[Observation], agreeing: list[Obser
     sample = left[:_SAMPLE]
     counts = [(count, cause) for cause in known if (count := _explained(cause, sample)) is not None]
     for _, cause in sorted(counts, key=lambda pair: -pair[0]):
-        of_all = sum(same_answer(cause, observation) for observation in left)
+        of_all = sum(cause.explains(observation) for observation in left)
         if of_all >= _SHARE * len(left) and is_right_elsewhere(cause, agreeing):
             return cause
     return None
@@ -145,7 +154,7 @@ def _explained(cause: KnownCause, sample: list[Observation]) -> int | None:
     """How many of the cases it explains, or `None` once they cannot be enough."""
     missed = 0
     for observation in sample:
-        missed += not same_answer(cause, observation)
+        missed += not cause.explains(observation)
         if len(sample) - missed < _SHARE * len(sample):
             return None
     return len(sample) - missed
@@ -174,7 +183,7 @@ def candidates(profile: Profile, without: str) -> Iterator[KnownCause]:
             if clause and _possible(profile, {axis: value}):
                 yield KnownCause(clause, _known_by(axis, value, profile), {axis: value})
     for mutant in catalogue().values():
-        if mutant.id != without:
+        if mutant.id != without and _is_of(mutant, profile):
             after = f" ({mutant.after})" if mutant.after else ""
             yield KnownCause(mutant.clause, f"{mutant.title}{after}", mutant=mutant.id)
     for name in profile_names():
@@ -186,15 +195,6 @@ def candidates(profile: Profile, without: str) -> Iterator[KnownCause]:
             yield KnownCause(clause, f"profile {name}", {axis: value for axis, (_, value) in pairs.items()})
 
 
-def clause_of(axis: str, profile: Profile) -> str:
-    """The clause that states the profile's value of an axis."""
-    value = getattr(profile, axis)
-    bound = [clause for clause in load_clauses().values() if clause.axis == axis]
-    if profile.class_term == "tree":  # the chapter on the tree is more specific than the general one
-        bound.sort(key=lambda clause: not clause.id.startswith("tree."))
-    return next((clause.id for clause in bound if value in clause.values or not clause.values), "")
-
-
 def _known_by(axis: str, value: object, profile: Profile) -> str:
     """Another value of an axis in words: the shipped profiles that have it unlike darknet, and its clause."""
     having = [name for name in profile_names() if getattr(load_profile(name), axis) == value]
@@ -203,6 +203,12 @@ def _known_by(axis: str, value: object, profile: Profile) -> str:
     if not having or "darknet" in having:
         return f"{choice}, instead of {getattr(profile, axis)}"
     return f"profile{'s' * (len(having) > 1)} {', '.join(having[:3])} ({choice})"
+
+
+def _is_of(mutant: Mutant, profile: Profile) -> bool:
+    """Whether a mutant is a mistake of this profile: its clause binds it, and it has the options of the mutant."""
+    has = all(getattr(profile, axis) == value for axis, value in mutant.options.items())
+    return has and load_clauses()[mutant.clause].applies_to(profile)
 
 
 def _possible(profile: Profile, options: dict[str, object]) -> bool:

@@ -24,10 +24,6 @@ from regionloss_suite.oracle.coverage import clauses_reached
 #: The score of a clause that one of the two scores cannot judge: the other score decides.
 _DOUBT = 0.02
 
-#: A second mistake is considered if more than this share of the deviating cases has symptoms unlike those of the first
-#: one, and accepted from this score on; more mistakes than this at once cannot be separated.
-_UNEXPLAINED, _BELIEVED, _MOST = 0.1, 0.3, 3
-
 
 @dataclass(frozen=True)
 class RankedClause:
@@ -36,12 +32,10 @@ class RankedClause:
     Attributes:
         clause: its id.
         score: how well it explains what deviates and what does not, from 0 to about 1.
-        symptoms: its known symptoms.
     """
 
     clause: str
     score: float
-    symptoms: frozenset[str]
 
 
 def rank_clauses(observations: list[Observation], cases: list[CaseSymptoms] | None = None) -> list[RankedClause]:
@@ -61,25 +55,8 @@ def rank_clauses(observations: list[Observation], cases: list[CaseSymptoms] | No
         if by_cases is not None:
             symptoms = symptoms_of_clause(clause.id, values)
             score = (_DOUBT + by_cases) * (_DOUBT + _by_symptoms(symptoms, shares))
-            ranked.append(RankedClause(clause.id, score, frozenset[str]().union(*symptoms)))
+            ranked.append(RankedClause(clause.id, score))
     return sorted(ranked, key=lambda clause: -clause.score)
-
-
-def further_clauses(observations: list[Observation], first: RankedClause) -> list[RankedClause]:
-    """Further clauses that a loss seems to break: those that best explain what the first one does not."""
-    cases = symptoms_of([observation for observation in observations if observation.departs])
-    limit, known, chosen = _UNEXPLAINED * len(cases), first.symptoms, [first]
-    while len(chosen) < _MOST:
-        taken = [clause.clause for clause in chosen]
-        left = [CaseSymptoms(case.observation, case.symptoms - known) for case in cases if case.symptoms - known]
-        if len(left) <= limit:
-            break
-        ranked = [clause for clause in rank_clauses(observations, left) if clause.clause not in taken]
-        if not ranked or ranked[0].score < _BELIEVED:
-            break
-        chosen.append(ranked[0])
-        known |= ranked[0].symptoms
-    return chosen[1:]
 
 
 def _values_returned(departing: list[Observation]) -> str:
@@ -96,7 +73,7 @@ def _values_returned(departing: list[Observation]) -> str:
 
 def _by_cases(clause: Clause, observations: list[Observation], departing: list[Observation]) -> float | None:
     """How well a clause explains which cases deviate; `None` if it is known to be met."""
-    explained = sum(clause.id in _reached(observation.case) for observation in departing if _binds(clause, observation))
+    explained = sum(clause.id in reached(observation.case) for observation in departing if _binds(clause, observation))
     pinned = [
         observation
         for observation in observations
@@ -126,7 +103,8 @@ def _shows(clause: Clause, observation: Observation) -> bool:
 
 
 @cache
-def _reached(case: Case) -> frozenset[str]:
+def reached(case: Case) -> frozenset[str]:
+    """The clauses that a case reaches, whether it pins them or not."""
     if case.expected.error is not None:
         return frozenset(case.clauses)
     return frozenset(case.clauses) | frozenset(clauses_reached(reference_of(case), case.batch.images_seen))

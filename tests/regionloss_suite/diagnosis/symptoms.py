@@ -52,9 +52,22 @@ def symptoms_of(departing: list[Observation]) -> list[CaseSymptoms]:
     return [CaseSymptoms(observation, frozenset(known)) for observation, known in zip(departing, symptoms, strict=True)]
 
 
-def has_only(observation: Observation, symptoms: frozenset[str]) -> bool:
-    """Whether a deviating case has no other symptoms than these."""
-    return symptoms_of([observation])[0].symptoms <= symptoms
+def stage_of(observation: Observation) -> str:
+    """The first stage at which an observation deviates, in words."""
+    exchange, comparison = observation.exchange, observation.exchange.comparison
+    if exchange.outcome == "crashed":
+        return "the loss crashes"
+    if comparison is None:
+        return "what is refused"
+    gradient = comparison.answer.gradient
+    if gradient is not None and np.shape(gradient) != comparison.result.gradient.shape:
+        return "the shape of the gradient"
+    if assignment_symptoms(comparison):
+        return "which predictor is responsible for which truth"
+    if indicator_symptoms(comparison):
+        return "which predictors are ignored"
+    payers = sorted(term_deviations(comparison).gradients) if gradient is not None else []
+    return f"what is paid: {', '.join(payers)}" if payers else "the sums"
 
 
 def _before_terms(observation: Observation) -> set[str]:

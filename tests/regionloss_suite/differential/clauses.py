@@ -12,7 +12,8 @@ from regionloss import DomainError, evaluate
 from regionloss.bounds import PRECISIONS, bounds
 from regionloss_spec import Batch, Case, Profile, ProfileError, load_cases
 from regionloss_spec.clause import View
-from regionloss_suite.diagnosis.known_causes import clause_of, matching_cause
+from regionloss_suite.diagnosis.differences import clause_of
+from regionloss_suite.diagnosis.known_causes import matching_causes
 from regionloss_suite.diagnosis.ranking import rank_clauses
 from regionloss_suite.differential.subjects import Subject, ask
 from regionloss_suite.judging.judge import Judge, Observation
@@ -47,10 +48,10 @@ def reason(one: Subject, other: Subject, batch: Batch, dtype: str, named: Collec
     if departure is None or isinstance(departure, str):
         return Reason(words=f"{subject.name} {departure}" if departure else "")
     agreeing = _agreeing(subject)
+    causes = matching_causes([departure], agreeing)
+    if causes:
+        return Reason(causes[0].clause, f"{subject.name} looks like {causes[0].words}")
     ranked = rank_clauses([*agreeing, departure])
-    cause = matching_cause([*agreeing, departure], ranked, without="")
-    if cause is not None:
-        return Reason(cause.clause, f"{subject.name} looks like {cause.words}")
     return Reason(ranked[0].clause, f"{subject.name} deviates from its profile") if ranked else Reason()
 
 

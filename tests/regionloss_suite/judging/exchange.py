@@ -7,13 +7,14 @@ broken contract of an adapter means the same everywhere.
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
-from regionloss import DomainError
+from regionloss import DomainError, Result
 from regionloss_adapters import Adapter, AdapterError, Answer, CannotAnswerError, Description, Question, RefusedError
 from regionloss_spec import Batch, Case, Profile, profile_names
 from regionloss_spec.batch import Array
@@ -22,6 +23,10 @@ from regionloss_suite.oracle.comparison import Comparison, reference_of
 from regionloss_suite.oracle.reduction import multiplied_out
 
 Outcome = Literal["answered", "refused", "cannot", "crashed", "broke its promise"]
+
+
+def _as_it_is(result: Result) -> Result:
+    return result
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +44,7 @@ class Exchange:
         image, truth: the place named by a refusal.
         error: the exception that was raised instead of an answer.
         traceback: of a crash.
+        adjust: what becomes of a result of the reference before the answer is compared with it.
     """
 
     case: Case
@@ -51,6 +57,7 @@ class Exchange:
     truth: int | None = None
     error: Exception | None = None
     traceback: str = ""
+    adjust: Callable[[Result], Result] = _as_it_is
 
     @property
     def dtype(self) -> str:
@@ -85,7 +92,7 @@ class Exchange:
         if self.case.expected.error is not None or self.answer is None:
             return None
         with np.errstate(all="ignore"):
-            return Comparison(self.case, self.answer, self.dtype)
+            return Comparison(self.case, self.answer, self.dtype, self.adjust)
 
 
 def put(adapter: Adapter, question: Question, *, case: Case, description: Description) -> Exchange:

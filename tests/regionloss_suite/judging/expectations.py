@@ -90,7 +90,7 @@ def _expectation(path: Path, clause: str, table: Any) -> Expectation:
 def apply(report: Report, expectations: Mapping[str, Expectation], today: datetime.date) -> Report:
     """The report with expected deviations marked as expected, and stale expectations as findings.
 
-    A verdict that follows from an expected one is expected too.
+    A verdict that is hidden behind an expected one is expected too.
     An entry that has expired, no longer deviates or matches nothing goes to `Report.stale` and fails the run.
 
     Args:
@@ -124,11 +124,11 @@ def _stale(expectation: Expectation, verdict: Verdict | None, today: datetime.da
 
 
 def _expected(verdict: Verdict, by_clause: dict[str, Verdict], valid: Mapping[str, Expectation]) -> Verdict:
-    if verdict.verdict != "deviating":
+    if verdict.verdict not in ("deviating", "hidden", "unexplained"):
         return verdict
     for above in chain(verdict, by_clause):
         if above.clause in valid:
             reason = str(valid[above.clause])
-            follows = "" if above is verdict else f"follows {above.clause}: "
-            return replace(verdict, verdict="expected", reason=follows + reason)
+            behind = "" if above is verdict else f"hidden behind {above.clause}: "
+            return replace(verdict, verdict="expected", reason=behind + reason)
     return verdict

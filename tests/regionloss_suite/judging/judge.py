@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
@@ -85,6 +86,39 @@ class Judge:
         """Put a case to the adapter that decides no verdict, such as a random batch that violates a property."""
         self._put(case)
         return self._observed(case)
+
+    def complete(self) -> None:
+        """Put the cases that no verdict has needed so far: a clause is judged by its first deviation alone."""
+        unasked = [case for case in self.cases if case not in self._exchanges]
+        for case in unasked:
+            self._put(case)
+        if unasked:
+            vars(self).pop("observations", None)
+
+    def outcomes(self, case: Case) -> list[tuple[Exchange, Observation | None]]:
+        """The outcomes of a case, each with its observation, or `None` if it says nothing about the loss."""
+        return [
+            (exchange, None if exchange.unanswerable else Observation(exchange, self._departs(exchange)))
+            for exchange in self._exchanges.get(case, ())
+        ]
+
+    def only(self, cases: list[Case]) -> Judge:
+        """A judge of some of the cases, with the outcomes that are known."""
+        return self.beside({case: self._put(case) for case in cases}, {case: case for case in cases})
+
+    def beside(self, exchanges: dict[Case, list[Exchange]], places: dict[Case, Case]) -> Judge:
+        """A judge of the same outcomes beside other expectations.
+
+        Args:
+            exchanges: the outcomes of each case, with what is expected now.
+            places: by case of this judge, the case that takes its place.
+        """
+        other = copy.copy(self)
+        vars(other).pop("observations", None)
+        other.cases = list(exchanges)
+        other._exchanges = exchanges
+        other._not_put = {places[case]: reason for case, reason in self._not_put.items() if case in places}
+        return other
 
     def _observed(self, case: Case) -> list[Observation]:
         exchanges = (exchange for exchange in self._exchanges.get(case, ()) if not exchange.unanswerable)

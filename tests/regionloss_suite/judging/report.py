@@ -11,13 +11,23 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
+from regionloss_suite.judging.differences import MeasuredDifference, Unexplained
 from regionloss_suite.judging.verdict import Verdict
 
 #: Exit codes of `regionloss`.
 CONFORMING, DEVIATING, WRONG_USAGE, CRASHED, REGRESSED = 0, 1, 2, 3, 4
 
 #: For each verdict its mark, which is clear without colour, and its ANSI colour.
-MARKS = {"conforming": ("✓", "32"), "deviating": ("✗", "31"), "expected": ("!", "33"), "not-answerable": ("·", "2")}
+MARKS = {
+    "conforming": ("✓", "32"),
+    "deviating": ("✗", "31"),
+    "unexplained": ("?", "31"),
+    "hidden": ("↳", "33"),
+    "expected": ("!", "33"),
+    "not-answerable": ("·", "2"),
+}
+#: The verdicts that fail a run if a MUST has one.
+FAILING = ("deviating", "unexplained")
 
 
 #: Columns of a terminal that a list of clauses is wrapped at.
@@ -44,6 +54,9 @@ class Report:
         notes: the adapter's notes, and changes made to its answers, one sentence each.
         stale: expected deviations that are out of date, one sentence each; any of them fails the run.
         version: of the suite that judged.
+        differences: what the loss was measured to do differently, what changes most cases first.
+        unexplained: what departs even then, if anything does.
+        formula: the measured loss, a line for each term; empty if it was not measured.
     """
 
     adapter: str
@@ -54,6 +67,9 @@ class Report:
     notes: tuple[str, ...] = ()
     stale: tuple[str, ...] = ()
     version: str = field(default_factory=_version)
+    differences: tuple[MeasuredDifference, ...] = ()
+    unexplained: Unexplained | None = None
+    formula: tuple[str, ...] = ()
 
     @property
     def deviating(self) -> list[Verdict]:
@@ -67,7 +83,7 @@ class Report:
             return CRASHED
         musts = [verdict for verdict in self.verdicts if verdict.level == "MUST"]
         judged = any(verdict.verdict == "conforming" for verdict in musts)
-        met = judged and not self.stale and not any(verdict in musts for verdict in self.deviating)
+        met = judged and not self.stale and not any(verdict.verdict in FAILING for verdict in musts)
         return CONFORMING if met else DEVIATING
 
     @property
@@ -83,7 +99,7 @@ class Report:
         """
         if self.exit_code != CONFORMING:
             return "none"
-        kept = [verdict for verdict in self.verdicts if verdict.verdict in ("deviating", "expected")]
+        kept = [verdict for verdict in self.verdicts if verdict.verdict in (*FAILING, "expected")]
         if any(verdict.level == "MUST" for verdict in kept):
             return "expected"
         return "must" if kept else "full"
@@ -125,6 +141,10 @@ class Report:
             "crashes": self.crashes,
             "notes": list(self.notes),
             "stale": list(self.stale),
+            "differences": [difference.to_json() for difference in self.differences],
+            "hidden": {verdict.clause: verdict.follows for verdict in self.verdicts if verdict.verdict == "hidden"},
+            "unexplained": None if self.unexplained is None else self.unexplained.to_json(),
+            "formula": list(self.formula),
         }
 
     def write_json(self, path: Path) -> None:
@@ -132,16 +152,23 @@ class Report:
         write_text(path, json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n")
 
     def lines(self, *, every: bool = False, colour: bool) -> list[str]:
-        """The report for a terminal: the failures, the clauses that could not be judged, and a summary.
+        """The report for a terminal: the differences, the evidence for each, what could not be judged, and a summary.
 
         Args:
             every: list every clause first.
             colour: whether the terminal shows colours.
         """
-        lines = self._clauses(self.verdicts, colour=colour) if every else self._not_judged(colour=colour)
+        lines = self._overview(colour=colour)
+        measured = {difference.clause for difference in self.differences}
         failures = [(verdict, followers) for verdict, followers in self.folded() if verdict.verdict == "deviating"]
+        for difference in self.differences:
+            lines += ["", *_evidence(difference, colour=colour)]
         for verdict, followers in sorted(failures, key=lambda failure: -len(failure[1])):
-            lines += ["", *_failure(verdict, followers, colour=colour)]
+            if verdict.clause not in measured:
+                lines += ["", *_failure(verdict, followers, colour=colour)]
+        lines += self._rest()
+        listed = self._clauses(self.verdicts, colour=colour) if every else self._not_judged(colour=colour)
+        lines += ["", *listed] if lines and listed else listed
         lines += self._crash([verdict.first.case for verdict, _ in failures if verdict.first is not None])
         if self.stale:
             lines += ["", "Stale expected deviations:"]
@@ -150,6 +177,48 @@ class Report:
             lines += ["", *(f"note: {printable(note)}" for note in self.notes)]
         lines = lines[1:] if lines and not lines[0] else lines
         return [*lines, *([""] if lines else []), self.summary(colour=colour)]
+
+    def _overview(self, *, colour: bool) -> list[str]:
+        """The differences, one line each, and what remains after them."""
+        if not self.differences and self.unexplained is None:
+            return []
+        if not self.differences:
+            lines = ["No measured difference explains what departs."]
+        else:
+            number = _count(len(self.differences), "difference", "differences")
+            lines = [f"{number} from profile {printable(self.profile)}, what changes most first:"]
+        mark, paint = MARKS["deviating"]
+        for difference in self.differences:
+            text = f"{mark} {difference.words} · {difference.clause} · {difference.reach}"
+            lines.append(painted(printable(text), paint, colour=colour))
+        if self.unexplained is None:
+            hidden = [verdict for verdict in self.verdicts if verdict.verdict == "hidden"]
+            if hidden:
+                behind = ", ".join(dict.fromkeys(verdict.follows for verdict in hidden))
+                number = _count(len(hidden), "clause is", "clauses are")
+                return [*lines, f"{number} hidden behind {printable(behind)}, and cannot be told before it is mended."]
+            return [*lines, f"After {'it' if len(self.differences) == 1 else 'all of them'}, nothing remains."]
+        rest = self.unexplained
+        mark, paint = MARKS["unexplained"]
+        text = f"{mark} unexplained: {rest.cases} of the {rest.departing} departing cases depart"
+        text += f" after {'it' if len(self.differences) == 1 else 'all of them'}" if self.differences else ""
+        return [*lines, painted(printable(f"{text}, first in {rest.stage}"), paint, colour=colour)]
+
+    def _rest(self) -> list[str]:
+        """What is known about the cases that nothing explains."""
+        rest = self.unexplained
+        if rest is None:
+            return []
+        lines = ["", f"Unexplained, in {rest.stage}:"]
+        lines += [f"  smallest case: {rest.case}"] if rest.case else []
+        lines += [f"  {rest.first}"] if rest.first is not None else []
+        lines += [f"  {rest.resembles}"] if rest.resembles else []
+        lines += [f"  measured, but in no profile: {finding}" for finding in rest.findings]
+        lines += [f"  reproduce: {rest.reproduce}"] if rest.reproduce else []
+        lines += [f"  explain: {rest.explain}"] if rest.explain else []
+        clauses = ", ".join(verdict.clause for verdict in self.verdicts if verdict.verdict == "unexplained")
+        lines += [f"  clauses whose cases depart: {clauses}"] if clauses else []
+        return [lines[0], *map(printable, lines[1:])]
 
     def _not_judged(self, *, colour: bool) -> list[str]:
         """What neither conforms nor fails: expected deviations, and by reason the clauses that are not answerable."""
@@ -174,14 +243,13 @@ class Report:
         lines = []
         for verdict in verdicts:
             mark, paint = MARKS[verdict.verdict]
-            mark = "↳" if verdict.follows else mark
             text = f"{mark} {printable(verdict.clause):<{width}}  {verdict.level:<6}  {verdict.verdict}"
             judged = verdict.verdict != "not-answerable"
             parts = [_count(verdict.cases, "case", "cases")] if verdict.cases else []
             parts += (
                 [_count(len(verdict.properties), "property", "properties")] if verdict.properties and judged else []
             )
-            parts += [f"follows {verdict.follows}"] if verdict.follows else [verdict.reason] if verdict.reason else []
+            parts += [verdict.reason] if verdict.reason else []
             text += "".join(f" · {printable(part)}" for part in parts)
             lines.append(painted(text, paint if verdict.verdict != "conforming" else "", colour=colour))
         return lines
@@ -229,7 +297,21 @@ def _failure(verdict: Verdict, followers: list[Verdict], *, colour: bool) -> lis
     lines += [f"  reproduce: {verdict.reproduce}"] if verdict.reproduce else []
     lines += [f"  explain: {verdict.explain}"] if verdict.explain else []
     if followers:
-        lines.append(f"  {_count(len(followers), 'clause follows', 'clauses follow')} from it")
+        lines.append(f"  {_count(len(followers), 'clause is', 'clauses are')} hidden behind it")
+    return [lines[0], *map(printable, lines[1:])]
+
+
+def _evidence(difference: MeasuredDifference, *, colour: bool) -> list[str]:
+    """The evidence for a difference, the case that shows it, and the commands to go on with."""
+    mark, paint = MARKS["deviating"]
+    lines = [painted(printable(f"{mark} {difference.words} · {difference.clause}"), paint, colour=colour)]
+    lines += [f"  {difference.evidence}"] if difference.evidence else []
+    if difference.case:
+        shown = "the smallest case in which only this shows" if difference.alone else "the smallest case with it"
+        lines.append(f"  {shown}: {difference.case}")
+    lines += [f"  {difference.first}"] if difference.first is not None else []
+    lines += [f"  reproduce: {difference.reproduce}"] if difference.reproduce else []
+    lines += [f"  explain: {difference.explain}"] if difference.explain else []
     return [lines[0], *map(printable, lines[1:])]
 
 

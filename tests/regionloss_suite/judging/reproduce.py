@@ -37,23 +37,14 @@ class Commands:
         """A verdict that stands for itself, with its commands; any other verdict unchanged."""
         if verdict.first is None or verdict.follows:
             return verdict
-        case = verdict.first.case
+        reproduce, explain = self.of(verdict.first.case)
+        return dataclasses.replace(verdict, reproduce=reproduce, explain=explain)
+
+    def of(self, case: str) -> tuple[str, str]:
+        """The commands that show what a case shows again, and that explain the case; empty if there is none."""
         file = self._file(case)
         explain = "" if file is None else shlex.join(["regionloss", "explain", str(file), *self._option("--profile")])
-        return dataclasses.replace(verdict, reproduce=self._reproduce(case, file), explain=explain)
-
-    def advice(self, verdicts: Iterable[Verdict], answers: Collection[str]) -> tuple[str, ...]:
-        """The report's note if no known cause gives the answers of the loss; empty otherwise, or without a name.
-
-        Also empty for a loss that returns neither gradient nor value, because everything is measured by them.
-        """
-        leading = [verdict for verdict in verdicts if verdict.verdict == "deviating" and not verdict.follows]
-        if self.adapter is None or not {"gradient", "potential"} & set(answers):
-            return ()
-        if not leading or all(verdict.looks_like for verdict in leading):
-            return ()
-        command = shlex.join(["regionloss", "identify", self.adapter, *self._option("--profile")])
-        return (f"Of several differences at once, each hides the others: `{command}` measures every choice by itself.",)
+        return self._reproduce(case, file), explain
 
     def crashed(self, crashes: Iterable[str], verdicts: Iterable[Verdict]) -> tuple[str, ...]:
         """The report's note on the first crash that no command of its verdicts reproduces."""

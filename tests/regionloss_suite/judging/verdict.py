@@ -10,7 +10,7 @@ from typing import Any
 from regionloss_suite.oracle.comparison import Difference
 
 #: Verdicts in the order of precedence when they are merged.
-_WEIGHT = ("deviating", "expected", "conforming", "not-answerable")
+_WEIGHT = ("deviating", "unexplained", "hidden", "expected", "conforming", "not-answerable")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,13 +19,15 @@ class Verdict:
 
     Attributes:
         clause: its id, and its level.
-        verdict: `conforming`, `deviating`, `expected` (deviates, and was declared to) or `not-answerable`.
+        verdict: `conforming` (its cases agree, if need be once what is blamed is taken into account), `deviating`,
+            `hidden` (its cases depart, but behind a clause that deviates nobody can tell), `unexplained` (its cases
+            depart, and nothing tells why), `expected` (deviates, and was declared to) or `not-answerable`.
         cases: how many golden cases were put to the adapter for it.
         properties: names of the properties that were run for it.
         first: the first deviation of a clause that deviates.
-        follows: the clause whose deviation explains this one, if any.
-        looks_like: the known loss or mistake that gives the same answers, in words.
-        reason: why it is not answerable, why it was expected to deviate, or what else may have caused a deviation.
+        follows: the clause that this one is hidden behind, if any.
+        looks_like: what the loss does instead, as measured, or the known mistake that gives the same answers.
+        reason: why it conforms although cases depart, is not answerable, or was expected to deviate.
         reproduce: the command that shows the deviation again, if there is one.
         explain: the command that explains the case that showed it first.
     """
@@ -45,7 +47,7 @@ class Verdict:
     @property
     def sentence(self) -> str:
         """What deviates, where first, by how much, and what it looks like, on one line."""
-        parts = [f"{self.clause} deviates", self.departure, f"looks like {self.looks_like}" if self.looks_like else ""]
+        parts = [f"{self.clause} deviates", self.departure, self.looks_like]
         return " · ".join(part for part in parts if part)
 
     @property

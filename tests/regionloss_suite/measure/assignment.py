@@ -114,18 +114,35 @@ def cell(findings: Findings) -> None:
     """The cell of a centre inside a cell, near a border and exactly on it, preferably on a grid that is not square."""
     wrong = []
     height = 4 if findings.box.square else 2
-    places = [(0.25, 0.5), (0.74, 0.3), (0.76, 0.7), (0.5, 0.625), (0.375, 0.9)]
+    # In 64ths, so that every format of truths has them, corners too.
+    places = [(0.25, 0.5), (0.734375, 0.296875), (0.765625, 0.703125), (0.5, 0.625), (0.375, 0.90625)]
     for x, y in places:
         predictors = responsible(findings, scene([[x, y, 0.25, 0.5, 0]], grid=(height, 4), images_seen=findings.late))
         # A gradient may be 0 by chance only if the target is met, which these places avoid in w and h or x and y.
         if predictors != [(0, 0, int(y * height), int(x * 4))]:
             wrong.append(f"({x}, {y}): {predictors}")
     evidence = f"centres {places} on {height} rows of 4 cells"
+    if wrong and height == 2:
+        _square_cells(findings, places, f"{evidence}: {'; '.join(wrong)}")
     if wrong:
         rule = "another predictor than floor(y·H), floor(x·W)"
         findings.unknown("cell rule", f"{evidence}: {rule} for {'; '.join(wrong)}", odd=True)
     else:
         findings.note("cell rule", "floor", f"{evidence}: always floor(y·H), floor(x·W)")
+
+
+def _square_cells(findings: Findings, places: list[tuple[float, float]], evidence: str) -> None:
+    """Whether a wrong cell is right on a square grid, or the centre's mirror image: then the axes are mixed up."""
+    straight, mirrored = [], []
+    for x, y in places[:4]:
+        batch = scene([[x, y, 0.25, 0.5, 0]], grid=(4, 4), images_seen=findings.late)
+        predictors = responsible(findings, batch)
+        straight.append(predictors == [(0, 0, int(y * 4), int(x * 4))])
+        mirrored.append(predictors == [(0, 0, int(x * 4), int(y * 4))])
+    if all(straight):
+        findings.unknown("grid axes", f"{evidence}; on a grid of 4 rows of 4 cells, all are right", odd=True)
+    elif all(mirrored):
+        findings.unknown("axes of truths", f"{evidence}; on a square grid, row and column change places", odd=True)
 
 
 def anchor_choice(findings: Findings) -> None:

@@ -10,6 +10,7 @@ from regionloss.boxes import sigmoid, sigmoid_grad
 from regionloss.classes import softmax
 from regionloss_suite.measure.black_box import T_H, T_O, T_W, T_X, NoAnswerError, scene
 from regionloss_suite.measure.findings import Findings, listed
+from regionloss_suite.measure.reduction import DIVIDING
 
 _FURTHEST = 2**40
 _LOGITS = (0.3, -0.7, 1.1)
@@ -98,6 +99,10 @@ def no_object(findings: Findings) -> None:
     evidence = f"an empty image: gradient of t_o at {listed(*values)} is {listed(*got)}"
     if not np.abs(got).max() > findings.box.silence:
         findings.unknown("objectness", f"{evidence}; nothing is paid for no object", odd=True)
+        beside = scene([[0.25, 0.5, 0.5, 1.0, 1]], grid=(2, 2), images_seen=findings.late)
+        pull = float(findings.box.gradient(beside)[0, 0, T_O, 1, 1])
+        if abs(pull) > findings.box.silence:
+            findings.unknown("empty images", f"{evidence}; in an image with a truth it is {pull:.6g}", odd=True)
         return
     for name, form in zip(names, np.array(forms).T, strict=True):
         weight = float(got @ form / (form @ form))
@@ -118,32 +123,37 @@ def no_object(findings: Findings) -> None:
 
 
 def reduction(findings: Findings) -> None:
-    """The divisor of the gradient of one predictor, over batches of several sizes."""
+    """The divisor of the gradient of one predictor, over batches of several sizes.
 
-    def size(images: int, objects: int, side: int) -> float:
+    A divisor that no profile has is taken out of every later answer.
+    """
+
+    def size(images: int, objects: int, side: int, anchors: int = 1) -> float:
         # The objects are in cells of their own; the last cell, which is measured, stays empty and apart.
         cells = [(k % side, k // side) for k in range(objects)]
         rows = [[(i + 0.5) / side, (j + 0.5) / side, 1 / side, 1 / side, 0] for i, j in cells]
-        batch = scene(*[rows] * images, grid=(side, side), images_seen=findings.late)
+        sizes = [(1.0, 1.0), (0.25, 0.125)][:anchors]
+        batch = scene(*[rows] * images, anchors=sizes, grid=(side, side), images_seen=findings.late)
         return float(abs(findings.box.gradient(batch)[0, 0, T_O, -1, -1]))
 
     one = size(1, 1, 2)
     sizes = [size(2, 1, 2), size(1, 3, 2), size(1, 1, 4)]
     if not min(one, *sizes) > 0:
         raise NoAnswerError(f"gradient of t_o of a predictor without object: {listed(one, *sizes)}, nothing to compare")
-    ratios = {"images": one / sizes[0], "objects": one / sizes[1], "cells": one / sizes[2]}
-    evidence = "divided by " + ", ".join(f"{ratio:.6g} with {what}" for ratio, what in zip(
-        ratios.values(), ("2 images for 1", "3 objects for 1", "16 cells for 4"), strict=True
-    ))  # fmt: skip
+    ratios = [one / other for other in sizes]
+    whats = ["2 images for 1", "3 objects for 1", "16 cells for 4"]
+    if round(ratios[2], 4) != 1:  # only then do the anchors matter, of which a loss may take one number alone
+        ratios.append(one / size(1, 1, 2, anchors=2))
+        whats.append("2 anchors for 1")
+    evidence = "divided by " + ", ".join(f"{ratio:.6g} with {what}" for ratio, what in zip(ratios, whats, strict=True))
     evidence = f"the gradient of t_o of a predictor without object is {evidence}"
-    dividing = [round(ratio, 4) for ratio in ratios.values()]
-    kind = {(1, 1, 1): "sum", (2, 1, 1): "per-image", (2, 3, 1): "per-object", (2, 1, 4): "per-predictor"}.get(
-        tuple(dividing)  # type: ignore[arg-type]
-    )
+    kind = DIVIDING.get(tuple(round(ratio, 4) for ratio in ratios))
     if kind in ("sum", "per-image"):
         findings.note("reduction", kind, evidence)
-    else:
-        findings.unknown("reduction", f"{evidence}; {kind or 'no reduction of a profile'}", odd=True)
+        return
+    findings.unknown("reduction", f"{evidence}; {kind or 'no known reduction'}", odd=True)
+    if kind is not None:
+        findings.box.divisor = kind
 
 
 def steady(findings: Findings) -> None:

@@ -13,6 +13,7 @@ from regionloss_adapters import Adapter, Answer, Question
 from regionloss_spec import Batch, Profile
 from regionloss_spec.batch import Array
 from regionloss_suite.judging.exchange import drawn_case, put, quantised
+from regionloss_suite.measure.reduction import multiplied
 from regionloss_suite.measure.scalar_gradient import ScalarGradient
 
 #: Channels of a predictor.
@@ -20,7 +21,7 @@ T_X, T_Y, T_W, T_H, T_O, CLASSES = 0, 1, 2, 3, 4, 5
 
 
 #: A truth in the last cell of an enlarged grid, far from every cell that an experiment measures.
-_FAR = 0.05
+_FAR = 0.0625
 
 
 class NoAnswerError(Exception):
@@ -61,7 +62,7 @@ def scene(
 
 
 class BlackBox:
-    """Puts batches to an adapter; its declared reduction is not undone.
+    """Puts batches to an adapter; its declared reduction is not undone, a measured divisor is.
 
     Args:
         adapter: the loss to be identified.
@@ -85,6 +86,8 @@ class BlackBox:
         #: Whether it crashes on an image without truths; then each image gets one in a cell that is cut off again.
         self.wants_truth = False
 
+        #: The reduction by a count that is taken out of every answer, a key of `COUNTS`; none at first.
+        self.divisor = ""
         #: Whether it returns no gradient, so that slopes are differences of its scalar.
         self.scalar_only = False
 
@@ -128,7 +131,7 @@ class BlackBox:
             raise NoAnswerError(f"refused: {exchange.message}") from exchange.error
         if exchange.returned is None:
             raise NoAnswerError(f"{exchange.outcome}: {exchange.message}") from exchange.error
-        answer = exchange.returned
+        answer = multiplied(exchange.returned, batch, self.divisor)
         given = [batch.predictions, batch.anchors, *batch.truths]
         for name, before, after in zip(
             ["predictions", "anchors"] + ["truths"] * len(batch.truths), kept, given, strict=True
@@ -184,12 +187,18 @@ def _total(answer: Answer) -> float | None:
     return None if answer.terms is None else float(sum(answer.terms.values()))
 
 
+def _enlarged(cells: int) -> int:
+    """The next power of two, so that the sizes of the truth are exact in every format, as corners too."""
+    return int(1 << cells.bit_length())
+
+
 def _beside_a_truth(batch: Batch) -> Batch:
-    """The batch on a grid with one more row and column, with a small truth in the last cell of each image."""
+    """The batch on a larger grid, with a small truth in the last cell of each image."""
     images, channels, height, width = np.shape(batch.predictions)
-    predictions = np.zeros((images, channels, height + 1, width + 1))
+    down, across = _enlarged(height), _enlarged(width)
+    predictions = np.zeros((images, channels, down, across))
     predictions[..., :height, :width] = batch.predictions
-    row = [1 - _FAR / (width + 1), 1 - _FAR / (height + 1), _FAR / (width + 1), _FAR / (height + 1), 0.0]
+    row = [1 - _FAR / across, 1 - _FAR / down, _FAR / across, _FAR / down, 0.0]
     return dataclasses.replace(batch, predictions=predictions, truths=(np.array([row]),) * images)
 
 
@@ -198,4 +207,5 @@ def _cut(gradient: Array | None, batch: Batch) -> Array | None:
     if gradient is None:
         return None
     images, channels, height, width = np.shape(batch.predictions)
-    return np.reshape(gradient, (images, channels, height + 1, width + 1))[..., :height, :width]
+    whole = np.reshape(gradient, (images, channels, _enlarged(height), _enlarged(width)))
+    return np.asarray(whole[..., :height, :width])

@@ -15,7 +15,7 @@ from regionloss_suite.measure.findings import Findings, listed
 
 _TRUTH = (0.625, 0.375, 0.5, 0.25, 1)
 #: On two columns, so that a cell and the image differ, and no smaller than a cell; the anchor is not a cell either.
-_LARGE = (0.3, 0.375, 0.75, 1.0, 1)
+_LARGE = (0.296875, 0.375, 0.75, 1.0, 1)
 _ANCHOR = (1.25, 0.5)
 
 
@@ -69,13 +69,13 @@ def centre(findings: Findings) -> None:
 
 
 def _size_of_weight(findings: Findings) -> None:
-    sides = (0.25, 0.5, 1.0)
+    sides = ((0.25, 0.5), (0.75, 0.5), (1.0, 0.875))  # not squares, so that w·h is neither w² nor h²
     weights = []
-    for side in sides:
-        got = _pulled(findings, T_X, 1.5, (0.625, 0.5, side, side, 1), 3.0)
+    for w, h in sides:
+        got = _pulled(findings, T_X, 1.5, (0.625, 0.5, w, h, 1), 3.0)
         weights.append(got / float((sigmoid(np.array(1.5)) - 0.625) * sigmoid_grad(np.array(1.5))))
-    s = np.array([2 - side * side for side in sides])
-    evidence = f"weight of t_x for truths of w·h = {listed(*(side * side for side in sides))}: {listed(*weights)}"
+    s = np.array([2 - w * h for w, h in sides])
+    evidence = f"weight of t_x for truths of w·h = {listed(*(w * h for w, h in sides))}: {listed(*weights)}"
     for exponent in (1, 0, 2):
         base = float(np.mean(weights / s**exponent))
         if np.allclose(weights, base * s**exponent, rtol=1e-3):

@@ -17,7 +17,8 @@ class Finding:
         axis: an axis of `Profile`, or a name for something that no axis expresses.
         value: the value of the axis; `None` if the experiment cannot determine it.
         evidence: the experiment in words, with the observed numbers.
-        confidence: `measured`, `assumed` if nothing shows it and the default stays, or `unknown`.
+        confidence: `measured`, `assumed` if nothing shows it and the default stays, or `unknown`; the evidence has the
+            reason.
         odd: whether no value of a profile expresses this.
     """
 
@@ -36,7 +37,8 @@ class Findings:
         box: the loss.
         late: a count of images seen at which no prior is paid.
         by_axis: the latest finding for each axis.
-        products: 2q·λ of the squared terms and λ of the others, by the axis of the weight.
+        products: 2q·λ of the squared terms and λ of the others, by the axis of the weight; negative for a term whose
+            gradient has the opposite sign.
     """
 
     box: BlackBox

@@ -3,30 +3,48 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from regionloss_spec import AXES, Profile, load_clauses, load_profile, profile_names
 from regionloss_suite.measure.experiments import Identified
+from regionloss_suite.measure.measured import Factors
 from regionloss_suite.measure.profile import canonical, squared_weights
+from regionloss_suite.measure.reduction import SYMBOLS
 from regionloss_suite.measure.verify import Verified
 
 #: The number of edge cases to list one by one.
 _EDGES_SHOWN = 5
 
 
-def formula(profile: Profile) -> list[str]:
-    """The loss of a profile with its constants, a line for each term; the factor is multiplied into the weights."""
+#: What is printed for what was not measured.
+_OPEN = "?"
+
+
+def formula(profile: Profile, unknown: Collection[str] = (), factors: Factors | None = None) -> list[str]:
+    """The loss of a profile with its constants, a line for each term; the factor is multiplied into the weights.
+
+    Args:
+        profile: every choice.
+        unknown: the axes that were not measured, for which `?` is printed.
+        factors: what multiplies the terms beside the profile.
+    """
     p = profile
     squared = squared_weights(p)
 
+    def known(text: str, *axes: str) -> str:
+        return _OPEN if any(axis in unknown for axis in axes) else text
+
     def weight(axis: str) -> str:
+        if axis in unknown:
+            return _OPEN
         return f"{getattr(p, axis) * (p.squared_factor if axis in squared else 1):.9g}"
 
     others = " · 1{not responsible}"
     unsilenced = {"above": f"1{{MaxIOU ≤ {p.thresh:g}}}", "at-or-above": f"1{{MaxIOU < {p.thresh:g}}}", "none": "1"}[
         p.ignore
     ]
+    unsilenced = "1{?}" if "ignore" in unknown or ("thresh" in unknown and p.ignore != "none") else unsilenced
     indicator = unsilenced + (others if p.no_object_applies == "not-responsible" else "")
     background = {"cross-entropy": "-ln softmax(t_o, t_c)_o", "squared": "(1 - t_o)²"}
     nothing = "(0 - σ(t_o))²" if p.no_object_target == "zero" else "(MaxIOU - σ(t_o))²"
@@ -39,6 +57,8 @@ def formula(profile: Profile) -> list[str]:
         something = "-ln(1 - softmax(t_o, t_c)_o)" if joint else "(0 - t_o)²"
     elif p.object_target_gradient == "flows" and p.object_target != "one":
         something += ", with gradient through the target"
+    nothing = known(nothing, "objectness", "no_object_target")
+    something = known(something, "objectness", "object_target")
     sizes = {
         "log": "(ln(w·W / a_w) - t_w)² + (ln(h·H / a_h) - t_h)²",
         "decoded": "(w·W - a_w·e^t_w)² + (h·H - a_h·e^t_h)²",
@@ -55,14 +75,22 @@ def formula(profile: Profile) -> list[str]:
         "focal": "-½(1 - p)² ln p, p = softmax(t_c)_truth",
         "tree": "Σ_groups -ln softmax(group)_truth",
     }[p.class_term]
+    sizes = known(sizes, "size_space", "size_target_floor")
+    box = "? · " if "small_box_exponent" in unknown else box
+    classes = known(classes, "class_term")
+    divisor = "1/N · " if p.reduction == "per-image" else ""
+    if factors is not None and factors.divisor:
+        divisor = f"{SYMBOLS[factors.divisor]} · "
+    elif "reduction" in unknown:
+        divisor = "? · "
     lines = [
-        f"L = {'1/N · ' if p.reduction == 'per-image' else ''}Σ_predictors [",
+        f"L = {divisor}Σ_predictors [",
         f"      {indicator} · {weight('no_object_weight')} · {nothing}",
     ]
     if p.prior_until:
         who = others if p.prior_applies == "not-responsible" else ""
         lines.append(
-            f"    + 1{{t < {p.prior_until}}}{who} · {weight('prior_weight')} · "
+            f"    + 1{{t < {known(str(p.prior_until), 'prior_until')}}}{who} · {weight('prior_weight')} · "
             "((½ - σ(t_x))² + (½ - σ(t_y))² + t_w² + t_h²)"
         )
     lines += [
@@ -71,7 +99,9 @@ def formula(profile: Profile) -> list[str]:
         f"    + 1^truth · {weight('object_weight')} · {something}",
         f"    + 1^truth · {weight('class_weight')} · {classes}",
     ]
-    if p.ignored_class != "none":
+    if "ignored_class" in unknown:
+        lines.append("    + ? · 1{ignored} · the classes of the ignored")
+    elif p.ignored_class != "none":
         by = "σ(t_o) · " if p.ignored_class == "by-objectness" else ""
         lines.append(f"    + 1{{ignored}} · {weight('class_weight')} · {by}{classes}, of the nearest truth")
     lines.append("]")
@@ -84,10 +114,20 @@ def formula(profile: Profile) -> list[str]:
     rival = {"last": "the last truth wins", "first": "the first truth wins", "sum": "every truth is paid"}[p.collision]
     if p.class_collision == "accumulate":
         rival += ", classes of all are true"
+    where, rival = known(where, "anchor_choice"), known(rival, "collision")
     lines.append(f"1^truth: {where}; of several on one predictor, {rival}")
     end = "a row with x = 0 ends the list" if p.truth_end == "x-zero" else "no row ends the list"
-    lines.append(f"truths: {end}; " + (f"at most {p.max_truths} are read" if p.max_truths else "all are read"))
+    read = f"at most {p.max_truths} are read" if p.max_truths else "all are read"
+    lines.append(f"truths: {known(end, 'truth_end')}; {known(read, 'max_truths')}")
+    if factors is not None:
+        lines += [f"the gradient of {term} is {factor:.9g} times this" for term, factor in factors.gradient.items()]
+        lines += [f"the value of {term} is {factor:.9g} times this" for term, factor in factors.value.items()]
     return lines
+
+
+def measured_formula(identified: Identified) -> list[str]:
+    """The measured loss with its factors, and the caveat for what no profile expresses."""
+    return formula(identified.profile, identified.unknown, identified.factors)
 
 
 def differences(profile: Profile, other: Profile) -> list[tuple[str, Any, Any, list[str]]]:
@@ -130,7 +170,7 @@ def as_json(identified: Identified, verified: Verified) -> dict[str, Any]:
     return {
         "loss": identified.name,
         "questions": identified.questions,
-        "formula": formula(identified.profile),
+        "formula": measured_formula(identified),
         "profile": {axis: getattr(identified.profile, axis) for axis in AXES},
         "nearest": dict(zip(("profile", "differences"), nearest(identified.profile), strict=True)),
         "differences": [
@@ -166,8 +206,7 @@ def _odd_axes(identified: Identified) -> list[str]:
 def lines(identified: Identified, verified: Verified) -> list[str]:
     """The result for a terminal."""
     name, count = nearest(identified.profile)
-    shown = [*formula(identified.profile), *assumed(_odd_axes(identified))]
-    out = [f"{identified.name}: {identified.questions} questions", "", *shown, ""]
+    out = [f"{identified.name}: {identified.questions} questions", "", *measured_formula(identified), ""]
     out.append("Differences from darknet (weights of squared terms for a factor of ½):")
     changes = differences(identified.profile, load_profile("darknet"))
     out += [f"  {axis} = {value} (darknet: {other}) · {', '.join(ids)}" for axis, value, other, ids in changes] or [
@@ -210,10 +249,9 @@ def markdown(identified: Identified, verified: Verified) -> str:
     out = [f"# {identified.name}", "", f"{verified}.", known, ""]
     out += [
         "```text",
-        *formula(identified.profile),
+        *measured_formula(identified),
         "```",
         "",
-        *(f"{sentence}\n" for sentence in assumed(_odd_axes(identified))),
         "| axis | value | darknet | clauses |",
         "| --- | --- | --- | --- |",
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 
 import numpy as np
 
@@ -22,7 +23,7 @@ _MORE = "the truth of another predictor overlaps more"
 def _scenes(findings: Findings) -> dict[str, Batch]:
     """A responsible predictor: its box is the truth, contains a small truth, or overlaps a second one more."""
     thresh = findings.value("thresh", 0.6) if findings.value("ignore", "none") != "none" else 1.0
-    side = float(np.sqrt(min(0.25, thresh / 4)) / 2)
+    side = math.floor(32 * np.sqrt(min(0.25, thresh / 4))) / 64  # exact in every format of truths
     height = 2 if findings.box.square else 1  # in cells; both have the same cells in the first row
 
     def on(*rows: list[float]) -> Batch:
@@ -63,7 +64,7 @@ def responsible(findings: Findings) -> None:
         form = np.concatenate([form[0] for form in forms])
         weight = float(rest @ form / (form @ form))
         error = float(np.abs(rest - weight * form).max() / max(np.abs(rest).max(), 1e-300))
-        fits.append((error > 1e-4 or weight <= 0, every, error, target, weight))
+        fits.append((error > 1e-4 or not weight, every, error, target, weight))
     wrong, every, _, target, weight = min(fits, key=lambda fit: fit[:2])
     if wrong:
         findings.unknown("object_target", f"{evidence}, of no known shape", odd=True)

@@ -61,8 +61,8 @@ def profile_of(findings: Findings, name: str) -> Profile:
     """The profile of the findings; axes that no experiment could determine have darknet's value."""
     darknet = load_profile("darknet")
     values = {axis: findings.value(axis, getattr(darknet, axis)) for axis in AXES}
-    values |= {**findings.products, "squared_factor": 0.5}
-    values["printed_cost"] = findings.value("printed_cost", "potential")
+    # A profile has no negative weight: a sign is a factor beside it.
+    values |= {axis: abs(product) for axis, product in findings.products.items()} | {"squared_factor": 0.5}
     if values["class_collision"] == "accumulate" and (values["class_term"] not in ("logistic", "tree") or (
         values["collision"] != "last")):  # fmt: skip
         values["class_collision"] = "replace"  # profiles cannot express it; the finding does

@@ -118,9 +118,12 @@ class Comparison:
         case: the question.
         answer: the answer.
         dtype: the format of the predictions, which must be exact in it.
+        adjust: what becomes of a result of the reference before it is compared (`Tolerance`).
     """
 
-    def __init__(self, case: Case, answer: Answer, dtype: str) -> None:
+    def __init__(
+        self, case: Case, answer: Answer, dtype: str, adjust: Callable[[Result], Result] = lambda result: result
+    ) -> None:
         self.case = case
         self.answer = answer
         self.dtype = dtype
@@ -129,7 +132,7 @@ class Comparison:
         self.bounds = _reference_bounds(case, dtype)
         recording = _reference_bounds(case, "float32") if case.recorded else None
         self._differences: dict[View, Difference | None] = {}
-        self._tolerance = Tolerance(case, self.result, dtype, self.bounds, recording)
+        self._tolerance = Tolerance(case, self.result, dtype, self.bounds, recording, adjust)
 
     def answers(self, view: View) -> bool:
         """Whether the answer contains anything that the view covers."""

@@ -28,9 +28,20 @@ class Tolerance:
         dtype: the format of the predictions.
         limits: the bounds of that answer in that format.
         recording: the bounds of the expected numbers themselves, if a float32 program recorded them.
+        adjust: what becomes of a result of the reference before it is compared; it may change signs alone, since the
+            bounds stay.
     """
 
-    def __init__(self, case: Case, result: Result, dtype: str, limits: Bounds, recording: Bounds | None) -> None:
+    def __init__(
+        self,
+        case: Case,
+        result: Result,
+        dtype: str,
+        limits: Bounds,
+        recording: Bounds | None,
+        adjust: Callable[[Result], Result] = lambda result: result,
+    ) -> None:
+        self.adjust = adjust
         self.case = case
         self.result = result
         self.precision = PRECISIONS[dtype]
@@ -47,7 +58,8 @@ class Tolerance:
     @cached_property
     def gradient(self) -> Array:
         """The expected gradient, `[N, A*(5+C), H, W]`."""
-        return self.result.gradient if self.case.expected.gradient is None else self.case.expected.gradient
+        stated = self.case.expected.gradient
+        return self.adjust(self.result).gradient if stated is None else stated
 
     @cached_property
     def gradient_bound(self) -> Array:
@@ -60,10 +72,11 @@ class Tolerance:
         if not close.all():
             for one in self.others or [self.result]:
                 every = [one, *other_slopes(one, self.precision)]
-                gradients = [each.gradient for each in every]
+                gradients = [self.adjust(each).gradient for each in every]
                 limit = np.max([self._bound_of(each) for each in every], axis=0)
                 low, high = np.min(gradients, axis=0), np.max(gradients, axis=0)
-                on_edge = (low != self.result.gradient) | (high != self.result.gradient)
+                usual = self.adjust(self.result).gradient
+                on_edge = (low != usual) | (high != usual)
                 close |= on_edge & self._within(got, low, high, limit)
         return ~close
 
@@ -96,11 +109,11 @@ class Tolerance:
             bound_of: its bound.
             slack: the error of the stated number.
         """
-        expected, bound = of(self.result) if stated is None else stated, bound_of(self.limits) + slack
+        expected, bound = of(self.adjust(self.result)) if stated is None else stated, bound_of(self.limits) + slack
         if self._near(got, expected, bound):
             return None
         for other in self.others:
-            if self._near(got, of(other), bound_of(bounds(other, self.precision)) + slack):
+            if self._near(got, of(self.adjust(other)), bound_of(bounds(other, self.precision)) + slack):
                 return None
         return float(expected), bound
 

@@ -16,7 +16,7 @@ def render(report: Report) -> list[str]:
         sentence = [verdict.sentence, verdict.reason]
         sentence += [f"first seen: case {verdict.first.case}"] if verdict.first is not None else []
         sentence += [f"reproduce: {verdict.reproduce}"] if verdict.reproduce else []
-        sentence += [f"followed by {', '.join(follower.clause for follower in followers)}"] if followers else []
+        sentence += [f"hidden behind it: {', '.join(follower.clause for follower in followers)}"] if followers else []
         title = f"{report.adapter}: {verdict.clause} ({verdict.level})"
         lines.append(_command(_COMMANDS[verdict.level], title, "\n".join(line for line in sentence if line)))
     lines += [_command("error", f"{report.adapter}: expected deviations", sentence) for sentence in report.stale]

@@ -16,7 +16,13 @@ _KINDS = {
     ("expected", "conforming"): "fixed",
     ("expected", "deviating"): "no longer expected",
 }
-_NEWLY = {"deviating": ", deviating", "expected": ", deviating as expected", "not-answerable": ", not answerable"}
+_NEWLY = {
+    "deviating": ", deviating",
+    "unexplained": ", unexplained",
+    "hidden": ", hidden",
+    "expected": ", deviating as expected",
+    "not-answerable": ", not answerable",
+}
 _PAINT = {"fixed": "32", "newly answerable": "32", "newly deviating": "31", "no longer answerable": "33"}
 
 
@@ -48,7 +54,7 @@ class Change:
     @property
     def regression(self) -> bool:
         """Whether a MUST that was met is no longer met, or can no longer be judged."""
-        lost = self.after in ("deviating", "not-answerable")
+        lost = self.after in ("deviating", "unexplained", "hidden", "not-answerable")
         return self.level == "MUST" and self.before == "conforming" and lost
 
 

@@ -6,8 +6,10 @@ from dataclasses import replace
 from html import escape
 from itertools import groupby
 
+from regionloss_spec import ProfileError, load_profile
 from regionloss_suite.judging.report import MARKS, Report, printable
 from regionloss_suite.judging.verdict import Verdict
+from regionloss_suite.measure.formula import formula
 from regionloss_suite.reports.failing import Failing, bundled, failing_verdicts
 from regionloss_suite.reports.failing_section import failing_section
 from regionloss_suite.reports.page import page, safe
@@ -36,6 +38,8 @@ def render(report: Report, cases: Failing | None = None) -> str:
     places = {verdict.clause: f"case-{n}" for n, verdicts in enumerate(failing.values()) for verdict in verdicts}
     body = [
         *_head(report),
+        *_differences(report),
+        *_formula(report),
         *_crashes(report),
         *_found(report, places),
         *(["<h2>Where</h2>", *sections] if sections else []),
@@ -63,8 +67,61 @@ def _head(report: Report) -> list[str]:
     ]
 
 
+def _differences(report: Report) -> list[str]:
+    """What the loss does differently, in one table, and what remains after it."""
+    if not report.differences and report.unexplained is None:
+        return []
+    number = len(report.differences)
+    lines = [f"<h2>{number} difference{'s' * (number != 1)} from profile <code>{safe(report.profile)}</code></h2>"]
+    if report.differences:
+        lines.append(
+            '<table class="clauses"><thead><tr><th>choice<th>measured<th>expected<th>clause<th>changes<th>evidence'
+            "</thead>"
+        )
+        for one in report.differences:
+            measured, expected = ("" if value is None else str(value) for value in (one.measured, one.expected))
+            lines.append(
+                f"<tr><td>{safe(one.choice)}<td><b>{safe(measured)}</b><td>{safe(expected)}"
+                f'<td><a href="#{safe(one.clause)}"><code>{safe(one.clause)}</code></a>'
+                f"<td>{one.changes} of {one.departing} departing cases<td>{safe(one.evidence)}"
+                + (f"<br>case <code>{safe(one.case)}</code>" if one.case else "")
+                + (f"<br><code>{safe(one.reproduce)}</code>" if one.reproduce else "")
+            )
+        lines.append("</table>")
+    rest = report.unexplained
+    if rest is None:
+        return [*lines, "<p>After all of them, nothing remains.</p>"]
+    lines.append(
+        f"<p><b>Unexplained:</b> {rest.cases} of the {rest.departing} departing cases depart after all of them, "
+        f"first in {safe(rest.stage)}; the smallest is <code>{safe(rest.case)}</code>. {safe(rest.resembles)}</p>"
+    )
+    if rest.findings:
+        found = "".join(f"<li>{safe(finding)}</li>" for finding in rest.findings)
+        lines.append(f"<details><summary>measured, but in no profile</summary><ul>{found}</ul></details>")
+    return lines
+
+
+def _formula(report: Report) -> list[str]:
+    """The measured formula beside that of the profile, with the lines that differ set apart."""
+    if not report.formula:
+        return []
+    try:
+        claimed = formula(load_profile("darknet" if report.profile == "any" else report.profile.split(", ")[0]))
+    except ProfileError:
+        claimed = []
+    columns = [("This loss, as measured", report.formula, claimed), ("The profile", claimed, report.formula)]
+    cells = []
+    for title, shown, other in columns:
+        known = {line.strip() for line in other}
+        text = "\n".join(safe(line) if line.strip() in known else f"<mark>{safe(line)}</mark>" for line in shown)
+        cells.append(f'<td><b>{title}</b><pre tabindex="0">{text}</pre>')
+    return ["<h2>Formula</h2>", f'<table class="formulas"><tr>{"".join(cells)}</table>']
+
+
 def _found(report: Report, places: dict[str, str]) -> list[str]:
-    blocks = [_block(v, followers, places) for v, followers in report.folded() if v.verdict == "deviating"]
+    named = {difference.clause for difference in report.differences}
+    leading = sorted(report.folded(), key=lambda pair: pair[0].clause not in named)
+    blocks = [_block(v, followers, places) for v, followers in leading if v.verdict in ("deviating", "unexplained")]
     expected = [_block(v, followers, places) for v, followers in report.folded() if v.verdict == "expected"]
     stale = [f'<div class="found"><p>{safe(sentence)}</p></div>' for sentence in report.stale]
     return [
@@ -93,7 +150,7 @@ def _block(verdict: Verdict, followers: list[Verdict], places: dict[str, str]) -
     if verdict.first is not None:
         lines.append(f"<p><code>{safe(verdict.departure)}</code> · case <code>{safe(verdict.first.case)}</code></p>")
     if verdict.looks_like:
-        lines.append(f"<p>Looks like {safe(verdict.looks_like)}.</p>")
+        lines.append(f"<p>{safe(verdict.looks_like)}</p>")
     if verdict.reason:
         lines.append(f"<p>{safe(verdict.reason)}</p>")
     commands = [safe(command) for command in (verdict.reproduce, verdict.explain) if command]
@@ -103,8 +160,8 @@ def _block(verdict: Verdict, followers: list[Verdict], places: dict[str, str]) -
         lines.append(f'<p><a href="#{places[verdict.clause]}">See where</a></p>')
     if followers:
         names = ", ".join(f'<a href="#{safe(one.clause)}"><code>{safe(one.clause)}</code></a>' for one in followers)
-        counted = "1 clause follows" if len(followers) == 1 else f"{len(followers)} clauses follow"
-        lines.append(f"<details><summary>{counted} from it</summary><p>{names}</p></details>")
+        counted = "1 clause is" if len(followers) == 1 else f"{len(followers)} clauses are"
+        lines.append(f"<details><summary>{counted} hidden behind it</summary><p>{names}</p></details>")
     return "\n".join([*lines, "</div>"])
 
 
@@ -123,8 +180,9 @@ def _printable_lines(text: str) -> str:
 
 
 def _chapters(report: Report) -> list[str]:
-    """A table for each chapter; open if it has a deviation that follows from nothing else."""
-    leading = [verdict for verdict, _ in report.folded() if verdict.verdict in ("deviating", "expected")]
+    """A table for each chapter; open if it has a deviation that is hidden behind nothing else."""
+    shown = ("deviating", "unexplained", "expected")
+    leading = [verdict for verdict, _ in report.folded() if verdict.verdict in shown]
     lines = []
     for title, group in groupby(report.verdicts, key=lambda verdict: chapter(verdict.clause)):
         verdicts = list(group)
@@ -143,7 +201,7 @@ def _row(verdict: Verdict) -> str:
     mark = MARKS[verdict.verdict][0]
     why = f"<code>{safe(str(verdict.first))}</code>" if verdict.first is not None else safe(verdict.reason)
     if verdict.follows:
-        why = f'follows <a href="#{safe(verdict.follows)}"><code>{safe(verdict.follows)}</code></a><br>{why}'
+        why = f'hidden behind <a href="#{safe(verdict.follows)}"><code>{safe(verdict.follows)}</code></a><br>{why}'
     return (
         f'<tr id="{safe(verdict.clause)}"><td><code>{safe(verdict.clause)}</code><td>{safe(verdict.level)}'
         f'<td class="{safe(verdict.verdict)}">{mark} {safe(verdict.verdict)}<td>{why}'

@@ -17,7 +17,7 @@ def render(report: Report) -> str:
     """The XML text.
 
     A MUST that deviates by itself is a failure, a crash is an error, a stale expectation is a failure.
-    A clause that follows from a failure is skipped and points to it, so that one mistake counts once.
+    A clause that is hidden behind a failure is skipped and points to it, so that one mistake counts once.
     Verdicts that do not decide are skipped with their reason: not answerable, expected to deviate, SHOULD and MAY.
     """
     suite = ElementTree.Element("testsuite", name=_text(f"regionloss {report.adapter}"))
@@ -44,11 +44,11 @@ def render(report: Report) -> str:
 
 
 def _fails(verdict: Verdict) -> bool:
-    return verdict.verdict == "deviating" and verdict.level == "MUST"
+    return verdict.verdict in ("deviating", "unexplained") and verdict.level == "MUST"
 
 
 def _verdict(suite: ElementTree.Element, verdict: Verdict, root: str) -> None:
-    """One test case; `root` is the failing clause that this one follows from, or an empty string."""
+    """One test case; `root` is the failing clause that this one is hidden behind, or an empty string."""
     case = ElementTree.SubElement(
         suite, "testcase", classname=_text(chapter(verdict.clause)), name=_text(verdict.clause)
     )
@@ -61,15 +61,15 @@ def _verdict(suite: ElementTree.Element, verdict: Verdict, root: str) -> None:
     properties |= {"follows": verdict.follows} if verdict.follows else {}
     _properties(case, properties)
     if root:
-        ElementTree.SubElement(case, "skipped", message=_text(f"follows from {root} · {verdict.sentence}"))
+        ElementTree.SubElement(case, "skipped", message=_text(f"hidden behind {root}"))
     elif _fails(verdict):
         details = [sentence(verdict.clause), verdict.sentence, str(verdict.first or ""), verdict.reason]
         details += [f"reproduce: {verdict.reproduce}"] if verdict.reproduce else []
         details += [f"explain: {verdict.explain}"] if verdict.explain else []
-        failure = ElementTree.SubElement(case, "failure", type="deviating", message=_text(verdict.sentence))
+        failure = ElementTree.SubElement(case, "failure", type=verdict.verdict, message=_text(verdict.sentence))
         failure.text = _text("\n".join(line for line in details if line))
-    elif verdict.verdict == "deviating":
-        message = f"deviates, but a {verdict.level} does not fail the run · {verdict.sentence}"
+    elif verdict.verdict in ("deviating", "unexplained"):
+        message = f"{verdict.verdict}, but a {verdict.level} does not fail the run · {verdict.sentence}"
         ElementTree.SubElement(case, "skipped", message=_text(message))
     elif verdict.verdict != "conforming":
         ElementTree.SubElement(case, "skipped", message=_text(f"{verdict.verdict}: {verdict.reason}"))

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from regionloss_suite.judging.differences import MeasuredDifference, Unexplained
 from regionloss_suite.judging.report import Report
 from regionloss_suite.judging.verdict import Verdict
 
@@ -48,6 +49,9 @@ def from_json(data: dict[str, Any]) -> Report:
         notes=tuple(data.get("notes", ())),
         stale=tuple(data.get("stale", ())),
         version=data["version"],
+        differences=tuple(MeasuredDifference.from_json(entry) for entry in data.get("differences", ())),
+        unexplained=Unexplained.from_json(data["unexplained"]) if data.get("unexplained") else None,
+        formula=tuple(data.get("formula", ())),
     )
 
 

@@ -25,6 +25,16 @@ def render(report: Report) -> str:
     ]
     leading = [(verdict, followers) for verdict, followers in report.folded() if verdict.verdict == "deviating"]
     leading.sort(key=lambda pair: ("MUST", "SHOULD", "MAY").index(pair[0].level))
+    if report.differences:
+        lines += ["", f"{len(report.differences)} measured differences, what changes most first:", ""]
+        lines += [
+            f"- {code(one.words)} · {code(one.clause)} · changes {one.changes} of {one.departing} departing cases"
+            for one in report.differences[:_ROWS]
+        ]
+        lines += _more(len(report.differences) - _ROWS, "more", "more")
+    if report.unexplained is not None:
+        rest = report.unexplained
+        lines += ["", f"Unexplained: {rest.cases} of {rest.departing} departing cases, first in {code(rest.stage)}."]
     if leading:
         lines += ["", "| clause | what it requires | what was found |", "| --- | --- | --- |"]
         lines += [_row(verdict, followers) for verdict, followers in leading[:_ROWS]]
@@ -50,11 +60,11 @@ def code(text: str) -> str:
 def _row(verdict: Verdict, followers: list[Verdict]) -> str:
     cell = code(str(verdict.first or verdict.reason))
     if verdict.looks_like:
-        cell += f"<br>looks like {code(verdict.looks_like)}"
+        cell += f"<br>{code(verdict.looks_like)}"
     if verdict.reproduce:
         cell += f"<br>{code(verdict.reproduce)}"
     if followers:
-        cell += f"<br>{len(followers)} more follow{'s' * (len(followers) == 1)} from it"
+        cell += f"<br>{len(followers)} more {'is' if len(followers) == 1 else 'are'} hidden behind it"
     required = sentence(verdict.clause).replace("|", r"\|")
     mark = MARKS[verdict.verdict][0]
     return f"| {mark} {code(verdict.clause)} {verdict.level} | {required} | {cell} |"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from xml.etree import ElementTree
@@ -19,7 +18,6 @@ from unit.suite.reports.made_up import (
     FORMS,
     Page,
     check,
-    departure,
 )
 
 pytestmark = pytest.mark.slow  # together they take long: processes, compilers or whole runs
@@ -91,20 +89,6 @@ def test_wrong_usage_is_one_sentence(
 ) -> None:
     assert main(arguments) == 2
     assert message in capsys.readouterr().err
-
-
-def test_a_loss_like_nothing_known_is_sent_to_identify() -> None:
-    commands = Commands("mine:adapter", "darknet")
-    unlike = Verdict(clause="coord.value", level="MUST", verdict="deviating", first=departure())
-    like = dataclasses.replace(unlike, looks_like="the weight of small boxes is left out")
-    follower = dataclasses.replace(unlike, clause="scale.sum", follows="coord.value")
-    assert commands.advice([like, follower], ["gradient"]) == ()
-    assert commands.advice([dataclasses.replace(unlike, verdict="expected")], ["gradient"]) == ()
-    (said,) = commands.advice([like, unlike, follower], ["potential", "gradient"])
-    assert "`regionloss identify mine:adapter --profile darknet`" in said
-    assert commands.advice([unlike], ["potential"]) == (said,)
-    assert commands.advice([unlike], ["indicators"]) == ()  # nothing to measure by
-    assert Commands(None).advice([unlike], ["gradient"]) == ()
 
 
 def test_a_crash_that_no_verdict_leads_to_can_be_shown_again() -> None:

@@ -91,16 +91,16 @@ def test_a_loss_whose_only_deviation_is_expected_conforms() -> None:
     assert (after.exit_code, after.stale) == (CONFORMING, ())
 
 
-def test_what_follows_from_an_expected_clause_is_expected_too_over_any_number_of_steps() -> None:
+def test_what_is_hidden_behind_an_expected_clause_is_expected_too_over_any_number_of_steps() -> None:
     judged = report(
         verdict(WEIGHT, "deviating"),
-        verdict(TARGET, "deviating", follows=WEIGHT),
-        verdict(VALUE, "deviating", follows=TARGET),
+        verdict(TARGET, "hidden", follows=WEIGHT),
+        verdict(VALUE, "hidden", follows=TARGET),
         verdict("prior.value", "deviating", follows="prior.weight"),
     )
     after = apply(judged, expect(WEIGHT), TODAY)
     assert [one.verdict for one in after.verdicts[1:]] == ["expected", "expected", "expected", "deviating"]
-    assert after.verdicts[3].reason == f"follows {WEIGHT}: known (https://example.org/7)"
+    assert after.verdicts[3].reason == f"hidden behind {WEIGHT}: known (https://example.org/7)"
 
 
 def test_verdicts_that_blame_each_other_end() -> None:

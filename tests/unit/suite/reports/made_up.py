@@ -22,14 +22,21 @@ def departure(**changed: object) -> Difference:
 
 
 def small() -> Report:
-    """One of each: conforming, deviating with a follower, expected, not answerable, a SHOULD that deviates."""
+    """One of each: conforming, deviating with one hidden behind it, expected, not answerable, a deviating SHOULD."""
     return Report(
         "mine:Loss",
         "darknet",
         2,
         [
             Verdict(clause="decode.centre", level="MUST", verdict="conforming", cases=2),
-            Verdict(clause="assign.cell", level="MUST", verdict="deviating", cases=1, follows="coord.small-box-weight"),
+            Verdict(
+                clause="assign.cell",
+                level="MUST",
+                verdict="hidden",
+                cases=1,
+                follows="coord.small-box-weight",
+                reason="cannot be told behind coord.small-box-weight",
+            ),
             Verdict(
                 clause="prior.weight", level="MUST", verdict="expected", cases=1, first=departure(), reason="known"
             ),

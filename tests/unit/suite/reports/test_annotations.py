@@ -23,7 +23,7 @@ def test_annotations_are_one_line_each_and_decode_to_what_was_said() -> None:
     assert "%0A%3A%3Aerror%3A%3A100%25%2C%0D" in lines[0]
 
 
-def test_annotations_leave_out_what_only_follows_and_weigh_by_level() -> None:
+def test_annotations_leave_out_what_is_hidden_and_weigh_by_level() -> None:
     lines = annotate(small())
     assert [line.split(" ")[0] for line in lines] == ["::error", "::warning"]
-    assert lines[0].endswith(f"looks like profile darknet-2016%0Afirst seen: case {CASE}%0Afollowed by assign.cell")
+    assert lines[0].endswith(f"profile darknet-2016%0Afirst seen: case {CASE}%0Ahidden behind it: assign.cell")

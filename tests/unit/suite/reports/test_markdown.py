@@ -18,12 +18,12 @@ def test_the_markdown_summary_fits_a_screen_and_quotes_the_clause() -> None:
     assert markdown.render(small()) == (
         "### ❌ `mine:Loss` as `darknet`: not conforming\n"
         "\n"
-        "6 clauses: 1 conforming, 3 deviating, 1 expected, 1 not-answerable; 2 cases; regionloss `1.2.3`\n"
+        "6 clauses: 1 conforming, 2 deviating, 1 hidden, 1 expected, 1 not-answerable; 2 cases; regionloss `1.2.3`\n"
         "\n"
         "| clause | what it requires | what was found |\n"
         "| --- | --- | --- |\n"
         f"| ✗ `coord.small-box-weight` MUST | {sentence('coord.small-box-weight')} | `{departure()}`"
-        "<br>looks like `profile darknet-2016`<br>1 more follows from it |\n"
+        "<br>`profile darknet-2016`<br>1 more is hidden behind it |\n"
         f"| ✗ `statistics.class` SHOULD | {sentence('statistics.class')} | `{departure()}` |\n"
     )
     many = small()

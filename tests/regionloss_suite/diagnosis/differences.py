@@ -1,0 +1,276 @@
+"""The differences between a loss as it was measured and its profile, each with its proof in the departing cases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from regionloss_adapters import Description
+from regionloss_spec import AXES, Profile, ProfileError, load_clauses
+from regionloss_spec.clause import View
+from regionloss_suite.diagnosis.measured_judge import MeasuredLoss, changed
+from regionloss_suite.judging.differences import MeasuredDifference
+from regionloss_suite.judging.judge import Observation
+from regionloss_suite.measure.experiments import Identified
+from regionloss_suite.measure.measured import Factors, beside
+from regionloss_suite.measure.profile import canonical, squared_weights
+from regionloss_suite.measure.reduction import SYMBOLS
+from regionloss_suite.oracle.comparison import Difference
+
+#: The clause of a factor on the gradient or value of a term.
+_OF_GRADIENT = {
+    "no_object": "noobj.gradient",
+    "prior": "prior.gradient",
+    "coord": "coord.value",
+    "object": "object.gradient",
+    "class": "class.gradient",
+}
+_OF_VALUE = {
+    "no_object": "noobj.value",
+    "prior": "prior.value",
+    "coord": "coord.value",
+    "object": "object.value",
+    "class": "class.cross-entropy",
+}
+
+
+_BY_IOU = ("ignore", "thresh", "no_object_target", "object_target", "object_weight", "anchor_choice")
+#: By a finding that no profile expresses, the axes that are not measured where it is wrong.
+_HIDES = {
+    "iou": _BY_IOU,
+    "centre of the box": _BY_IOU,
+    "size of the box": _BY_IOU,
+    "box of MaxIOU": ("ignore", "thresh"),
+    "truths of MaxIOU": ("ignore", "thresh"),
+    "images of MaxIOU": ("ignore", "thresh"),
+    "cells of MaxIOU": ("ignore", "thresh"),
+    "MaxIOU of other boxes": ("ignore", "thresh"),
+    "ignore": ("thresh",),
+    "hidden state": AXES,
+    "cell rule": ("anchor_choice", "collision", "class_collision", "truth_end", "max_truths"),
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One choice in which the measured loss differs, and what puts it back.
+
+    Attributes:
+        name: the axis or factor.
+        measured, expected: both values.
+        clause: of the expected value.
+        evidence: what the isolating question showed.
+        without: the measured loss with this choice put back, or `None` if no loss has the rest alone.
+        only: the profile's loss with this choice alone, or `None` likewise.
+    """
+
+    name: str
+    measured: Any
+    expected: Any
+    clause: str
+    evidence: str
+    without: MeasuredLoss | None
+    only: MeasuredLoss | None
+
+
+def measured_loss(identified: Identified, description: Description) -> MeasuredLoss:
+    """The measured loss, written as close to its profile as its answers allow.
+
+    Args:
+        identified: what the measuring questions say.
+        description: of the adapter, whose declared factor is no difference.
+    """
+    asked = identified.asked
+    changes: dict[str, Any] = {}
+    hidden = {axis for finding in identified.odd for axis in _HIDES.get(finding.axis, ())}
+    for axis in AXES:  # what was not measured, or behind something that no profile expresses, is not a difference
+        finding = identified.findings.get(axis)
+        if finding is None or finding.confidence != "measured" or axis in hidden:
+            changes[axis] = getattr(asked, axis)
+    measured = _replaced(identified.profile, _unmeasured(identified, changes))
+    if description.factor != 1.0:
+        axes = (*squared_weights(measured), "class_weight")
+        measured = measured.replace(**{axis: getattr(measured, axis) / description.factor for axis in axes})
+    measured = beside(measured, asked)
+    plain = {axis: getattr(asked, axis) for axis in _without_effect(measured, asked)}
+    return MeasuredLoss(asked, _replaced(measured, plain), identified.factors, description.factor)
+
+
+def _unmeasured(identified: Identified, changes: dict[str, Any]) -> dict[str, Any]:
+    """The axes to leave as they are asked; a weight that was not measured is that of the asked profile."""
+    asked, profile = identified.asked, identified.profile
+    weights = {axis for axis in changes if axis.endswith("_weight")}
+    ratio = asked.squared_factor / profile.squared_factor if profile.squared_factor else 1.0
+    scaled = {axis: getattr(asked, axis) * (1.0 if axis == "class_weight" else ratio) for axis in weights}
+    rest = {axis: value for axis, value in changes.items() if axis not in weights and axis != "squared_factor"}
+    return rest | scaled
+
+
+def _without_effect(one: Profile, other: Profile) -> list[str]:
+    """The axes on which two profiles differ although it shows nowhere."""
+    shown = canonical(one).differences(canonical(other))
+    weights = ("squared_factor", *(axis for axis in AXES if axis.endswith("_weight")))
+    return [axis for axis in one.differences(other) if axis not in shown and axis not in weights]
+
+
+def _replaced(profile: Profile, options: dict[str, Any]) -> Profile:
+    """A profile with some axes replaced, leaving out those that no clause defines together."""
+    try:
+        return profile.replace(**options)
+    except ProfileError:
+        for axis, value in options.items():
+            try:
+                profile = profile.replace(**{axis: value})
+            except ProfileError:
+                continue
+        return profile
+
+
+def clause_of(axis: str, profile: Profile) -> str:
+    """The clause that states the profile's value of an axis."""
+    value = getattr(profile, axis)
+    bound = [clause for clause in load_clauses().values() if clause.axis == axis]
+    if profile.class_term == "tree":  # the chapter on the tree is more specific than the general one
+        bound.sort(key=lambda clause: not clause.id.startswith("tree."))
+    return next((clause.id for clause in bound if value in clause.values or not clause.values), "")
+
+
+def choices(loss: MeasuredLoss, identified: Identified, declared: str) -> Iterator[Choice]:
+    """Every choice in which a measured loss differs from the profile of its questions."""
+    asked, measured, factors = loss.asked, loss.profile, loss.factors
+    for axis, (value, expected) in measured.differences(asked).items():
+        if axis == "reduction" and value == declared:
+            continue
+        clause = clause_of(axis, asked)
+        if axis == "ignore" and "none" in (value, expected):
+            clause = "noobj.threshold" if value == "none" else "noobj.no-ignore"
+        finding = identified.findings.get(axis)
+        evidence = "" if finding is None else finding.evidence
+        if axis == "squared_factor":
+            evidence = "the weights of all squared terms are measured times this number"
+        yield Choice(
+            axis, value, expected, clause, evidence,
+            _loss(asked, measured, {axis: expected}, factors),
+            _loss(asked, asked, {axis: value}, Factors()),
+        )  # fmt: skip
+    yield from _factors(loss, identified)
+
+
+def _factors(loss: MeasuredLoss, identified: Identified) -> Iterator[Choice]:
+    asked, measured, factors = loss.asked, loss.profile, loss.factors
+    if factors.divisor:
+        evidence = identified.findings["reduction"].evidence
+        symbol = SYMBOLS[factors.divisor]
+        yield Choice(
+            f"loss times {symbol}", factors.divisor, asked.reduction, clause_of("reduction", asked), evidence,
+            None, None,
+        )  # fmt: skip
+    paid = [term for term in _OF_GRADIENT if term != "prior" or measured.prior_until]
+    if len(paid) == len([term for term in paid if factors.gradient.get(term) == -1.0]):
+        yield Choice(
+            "the whole gradient", -1.0, 1.0, "scale.potential",
+            "every term has the opposite sign: this is darknet's δ, which is minus the gradient",
+            MeasuredLoss(asked, measured, Factors({}, factors.value, factors.divisor)),
+            MeasuredLoss(asked, asked, Factors(dict(factors.gradient))),
+        )  # fmt: skip
+    else:
+        for term, factor in factors.gradient.items():
+            rest = {name: number for name, number in factors.gradient.items() if name != term}
+            axis = f"{term}_weight"
+            evidence = identified.findings[axis].evidence if axis in identified.findings else ""
+            yield Choice(
+                f"gradient of {term}", factor, 1.0, _OF_GRADIENT[term], evidence,
+                MeasuredLoss(asked, measured, Factors(rest, factors.value, factors.divisor)),
+                MeasuredLoss(asked, asked, Factors({term: factor})),
+            )  # fmt: skip
+    evidence = identified.findings["values"].evidence if "values" in identified.findings else ""
+    squares = {factors.value.get(term, 1.0) for term in paid if term != "class"}
+    if not identified.scalar_only and len(squares) == 1 and squares != {1.0} and "class" not in factors.value:
+        yield Choice(
+            "value of the squared terms", squares.pop(), 1.0, "scale.squared-factor", evidence,
+            MeasuredLoss(asked, measured, Factors(factors.gradient, {}, factors.divisor)),
+            MeasuredLoss(asked, asked, Factors({}, dict(factors.value))),
+        )  # fmt: skip
+        return
+    for term, factor in factors.value.items():
+        if identified.scalar_only:
+            continue
+        rest = {name: number for name, number in factors.value.items() if name != term}
+        yield Choice(
+            f"value of {term}", factor, 1.0, _OF_VALUE[term], evidence,
+            MeasuredLoss(asked, measured, Factors(factors.gradient, rest, factors.divisor)),
+            MeasuredLoss(asked, asked, Factors({}, {term: factor})),
+        )  # fmt: skip
+
+
+def _loss(asked: Profile, base: Profile, options: dict[str, Any], factors: Factors) -> MeasuredLoss | None:
+    try:
+        return MeasuredLoss(asked, base.replace(**options), factors)
+    except ProfileError:
+        return None
+
+
+def proven(choice: Choice, loss: MeasuredLoss, explained: list[tuple[Observation, Observation]]) -> MeasuredDifference:
+    """A choice with its proof by leaving it out.
+
+    Args:
+        choice: what differs.
+        loss: the measured loss.
+        explained: the departing observations that the measured loss explains, with what they are under it.
+    """
+    changes = [pair for pair in explained if _changes(choice, loss, pair)]
+    changes.sort(key=lambda pair: np.size(pair[0].case.batch.predictions))
+    shown = next((pair for pair in changes if _alone(choice, loss, pair)), None)
+    best = shown or (changes[0] if changes else None)
+    return MeasuredDifference(
+        choice=choice.name,
+        measured=choice.measured,
+        expected=choice.expected,
+        clause=choice.clause,
+        evidence=choice.evidence,
+        changes=len({pair[0].case.id for pair in changes}),
+        departing=0,
+        case="" if best is None else best[0].case.id,
+        alone=shown is not None,
+        first=None if best is None else first_of(best[0], choice.clause),
+    )
+
+
+def _changes(choice: Choice, loss: MeasuredLoss, pair: tuple[Observation, Observation]) -> bool:
+    """Whether the measured loss would have answered otherwise without a choice."""
+    if choice.without is None:
+        return True
+    before, under = pair
+    if under.case is before.case:  # refused, by the measured loss too
+        return True
+    options = {axis: value for axis, (value, _) in choice.without.profile.differences(loss.profile).items()}
+    try:
+        profile = under.case.profile.replace(**options)
+    except ProfileError:
+        return True
+    return changed(before.case, under.case.profile, profile, (loss.factors, choice.without.factors))
+
+
+def _alone(choice: Choice, loss: MeasuredLoss, pair: tuple[Observation, Observation]) -> bool:
+    """Whether the profile with this choice alone gives the answer of the loss."""
+    before, under = pair
+    if choice.only is None or under.case is before.case:
+        return False
+    return any(
+        not changed(before.case, under.case.profile, profile, (loss.factors, choice.only.factors))
+        for profile in choice.only.profiles(before.case)
+    )
+
+
+def first_of(observation: Observation, clause: str) -> Difference | None:
+    """The first deviation of an observation, in the views of a clause if it shows there."""
+    comparison = observation.exchange.comparison
+    if comparison is None:
+        return None
+    known = load_clauses().get(clause)
+    views = [*(known.seen if known is not None else ()), View("everything")]
+    differences = (comparison.difference(view) for view in views)
+    return next((difference for difference in differences if difference is not None), None)

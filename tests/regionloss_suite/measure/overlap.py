@@ -1,0 +1,134 @@
+"""The IoU itself, whatever it is used for: as the target of objectness, and at the threshold of the ignore rule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from regionloss.boxes import decode, iou, sigmoid, sigmoid_grad
+from regionloss_spec import Batch
+from regionloss_suite.measure.black_box import T_H, T_O, T_W, T_X, T_Y, NoAnswerError, scene
+from regionloss_suite.measure.findings import Findings, listed
+
+#: Centre and size of a truth, t_x, t_y, t_w, t_h of its predictor on an anchor of a cell, and what is tried. Where all
+#: outputs are 0, the box is the cell whatever decodes it, so that only the IoU can be wrong.
+_PAIRS = (
+    ((0.5, 0.5, 0.5, 0.25), (0.0, 0.0, 0.0, 0.0), "iou"),
+    ((0.125, 0.25, 0.75, 0.5), (0.0, 0.0, 0.0, 0.0), "iou"),
+    ((0.875, 0.75, 1.5, 1.0), (0.0, 0.0, 0.0, 0.0), "iou"),
+    ((0.5, 0.375, 0.0625, 0.125), (0.0, 0.0, 0.0, 0.0), "iou"),
+    ((0.625, 0.5, 0.75, 0.5), (-0.5, 0.0, 0.0, 0.0), "centre of the box"),
+    ((0.375, 0.625, 1.0, 0.5), (0.0, 1.25, 0.0, 0.0), "centre of the box"),
+    ((0.5, 0.5, 0.5, 0.5), (0.0, 0.0, -1.25, -0.75), "size of the box"),
+    ((0.5, 0.375, 0.75, 1.0), (0.0, 0.0, 0.5, -0.25), "size of the box"),
+    ((0.125, 0.125, 0.125, 0.125), (2.0, 2.0, -2.0, -2.0), "apart"),
+    ((0.25, 0.5, 0.25, 0.5), (1.5, 0.0, -1.5, -0.5), "apart"),
+)
+_T_O = (-1.0, 1.5)
+
+
+def overlap(findings: Findings) -> None:
+    """Whether the IoU is intersection over union, and of which box, wherever an answer contains it."""
+    shown = False
+    if findings.value("object_target") != "one" and findings.value("no_object_applies") != "every-predictor":
+        shown = _targets(findings)
+    if "iou" not in findings.by_axis and findings.value("ignore", "none") != "none":
+        shown = _thresholds(findings) or shown
+    if not shown:
+        findings.unknown("iou", "nothing that the loss returns contains an IoU by itself")
+    elif "iou" not in findings.by_axis:
+        findings.note("iou", "intersection over union", "boxes of eight kinds, by objectness or by the ignore rule")
+
+
+def _on(findings: Findings, truth: tuple[float, ...], raw: tuple[float, ...], t_o: float) -> Batch:
+    """One truth and its predictor in the first cell of two."""
+    rows = 2 if findings.box.square else 1
+    x, y, w, h = truth
+    row = [x / 2, y / rows, w / 2, h / rows, 1.0]
+    values = {(0, 0, channel, 0, 0): t for channel, t in zip((T_X, T_Y, T_W, T_H, T_O), (*raw, t_o), strict=True)}
+    return scene([row], grid=(rows, 2), images_seen=findings.late, raw=values)
+
+
+def _targets(findings: Findings) -> bool:
+    """The target of objectness for each pair: two values of t_o show weight and target. False if it is no IoU."""
+    s, grad = sigmoid(np.array(_T_O)), sigmoid_grad(np.array(_T_O))
+    targets, wanted, weights = [], [], []
+    for truth, raw, _ in _PAIRS:
+        batches = [_on(findings, truth, raw, t_o) for t_o in _T_O]
+        got = np.array([findings.box.gradient(batch)[0, 0, T_O, 0, 0] for batch in batches]) / grad
+        weight = float((got[1] - got[0]) / (s[1] - s[0]))
+        if not abs(weight) > findings.box.silence:
+            raise NoAnswerError("objectness of a responsible predictor has no weight")
+        weights.append(weight)
+        targets.append(float(s[0] - got[0] / weight))
+        t = batches[0].predictions.reshape(1, -1, *batches[0].predictions.shape[2:])
+        wanted.append(float(iou(decode(t, batches[0].anchors)[:, 0, 0, 0], batches[0].truths[0][0, :4])))
+    if not np.allclose(weights, weights[0], rtol=1e-3):  # then this is no squared error with a target
+        return False
+    if np.allclose(targets, targets[0], atol=1e-3):  # then the target is no IoU
+        return False
+    limit = 1e-6 if findings.box.dtype == "float64" else 1e-3
+    wrong = [abs(target - want) > limit for target, want in zip(targets, wanted, strict=True)]
+    for kind in ("iou", "centre of the box", "size of the box", "apart"):
+        places = [place for place, pair in enumerate(_PAIRS) if pair[2] == kind]
+        if any(wrong[place] for place in places):
+            evidence = (
+                f"objectness has the targets {listed(*(targets[place] for place in places))} for boxes whose IoU is "
+                f"{listed(*(wanted[place] for place in places))}"
+            )
+            findings.unknown("iou" if kind == "apart" else kind, evidence, odd=True)
+            break  # what is wrong in a simple scene is wrong in the others too
+    return True
+
+
+def _thresholds(findings: Findings) -> bool:
+    """The IoU at which a predictor becomes silent, for boxes moved aside and for small boxes. False if none is."""
+    thresh = findings.value("thresh")
+    if thresh is None or not 0.05 < thresh < 0.95:
+        return False
+    wrong = []
+    ways: tuple[tuple[str, Callable[[Findings, float], Batch], Callable[[float], float], float, float], ...] = (
+        ("boxes moved aside", _moved, lambda shift: (1 - shift) / (1 + shift), 0.0, 0.3),
+        ("boxes of an eighth of a cell", _small, lambda ratio: ratio, 1.0, 0.02),
+    )
+    for name, batch_of, overlap_of, low, high in ways:  # silent at `low`, paying at `high`
+        if _pays(findings, batch_of(findings, low)):
+            wrong.append(f"{name}: an IoU of 1 is not silent")
+            continue
+        if not _pays(findings, batch_of(findings, high)):
+            if overlap_of(high) < thresh:
+                still = f"{name} with an IoU of {overlap_of(high):.6g} are still silent"
+                wrong.append(f"{still}, where the threshold is {thresh:.6g}")
+            continue
+        for _ in range(30 if findings.box.dtype == "float64" else 18):
+            middle = (low + high) / 2
+            low, high = (low, middle) if _pays(findings, batch_of(findings, middle)) else (middle, high)
+        limit = overlap_of((low + high) / 2)
+        if not math.isclose(limit, thresh, abs_tol=1e-5 if findings.box.dtype == "float64" else 2e-3):
+            wrong.append(f"{name} are silent from an IoU of {limit:.6g}, where the threshold is {thresh:.6g}")
+    if wrong:
+        findings.unknown("MaxIOU of other boxes", "; ".join(wrong), odd=True)
+    return True
+
+
+def _pays(findings: Findings, batch: Batch) -> bool:
+    return bool(abs(findings.box.gradient(batch)[0, 1, T_O, 0, 0]) > findings.box.silence)
+
+
+def _moved(findings: Findings, shift: float) -> Batch:
+    """Anchor 0 fits the truth better; the box of anchor 1 is the truth, moved aside by a share of its width."""
+    s = 0.5 + shift * 0.75
+    raw = {(0, 1, T_O, 0, 0): 0.5, (0, 1, T_X, 0, 0): math.log(s / (1 - s))}
+    raw |= {(0, 1, T_W, 0, 0): math.log(0.75 / 0.5), (0, 1, T_H, 0, 0): math.log(0.75 / 0.5)}
+    anchors = [(0.75, 0.75), (0.5, 0.5)]
+    return scene([[0.5, 0.5, 0.75, 0.75, 1]], anchors=anchors, images_seen=findings.late, raw=raw)
+
+
+def _small(findings: Findings, ratio: float) -> Batch:
+    """The box of anchor 1 has the height of a small truth, and a share of its width."""
+    raw = {(0, 1, T_O, 0, 0): 0.5, (0, 1, T_W, 0, 0): math.log(ratio * 0.125 / 0.5)}
+    raw |= {(0, 1, T_H, 0, 0): math.log(0.125 / 0.5)}
+    anchors = [(0.125, 0.125), (0.5, 0.5)]
+    return scene([[0.5, 0.5, 0.125, 0.125, 1]], anchors=anchors, images_seen=findings.late, raw=raw)
