@@ -21,14 +21,14 @@ import pytest
 from regionloss_adapters import Adapter, AdapterError, load_adapter
 from regionloss_spec import Case
 from regionloss_spec.case import CASES
-from regionloss_suite.diagnosis.diagnosis import Measuring, diagnose
+from regionloss_suite.diagnosis.diagnosis import Diagnosis, Measuring, diagnose
 from regionloss_suite.judging.differences import MeasuredDifference, Unexplained
 from regionloss_suite.judging.find_cases import find_case, find_cases
 from regionloss_suite.judging.judge import Judge, Observation
 from regionloss_suite.judging.report import MARKS, Report
 from regionloss_suite.judging.reproduce import Commands
 from regionloss_suite.judging.verdict import Verdict, merged
-from regionloss_suite.measure.formula import measured_formula
+from regionloss_suite.measure.formula import formula, measured_formula
 from regionloss_suite.plugin import Collector
 
 #: With more processes than this, each would load a framework for almost no work.
@@ -106,7 +106,7 @@ def run(
         measuring = Measuring(budget, _progress if show else None)
         diagnosis = diagnose(judge, verdicts, drawn=drawn, tally=_tally(results), measuring=measuring)
         verdicts = diagnosis.verdicts
-        kept = {} if failures is None else _kept(verdicts, files, failures)
+        kept = {} if failures is None else _kept(_shown(diagnosis), files, failures)
     commands = Commands(
         adapter if isinstance(adapter, str) else None,
         profile,
@@ -122,6 +122,7 @@ def run(
         differences=tuple(_with_commands(difference, commands) for difference in diagnosis.differences),
         unexplained=diagnosis.unexplained and _with_commands(diagnosis.unexplained, commands),
         formula=() if diagnosis.identified is None else tuple(measured_formula(diagnosis.identified)),
+        claimed=() if diagnosis.identified is None else tuple(formula(diagnosis.identified.asked)),
     )  # fmt: skip
     return Run(report, judge, [observation for some in drawn.values() for observation in some])
 
@@ -170,15 +171,22 @@ def _stage(judge: Judge, module: str, name: str, options: list[str], *, show: bo
     return collector.results
 
 
-def _kept(verdicts: list[Verdict], files: Mapping[str, Path], folder: Path) -> dict[str, Path]:
-    """The files of the random batches that stand for themselves in the report, copied to their final place."""
+def _shown(diagnosis: Diagnosis) -> set[str]:
+    """The cases that stand for something in the report."""
+    cases = {difference.case for difference in diagnosis.differences}
+    cases |= {diagnosis.unexplained.case} if diagnosis.unexplained is not None else set()
+    deviating = [one for one in diagnosis.verdicts if one.verdict == "deviating" and not one.follows]
+    return cases | {verdict.first.case for verdict in deviating if verdict.first is not None}
+
+
+def _kept(cases: set[str], files: Mapping[str, Path], folder: Path) -> dict[str, Path]:
+    """The files of the random batches that stand for something in the report, copied to their final place."""
     kept = {}
-    for verdict in verdicts:
-        file = None if verdict.first is None or verdict.follows else files.get(verdict.first.case)
-        if file is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            for part in file.parent.glob(f"{file.stem}.*"):  # large tensors are stored beside it
-                kept[file.stem] = Path(shutil.copy(part, folder)).with_suffix(".json")
+    for name in sorted(cases & set(files)):
+        file = files[name]
+        folder.mkdir(parents=True, exist_ok=True)
+        for part in file.parent.glob(f"{file.stem}.*"):  # large tensors are stored beside it
+            kept[file.stem] = Path(shutil.copy(part, folder)).with_suffix(".json")
     return kept
 
 

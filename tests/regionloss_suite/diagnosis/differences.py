@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from regionloss_adapters import Description
-from regionloss_spec import AXES, Profile, ProfileError, load_clauses
+from regionloss_spec import AXES, Profile, ProfileError, load_clauses, load_profile, profile_names
 from regionloss_spec.clause import View
+from regionloss_spec.profile import axis_values
 from regionloss_suite.diagnosis.measured_judge import MeasuredLoss, changed
 from regionloss_suite.judging.differences import MeasuredDifference
 from regionloss_suite.judging.judge import Observation
@@ -230,6 +231,7 @@ def proven(choice: Choice, loss: MeasuredLoss, explained: list[tuple[Observation
         measured=choice.measured,
         expected=choice.expected,
         clause=choice.clause,
+        known=_known(choice, loss.asked),
         evidence=choice.evidence,
         changes=len({pair[0].case.id for pair in changes}),
         departing=0,
@@ -237,6 +239,16 @@ def proven(choice: Choice, loss: MeasuredLoss, explained: list[tuple[Observation
         alone=shown is not None,
         first=None if best is None else first_of(best[0], choice.clause),
     )
+
+
+def _known(choice: Choice, asked: Profile) -> str:
+    """The shipped profiles with the measured value of a discrete axis, unless darknet is one of them."""
+    if choice.name not in AXES or not axis_values(choice.name):
+        return ""
+    having = [name for name in profile_names() if getattr(load_profile(name), choice.name) == choice.measured]
+    if not having or "darknet" in having:
+        return ""
+    return f"profile{'s' * (len(having) > 1)} {', '.join(having[:3])}"
 
 
 def _changes(choice: Choice, loss: MeasuredLoss, pair: tuple[Observation, Observation]) -> bool:

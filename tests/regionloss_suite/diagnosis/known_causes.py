@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -80,9 +81,7 @@ def matching_causes(
         return ()
     ranked = rank_clauses([*agreeing, *departing])
     order = {clause.clause: place for place, clause in enumerate(ranked)}
-    causes = sorted(
-        candidates(departing[0].case.profile, without), key=lambda cause: order.get(cause.clause, len(order))
-    )
+    causes = sorted(candidates(_profiles(departing), without), key=lambda cause: order.get(cause.clause, len(order)))
     smallest = sorted(agreeing, key=lambda observation: np.size(observation.case.batch.predictions))
     for cause in causes:
         if all(cause.explains(observation) for observation in departing) and is_right_elsewhere(cause, smallest):
@@ -126,7 +125,7 @@ def resembling(departing: list[Observation], *, without: str = "") -> str:
         return ""
     counts = [
         (sum(cause.explains(observation) for observation in sample), cause)
-        for cause in candidates(departing[0].case.profile, without)
+        for cause in candidates(_profiles(departing), without)
         if any(cause.explains(observation) for observation in sample[:2])
     ]
     count, cause = max(counts, key=lambda pair: pair[0], default=(0, None))
@@ -173,8 +172,20 @@ def _touches(cause: KnownCause, observation: Observation) -> bool:
     return Comparison(case, answer, compared.dtype).difference(View("everything")) is not None
 
 
-def candidates(profile: Profile, without: str) -> Iterator[KnownCause]:
-    """Every other value of a discrete axis, every mutant, then every other shipped profile as a whole."""
+def _profiles(departing: list[Observation]) -> list[Profile]:
+    """The profiles of the departing cases, the most frequent first."""
+    counts = Counter(observation.case.profile for observation in departing)
+    return sorted(counts, key=lambda profile: -counts[profile])
+
+
+def candidates(profiles: list[Profile], without: str) -> Iterator[KnownCause]:
+    """Every other value of a discrete axis, every mutant, then every other shipped profile as a whole.
+
+    Args:
+        profiles: of the departing cases; a mutant of any of them is tried, and other choices of the first.
+        without: id of a mutant to leave out.
+    """
+    profile = profiles[0]
     for axis in AXES:
         for value in axis_values(axis):
             if value == getattr(profile, axis):
@@ -183,7 +194,7 @@ def candidates(profile: Profile, without: str) -> Iterator[KnownCause]:
             if clause and _possible(profile, {axis: value}):
                 yield KnownCause(clause, _known_by(axis, value, profile), {axis: value})
     for mutant in catalogue().values():
-        if mutant.id != without and _is_of(mutant, profile):
+        if mutant.id != without and any(_is_of(mutant, one) for one in profiles):
             after = f" ({mutant.after})" if mutant.after else ""
             yield KnownCause(mutant.clause, f"{mutant.title}{after}", mutant=mutant.id)
     for name in profile_names():

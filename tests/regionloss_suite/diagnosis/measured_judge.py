@@ -60,6 +60,8 @@ class MeasuredLoss:
             return observation
         first: Observation | None = None
         for profile in self.profiles(exchange.case):
+            if profile == exchange.case.profile and not self.factors:
+                return observation  # what a case states beats the reference
             if not _defined(exchange.case, profile):
                 if exchange.outcome == "refused":  # the measured loss refuses it too, which says nothing more
                     return Observation(dataclasses.replace(exchange, outcome="cannot"), departs=False)

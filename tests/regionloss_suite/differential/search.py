@@ -29,7 +29,7 @@ from regionloss_suite.differential.disagreement import SUMS, Disagreement, disag
 from regionloss_suite.differential.shrink import smaller
 from regionloss_suite.differential.subjects import Subject, common_format, subject_of
 from regionloss_suite.judging.exchange import drawn_case
-from regionloss_suite.properties.strategies import batches
+from regionloss_suite.oracle.strategies import batches
 
 #: Larger golden cases take long to shrink, and show nothing that a smaller one does not.
 _LARGEST = 3000

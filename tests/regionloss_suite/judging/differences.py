@@ -17,6 +17,7 @@ class MeasuredDifference:
         measured: what the loss does.
         expected: what the profile does.
         clause: id of the clause that states it.
+        known: the shipped profiles that do the same, in words; empty if none does.
         evidence: the question that shows this choice alone, with the answer, or how a known mistake was recognised.
         changes: number of departing cases that this choice changes: with it put back, the loss would have answered
             differently there.
@@ -32,6 +33,7 @@ class MeasuredDifference:
     measured: Any
     expected: Any
     clause: str
+    known: str = ""
     evidence: str = ""
     changes: int = 0
     departing: int = 0
@@ -47,7 +49,8 @@ class MeasuredDifference:
         if self.measured is None:
             return self.choice
         expected = "" if self.expected is None else f", expected {_shown(self.expected)}"
-        return f"{self.choice} = {_shown(self.measured)}{expected}"
+        known = f" (as in {self.known})" if self.known else ""
+        return f"{self.choice} = {_shown(self.measured)}{expected}{known}"
 
     @property
     def reach(self) -> str:

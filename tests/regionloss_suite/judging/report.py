@@ -57,6 +57,7 @@ class Report:
         differences: what the loss was measured to do differently, what changes most cases first.
         unexplained: what departs even then, if anything does.
         formula: the measured loss, a line for each term; empty if it was not measured.
+        claimed: the profile in the same form.
     """
 
     adapter: str
@@ -70,6 +71,7 @@ class Report:
     differences: tuple[MeasuredDifference, ...] = ()
     unexplained: Unexplained | None = None
     formula: tuple[str, ...] = ()
+    claimed: tuple[str, ...] = ()
 
     @property
     def deviating(self) -> list[Verdict]:
@@ -145,6 +147,7 @@ class Report:
             "hidden": {verdict.clause: verdict.follows for verdict in self.verdicts if verdict.verdict == "hidden"},
             "unexplained": None if self.unexplained is None else self.unexplained.to_json(),
             "formula": list(self.formula),
+            "claimed": list(self.claimed),
         }
 
     def write_json(self, path: Path) -> None:

@@ -35,7 +35,7 @@ class Commands:
 
     def added(self, verdict: Verdict) -> Verdict:
         """A verdict that stands for itself, with its commands; any other verdict unchanged."""
-        if verdict.first is None or verdict.follows:
+        if verdict.first is None or verdict.verdict not in ("deviating", "expected"):
             return verdict
         reproduce, explain = self.of(verdict.first.case)
         return dataclasses.replace(verdict, reproduce=reproduce, explain=explain)

@@ -147,6 +147,12 @@ def differences(profile: Profile, other: Profile) -> list[tuple[str, Any, Any, l
     return rows
 
 
+def measured_differences(identified: Identified, other: Profile) -> list[tuple[str, Any, Any, list[str]]]:
+    """The differences of the measured profile from another; what was not measured is none."""
+    rows = differences(identified.profile, other)
+    return [row for row in rows if row[0] not in identified.unknown]
+
+
 def nearest(profile: Profile) -> tuple[str, int]:
     """The shipped profile that differs on the fewest axes, and their number."""
     counts = [(len(differences(profile, load_profile(name))), name) for name in profile_names()]
@@ -175,7 +181,7 @@ def as_json(identified: Identified, verified: Verified) -> dict[str, Any]:
         "nearest": dict(zip(("profile", "differences"), nearest(identified.profile), strict=True)),
         "differences": [
             {"axis": axis, "value": value, "darknet": other, "clauses": ids}
-            for axis, value, other, ids in differences(identified.profile, load_profile("darknet"))
+            for axis, value, other, ids in measured_differences(identified, load_profile("darknet"))
         ],
         "findings": [
             {"axis": f.axis, "value": f.value, "confidence": f.confidence, "odd": f.odd, "evidence": f.evidence}
@@ -208,7 +214,7 @@ def lines(identified: Identified, verified: Verified) -> list[str]:
     name, count = nearest(identified.profile)
     out = [f"{identified.name}: {identified.questions} questions", "", *measured_formula(identified), ""]
     out.append("Differences from darknet (weights of squared terms for a factor of ½):")
-    changes = differences(identified.profile, load_profile("darknet"))
+    changes = measured_differences(identified, load_profile("darknet"))
     out += [f"  {axis} = {value} (darknet: {other}) · {', '.join(ids)}" for axis, value, other, ids in changes] or [
         "  none"
     ]
@@ -257,7 +263,7 @@ def markdown(identified: Identified, verified: Verified) -> str:
     ]
     out += [
         f"| `{axis}` | {value} | {other} | {', '.join(f'`{one}`' for one in ids)} |"
-        for axis, value, other, ids in differences(identified.profile, load_profile("darknet"))
+        for axis, value, other, ids in measured_differences(identified, load_profile("darknet"))
     ]
     out += ["", "| finding | value | confidence | evidence |", "| --- | --- | --- | --- |"]
     for f in identified.findings.values():

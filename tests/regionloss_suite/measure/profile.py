@@ -62,6 +62,7 @@ def profile_of(findings: Findings, name: str) -> Profile:
     darknet = load_profile("darknet")
     values = {axis: findings.value(axis, getattr(darknet, axis)) for axis in AXES}
     # A profile has no negative weight: a sign is a factor beside it.
+    values["printed_cost"] = findings.value("printed_cost", "potential")
     values |= {axis: abs(product) for axis, product in findings.products.items()} | {"squared_factor": 0.5}
     if values["class_collision"] == "accumulate" and (values["class_term"] not in ("logistic", "tree") or (
         values["collision"] != "last")):  # fmt: skip

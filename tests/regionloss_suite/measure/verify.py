@@ -20,7 +20,7 @@ from regionloss_suite.judging.exchange import drawn_case, quantised
 from regionloss_suite.measure.black_box import BlackBox, NoAnswerError
 from regionloss_suite.measure.experiments import Identified, question_profile
 from regionloss_suite.oracle.comparison import Comparison
-from regionloss_suite.properties.strategies import batches
+from regionloss_suite.oracle.strategies import batches
 
 #: The largest edge case, as the number of its predictions.
 _EDGE_SIZE = 3000

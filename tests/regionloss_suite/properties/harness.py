@@ -21,8 +21,8 @@ from regionloss_spec.batch import Array
 from regionloss_suite.judging.exchange import Exchange, drawn_case, put, quantised
 from regionloss_suite.oracle.comparison import Difference
 from regionloss_suite.oracle.coverage import clauses_reached
+from regionloss_suite.oracle.strategies import batches
 from regionloss_suite.properties.response import DeviationError, NotAnswerableError, Response, both
-from regionloss_suite.properties.strategies import batches
 
 Carry = Callable[[Array], Array]
 

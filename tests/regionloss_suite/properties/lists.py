@@ -13,9 +13,9 @@ from regionloss.decisions import Match
 from regionloss_spec import Batch, Profile
 from regionloss_spec.batch import Array
 from regionloss_suite.judging.exchange import quantised
+from regionloss_suite.oracle.strategies import raw_of
 from regionloss_suite.properties.harness import PropertyHarness
 from regionloss_suite.properties.registry import pins
-from regionloss_suite.properties.strategies import raw_of
 
 #: Rows that no loss may read: invalid in every way, and one ordinary truth.
 _JUNK = (

@@ -52,6 +52,7 @@ def from_json(data: dict[str, Any]) -> Report:
         differences=tuple(MeasuredDifference.from_json(entry) for entry in data.get("differences", ())),
         unexplained=Unexplained.from_json(data["unexplained"]) if data.get("unexplained") else None,
         formula=tuple(data.get("formula", ())),
+        claimed=tuple(data.get("claimed", ())),
     )
 
 

@@ -20,7 +20,7 @@ from regionloss_spec.case import Expected
 from regionloss_spec.clause import View
 from regionloss_suite.judging.judge import Judge
 from regionloss_suite.oracle.comparison import Comparison
-from regionloss_suite.properties.strategies import batches
+from regionloss_suite.oracle.strategies import batches
 
 GRADIENT = View("gradient", ("xy", "wh", "o", "c"), ("responsible", "ignored", "no-object"))
 FAMILIES: tuple[Family, ...] = ("pjreddie", "alexeyab")

@@ -24,7 +24,7 @@ from regionloss_spec.case import Expected
 from regionloss_spec.clause import View
 from regionloss_suite.judging.judge import Judge
 from regionloss_suite.oracle.comparison import Comparison
-from regionloss_suite.properties.strategies import batches
+from regionloss_suite.oracle.strategies import batches
 
 ROOT = Path(__file__).parents[3]
 EXAMPLES = ROOT / "adapters/examples"

@@ -11,7 +11,7 @@ from regionloss import region_loss
 from regionloss_adapters import CannotAnswerError, Question
 from regionloss_adapters.truths import Counted, Dense, Flat, Padded, Ragged, Rows
 from regionloss_spec import Batch, load_profile
-from regionloss_suite.properties.strategies import batches
+from regionloss_suite.oracle.strategies import batches
 
 DARKNET = load_profile("darknet")
 #: The profile of ports that do not end a list at x = 0.

@@ -32,7 +32,7 @@ from regionloss_spec import Batch, Profile, load_case, load_cases, load_profile
 from regionloss_spec.batch import Array
 from regionloss_spec.case import CASES
 from regionloss_suite.judging.judge import Judge
-from regionloss_suite.properties.strategies import batches
+from regionloss_suite.oracle.strategies import batches
 
 DARKNET = load_profile("darknet")
 ANCHORS = np.array([[1.0, 2.0], [2.0, 1.0]])

@@ -14,7 +14,7 @@ from regionloss import Result, evaluate
 from regionloss.loss import pay_terms
 from regionloss_spec import Profile, load_case
 from regionloss_spec.case import CASES
-from regionloss_suite.properties.strategies import batches
+from regionloss_suite.oracle.strategies import batches
 from unit.torch.profiles import DARKNET, variants
 
 pytestmark = pytest.mark.slow  # together they take more than twenty seconds

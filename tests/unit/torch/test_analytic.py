@@ -15,7 +15,7 @@ from regionloss_adapters.numpy_reference import indicators
 from regionloss_spec import Batch, Profile, load_profile
 from regionloss_spec.profile import AXES, axis_values
 from regionloss_suite.oracle.alternatives import unsettled
-from regionloss_suite.properties.strategies import batches
+from regionloss_suite.oracle.strategies import batches
 
 torch = pytest.importorskip("torch", reason="the fast paths need PyTorch: pip install 'regionloss[torch]'")
 

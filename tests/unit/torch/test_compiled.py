@@ -23,7 +23,7 @@ from regionloss.torch import PaddedTruths, PathError, RegionLoss, paths  # noqa:
 from regionloss.torch.settings import Settings, settings_of  # noqa: E402 - likewise
 from regionloss_adapters.torch.fast import TorchCompiledAdapter  # noqa: E402 - likewise
 from regionloss_spec import Profile, load_profile  # noqa: E402 - likewise
-from regionloss_suite.properties.strategies import batches  # noqa: E402 - likewise
+from regionloss_suite.oracle.strategies import batches  # noqa: E402 - likewise
 from unit.torch.test_analytic import ANCHORS, BAD_TRUTHS, CLASSES, FLAT, compare, network, truths, variants  # noqa: E402 - likewise
 
 pytestmark = pytest.mark.skipif(

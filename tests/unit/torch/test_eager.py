@@ -20,7 +20,7 @@ from regionloss_adapters.numpy_reference import indicators
 from regionloss_spec import Batch, Profile, load_cases, load_profile, profile_names
 from regionloss_spec.profile import AXES, axis_values
 from regionloss_suite.judging.judge import Judge
-from regionloss_suite.properties.strategies import batches
+from regionloss_suite.oracle.strategies import batches
 
 torch = pytest.importorskip("torch", reason="the eager loss needs PyTorch: pip install 'regionloss[torch]'")
 

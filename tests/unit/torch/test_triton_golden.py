@@ -11,7 +11,7 @@ from regionloss.torch.settings import refusal
 from regionloss_adapters import Answer, Description, Question
 from regionloss_spec import Profile, load_cases
 from regionloss_suite.judging.judge import Judge
-from regionloss_suite.properties.strategies import batches
+from regionloss_suite.oracle.strategies import batches
 from unit.torch.on_triton import ADAPTER, DARKNET, INTERPRETED, conforms
 
 pytestmark = pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning")

@@ -151,15 +151,20 @@ def test_a_missing_small_box_weight_is_named_first_with_its_place(capsys: pytest
     deviating = {verdict["clause"]: verdict for verdict in report["verdicts"] if verdict["verdict"] == "deviating"}
     assert [slug for slug, verdict in deviating.items() if "follows" not in verdict] == ["coord.small-box-weight"]
     looks_like = deviating["coord.small-box-weight"]["looks_like"]
-    assert looks_like.startswith("profiles darknet-2016")
-    assert "small_box_exponent = 0, coord.constant-weight" in looks_like
+    assert looks_like.startswith("small_box_exponent = 0, expected 1 (as in profiles darknet-2016")
+    (difference,) = report["differences"]
+    assert (difference["choice"], difference["measured"], difference["expected"]) == ("small_box_exponent", 0, 1)
+    assert difference["changes"] == difference["departing"] > 0
+    assert report["unexplained"] is None
+    assert report["hidden"] == {}
     first = deviating["coord.small-box-weight"]["first"]
     assert set(first) >= {"case", "image", "row", "column", "anchor", "quantity", "got", "expected", "bound"}
     assert first["quantity"] in ("tx gradient", "ty gradient", "tw gradient", "th gradient")
     assert abs(first["got"]) < abs(first["expected"])
     place = f"image {first['image']}, cell ({first['row']}, {first['column']}), anchor {first['anchor']}"
-    said = f"coord.small-box-weight deviates · {place} · {first['quantity']} "
-    assert said in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert f"{place} · {first['quantity']} " in output
+    assert "After it, nothing remains." in output
 
 
 def program(command: str) -> subprocess.CompletedProcess[str]:
@@ -195,7 +200,7 @@ def test_a_failing_golden_case_ends_with_commands_that_run(capsys: pytest.Captur
     (reproduce,), (explain,) = printed(output, "reproduce"), printed(output, "explain")
     again = program(reproduce)
     assert (again.returncode, again.stderr) == (1, "")
-    assert "✗ coord.small-box-weight deviates · " in again.stdout
+    assert "✗ small_box_exponent = 0, expected 1" in again.stdout
     assert program(explain).returncode == 0
 
 
@@ -277,7 +282,8 @@ def test_cases_are_a_folder_a_file_or_an_id(what: str) -> None:
 def test_what_is_no_gradient_deviates(adapter: str) -> None:
     code, report = checked(adapter)
     assert code == 1
-    assert sum(verdict["verdict"] == "deviating" for verdict in report["verdicts"]) > 20
+    failing = ("deviating", "hidden", "unexplained")
+    assert sum(verdict["verdict"] in failing for verdict in report["verdicts"]) > 20
 
 
 @pytest.mark.slow
