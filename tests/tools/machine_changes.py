@@ -257,11 +257,13 @@ def _other_tokens(token: re.Match[str]) -> Iterator[tuple[str, str]]:
 
 
 def _clipped(before: str, after: str) -> tuple[str, str]:
-    """The nearest characters of a line on both sides, cut between words."""
+    """The nearest characters of a line on both sides, cut between words where there are several."""
     if len(before) > _AROUND:
-        before = "…" + before[-_AROUND:].partition(" ")[2]
+        near = before[-_AROUND:]
+        before = "…" + (near.partition(" ")[2] or near)
     if len(after) > _AROUND:
-        after = after[:_AROUND].rpartition(" ")[0] + "…"
+        near = after[:_AROUND]
+        after = (near.rpartition(" ")[0] or near) + "…"
     return before, after
 
 

@@ -140,7 +140,7 @@ def asked(name, arguments, **others):
         return build(name, arguments, **others)
     print(json.dumps([list(arguments), others["source"]]))
     raise c_compiler.CompilerError("asked")
-with mock.patch.object(c_compiler, "build", asked), contextlib.suppress(RuntimeError):
+with mock.patch.object(c_compiler, "build", asked), contextlib.suppress(ValueError):
     import regionloss.torch.cpp.operators
 """
 #: What operators.cpp calls of the kernels.
@@ -251,19 +251,25 @@ def parts() -> dict[str, Part]:
 # Judging.
 
 
-def noticed_by(adapter: Adapter, cases: list[Case]) -> str:
-    """The first case that notices that a loss is wrong, or an empty string."""
+def observed(adapter: Adapter, cases: list[Case]) -> Iterator[tuple[str, bool | None]]:
+    """Each case with whether the loss is wrong there; `None` where it does not answer."""
     try:
         claimed = adapter.describe().profiles
         profiles = [None] if "*" in claimed else sorted({case.base for case in cases} & {*claimed})
         for profile in profiles:
             judge = Judge(adapter, cases, profile)
             for case in judge.cases:
-                if any(one.departs for one in judge.observe(case)) or judge.fault is not None:
-                    return case.id
+                seen = judge.observe(case)
+                broken = judge.fault is not None or any(one.departs for one in seen)
+                yield case.id, broken if seen or broken else None
     except AdapterError as error:
-        return f"adapter: {error}"
-    return ""
+        yield f"adapter: {error}", True
+
+
+def noticed_by(adapter: Adapter, cases: list[Case], silent: frozenset[str]) -> str:
+    """The first case that notices that a loss is wrong, or that it answers other cases than before; or nothing."""
+    seen = observed(adapter, cases)
+    return next((case for case, wrong in seen if wrong or (wrong is None) != (case in silent)), "")
 
 
 def property_noticing(adapter: Adapter) -> str:
@@ -273,11 +279,11 @@ def property_noticing(adapter: Adapter) -> str:
     return next((f"property of {one.clause}" for one in report.verdicts if one.verdict == "deviating"), "")
 
 
-def judged(part: Part, cases: list[Case], properties: bool, change: Change) -> tuple[str, str]:
+def judged(part: Part, cases: list[Case], silent: frozenset[str], properties: bool, change: Change) -> tuple[str, str]:
     """What came of a change, and what noticed it."""
     try:
         with part.changed(change) as adapter:
-            by = noticed_by(adapter, cases) or (property_noticing(adapter) if properties else "")
+            by = noticed_by(adapter, cases, silent) or (property_noticing(adapter) if properties else "")
     except BrokenError:
         return BROKEN, ""
     except SameError:
@@ -285,6 +291,14 @@ def judged(part: Part, cases: list[Case], properties: bool, change: Change) -> t
     except Exception as error:  # a changed module that cannot even be imported
         return FOUND, f"{type(error).__name__}: {error}"
     return (FOUND, by) if by else (MISSED, "")
+
+
+def unchanged(part: Part, cases: list[Case], change: Change) -> tuple[str, str]:
+    """Whether a loss is right as it is, and the cases that it does not answer, by lines."""
+    with part.changed(change) as adapter:
+        seen = dict(observed(adapter, cases))
+    wrong = [case for case, departs in seen.items() if departs]
+    return (FOUND, ", ".join(wrong)) if wrong else (MISSED, "\n".join(case for case in seen if seen[case] is None))
 
 
 def outcomes(
@@ -374,12 +388,12 @@ def survey(part: Part, chosen: list[Change], jobs: int, *, properties: bool) -> 
     if part.changed is changed_kernels:
         compiler()
     file = part.files[0]
-    unchanged = Change(file.name, "", "", "", "", file.read_text(encoding="utf-8"))
-    for _, outcome, by in outcomes([unchanged], functools.partial(judged, part, cases, False), 1, part.seconds):
-        if outcome != MISSED:
-            raise SystemExit(f"nothing can be learnt from changes of a loss that is wrong: {outcome}, {by}")
+    same = Change(file.name, "", "", "", "", file.read_text(encoding="utf-8"))
+    ((_, outcome, silent),) = outcomes([same], functools.partial(unchanged, part, cases), 1, part.seconds)
+    if outcome != MISSED:
+        raise SystemExit(f"nothing can be learnt from changes of a loss that is wrong: {silent}")
     known = equivalents()
-    work = functools.partial(judged, part, cases, properties)
+    work = functools.partial(judged, part, cases, frozenset(silent.splitlines()), properties)
     for change, outcome, by in outcomes(chosen, work, jobs, 1200 if properties else part.seconds):
         if outcome == MISSED and key(change) in known:
             outcome, by = LISTED, known[key(change)]
