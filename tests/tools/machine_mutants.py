@@ -9,6 +9,7 @@ names a change that is noticed or does not exist.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import datetime
 import functools
@@ -451,15 +452,16 @@ def main(arguments: list[str] | None = None) -> int:
     made = [change for change in part.changes() if not given.listed or key(change) in equivalents()]
     chosen = sampled(made, given.every, given.seed, given.only)
     found: list[Outcome] = []
-    for one in survey(part, chosen, given.jobs, properties=given.properties):
-        found.append(one)
-        if one.outcome == MISSED:
-            print(f"missed: {one.file}, {one.function}: {one.change}", flush=True)
+    with contextlib.suppress(KeyboardInterrupt):  # which is a way to stop early: what was judged till then counts
+        for one in survey(part, chosen, given.jobs, properties=given.properties):
+            found.append(one)
+            if one.outcome == MISSED:
+                print(f"missed: {one.file}, {one.function}: {one.change}", flush=True)
     wrong = faults(part, found)
     print(table(found), *wrong, sep="\n", flush=True)
     given.folder.mkdir(parents=True, exist_ok=True)
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
-    sample = {"part": given.part, "every": given.every, "seed": given.seed, "only": given.only}
+    sample = {"judged": len(found), "part": given.part, "every": given.every, "seed": given.seed, "only": given.only}
     entries = {"date": date, **sample, "faults": wrong, "changes": [dataclasses.asdict(one) for one in found]}
     (given.folder / f"{given.part}.json").write_text(json.dumps(entries, indent=1, ensure_ascii=False) + "\n", "utf-8")
     (given.folder / f"{given.part}.md").write_text(
