@@ -3,6 +3,7 @@
 PYTHON ?= python3
 PYTEST_ARGS ?= -n auto --dist worksteal
 BENCH_ARGS ?=
+MUTANT_ARGS ?= --jobs 2
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup check test test-quick test-sweep lint mutants record-ports bundle-recordings lock bench bench-gpu docs clean
+.PHONY: help setup check test test-quick test-sweep lint mutants machine-mutants record-ports bundle-recordings lock bench bench-gpu docs clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' Makefile
@@ -44,6 +45,9 @@ lint: $(INSTALLED) ## check style, formatting and types
 
 mutants: $(INSTALLED) ## print what each seeded mistake breaks, and how it is caught
 	$(BIN)/python tests/tools/mutant_matrix.py
+
+machine-mutants: $(INSTALLED) ## change a loss mechanically, and print what no golden case notices (MUTANT_ARGS: --part, --every, --jobs ...)
+	$(BIN)/python tests/tools/machine_mutants.py $(MUTANT_ARGS)
 
 record-ports: $(INSTALLED) ## judge, identify and time the ports checked out below SOURCES, and write docs/implementations
 	$(BIN)/python tests/tools/record_ports.py --sources $(SOURCES) --speed
