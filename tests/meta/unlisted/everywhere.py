@@ -159,6 +159,7 @@ def _mistake(
     answers: tuple[str, ...] = EVERYTHING,
     begin: Callable[[], Answering] | None = None,
     dtype: str = "float64",
+    profile: str = "darknet",
 ) -> Mistake:
     return Mistake(
         id=id,
@@ -166,6 +167,7 @@ def _mistake(
         title=title,
         right=clauses,
         family=family,
+        profile=profile,
         answers=answers,
         dtype=dtype,
         begin=begin or always(answer),
@@ -173,7 +175,9 @@ def _mistake(
 
 
 MISTAKES = [
-    _mistake("six-digits", "every number passes through text with six digits", _each_number(_digits(6))),
+    _mistake(
+        "six-digits", "every number passes through text with six digits", _each_number(_digits(6)), profile="uvipen"
+    ),
     _mistake(
         "three-decimals",
         "every number of the answer is rounded to three decimals",
@@ -251,7 +255,12 @@ MISTAKES = [
         (*BOUND, "decode.size"),
         answers=BOTH,
     ),
-    _mistake("gradient-with-noise", "the gradient has noise of 1e-4, the same for the same batch", _gradient(_noisy)),
+    _mistake(
+        "gradient-with-noise",
+        "the gradient has noise of 1e-4, the same for the same batch",
+        _gradient(_noisy),
+        profile="darknet-2016",
+    ),
     _mistake(
         "gradient-with-fresh-noise",
         "the gradient has noise of 1e-4, another in each call",

@@ -272,6 +272,7 @@ def _mistake(
     answers: tuple[str, ...] = EVERYTHING,
     family: tuple[str, ...] = (),
     shown: bool = True,
+    profile: str = "darknet",
 ) -> Mistake:
     return Mistake(
         id=id,
@@ -279,6 +280,7 @@ def _mistake(
         title=title,
         right=("numerics.repeatability",),
         family=family,
+        profile=profile,
         answers=answers,
         shown=shown,
         begin=begin,
@@ -330,7 +332,7 @@ MISTAKES = [
         _answers_kept,
     ),
     _mistake("ignore-mask-kept", "a predictor once ignored stays ignored in later calls of that shape", _mask_kept),
-    _mistake("max-iou-kept", "MaxIOU is not set to 0 before a call", _max_iou_kept, BOTH),
+    _mistake("max-iou-kept", "MaxIOU is not set to 0 before a call", _max_iou_kept, BOTH, profile="marvis"),
     _mistake("offsets-kept-by-cells", "the offsets of cells are kept by the number of cells", _offsets_kept),
     _mistake(
         "background-sampled",
@@ -344,6 +346,7 @@ MISTAKES = [
         "the loss is divided by a running mean of the number of truths",
         _running_divisor,
         family=("scale.sum",),
+        profile="darknet-2016",
     ),
     _mistake("rare-classes-first", "a class weighs less the more often it has been seen", _rare_classes_first),
     _mistake(

@@ -181,7 +181,12 @@ def _whole_pixels(boxes: Array, truth: Array, grid: Array) -> Array:
 
 
 def _mistake(
-    id: str, title: str, answer: Answering, answers: tuple[str, ...] = EVERYTHING, family: tuple[str, ...] = ()
+    id: str,
+    title: str,
+    answer: Answering,
+    answers: tuple[str, ...] = EVERYTHING,
+    family: tuple[str, ...] = (),
+    profile: str = "darknet",
 ) -> Mistake:
     return Mistake(
         id=id,
@@ -189,6 +194,7 @@ def _mistake(
         title=title,
         right=("iou.definition",),
         family=family,
+        profile=profile,
         answers=answers,
         begin=always(answer),
     )
@@ -229,7 +235,12 @@ MISTAKES = [
         BOTH,
         ("decode.centre",),
     ),
-    _mistake("iou-whole-sides", "edges lie a whole side from the centre instead of half", _everywhere(_whole_sides)),
+    _mistake(
+        "iou-whole-sides",
+        "edges lie a whole side from the centre instead of half",
+        _everywhere(_whole_sides),
+        profile="darknet-2016",
+    ),
     _mistake(
         "iou-height-from-width", "both boxes are compared with their width as height", _everywhere(_height_from_width)
     ),
@@ -261,11 +272,13 @@ MISTAKES = [
         "iou-over-the-box",
         "the area of the predicted box is the denominator",
         _everywhere(_over(lambda inner, first, second: first)),
+        profile="marvis",
     ),
     _mistake(
         "iou-dice",
         "twice the intersection is divided by the sum of the areas",
         _everywhere(_over(lambda inner, first, second: first + second, factor=2)),
+        profile="lightnet",
     ),
     _mistake(
         "iou-over-the-mean-side",

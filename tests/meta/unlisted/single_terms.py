@@ -745,7 +745,7 @@ MISTAKES = [
     ),
     _mistake(
         "class-weighted-by-objectness",
-        "the class term is weighted by the objectness",
+        "the class term is weighted by the objectness, held constant",
         paid(_class_by_objectness),
         ("class.cross-entropy", "scale.class-weight"),
         ("class.gradient",),
