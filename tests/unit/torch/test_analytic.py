@@ -331,20 +331,33 @@ def test_nothing_waits_for_a_device(request: pytest.FixtureRequest) -> None:
             look()
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("with_counts", [False, True])
-def test_the_operators_pass_opcheck(dtype: Any, with_counts: bool) -> None:
-    predictions = network(2, 3, 4).to(dtype).requires_grad_()
-    rows = truths(2)
-    counts = torch.tensor([3, 2]) if with_counts else None
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("form", "images", "dtype"),
+    [
+        ("contiguous", 0, torch.float32),
+        ("contiguous", 1, torch.bfloat16),
+        ("contiguous", 2, torch.float64),
+        ("channels last", 1, torch.float64),
+        ("channels last", 2, torch.float16),
+        ("every second", 2, torch.float32),
+    ],
+)
+def test_the_operators_pass_opcheck(form: str, images: int, dtype: Any) -> None:
+    whole = network(images, 6, 8).to(dtype)
+    predictions = whole[:, :, ::2, ::2]
+    if form != "every second":
+        layout = torch.channels_last if form == "channels last" else torch.contiguous_format
+        predictions = predictions.contiguous(memory_format=layout)
+    rows, counts = truths(images), torch.arange(images) + 1
     choices = (list(FLAT), list(settings_of(DARKNET)))
-    module()(predictions, rows, images_seen=0)  # which loads them
-    arguments = (predictions, rows, counts, None, 0, *choices, False)
-    torch.library.opcheck(torch.ops.regionloss.analytic.default, arguments)
-    result = torch.ops.regionloss.analytic(*arguments)
-    state, predictor_of_truth, *kept = (tensor.detach() for tensor in result[2:])
-    saved = (torch.ones(()), predictions.detach(), rows, state, predictor_of_truth, kept)
-    torch.library.opcheck(torch.ops.regionloss.analytic_backward.default, (*saved, *choices))
+    for form_of_t in ((counts, torch.tensor(0), 0), (None, None, 12800)):
+        arguments = (predictions.clone().requires_grad_(), rows, *form_of_t, *choices, True)
+        torch.library.opcheck(torch.ops.regionloss.analytic.default, arguments)
+        loss, _, state, predictor_of_truth, *kept = torch.ops.regionloss.analytic(*arguments)
+        saved = (predictions, rows, state, predictor_of_truth, [tensor.detach() for tensor in kept])
+        upstream = torch.ones((), dtype=loss.dtype)
+        torch.library.opcheck(torch.ops.regionloss.analytic_backward.default, (upstream, *saved, *choices))
 
 
 def compare(batch: Batch, profile: Profile, dtype: str, adapter: Any = ADAPTER) -> bool:
