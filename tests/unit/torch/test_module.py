@@ -213,7 +213,8 @@ def test_it_has_no_state_and_can_be_copied_and_pickled() -> None:
 
 
 def test_a_used_loss_can_be_sent_to_another_process(tmp_path: Path) -> None:
-    losses = [RegionLoss(ANCHORS, CLASSES, path=path) for path in HOST_PATHS]
+    paths: Any = HOST_PATHS
+    losses = [RegionLoss(ANCHORS, CLASSES, path=path) for path in paths]
     t, rows = network().detach(), pad_truths(LISTS).rows
     expected = [loss(t, rows, images_seen=0).item() for loss in losses]
     torch.save((losses, t, rows), tmp_path / "sent.pt")

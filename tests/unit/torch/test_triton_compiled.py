@@ -24,6 +24,7 @@ from triton.runtime import driver  # noqa: E402 - likewise
 from triton.runtime.jit import JITFunction  # noqa: E402 - likewise
 
 from regionloss.torch import RegionLoss  # noqa: E402 - likewise
+from regionloss.torch.ops import BackwardInputs, ForwardInputs  # noqa: E402 - likewise
 from regionloss.torch.settings import settings_of  # noqa: E402 - likewise
 from regionloss.torch.triton import operators as triton_path  # noqa: E402 - likewise
 from regionloss_spec import load_profile  # noqa: E402 - likewise
@@ -91,8 +92,9 @@ def compiled(capability: int, dtype: Any, layout: Any, *, everything: bool = Fal
         counts = torch.zeros(4, dtype=torch.int64) if everything else None
         seen = torch.tensor(0) if everything else None
         settings = settings_of(load_profile("darknet"))
-        result = triton_path.forward(predictions, rows, counts, seen, 0, VOC_ANCHORS, settings)
-        triton_path.backward(result.loss, predictions, rows, *result[2:], VOC_ANCHORS, settings)
+        result = triton_path.forward(ForwardInputs(predictions, rows, counts, seen, 0, VOC_ANCHORS, settings))
+        saved = BackwardInputs(result.loss, predictions, rows, *result[2:], VOC_ANCHORS, settings)
+        triton_path.backward(saved)
     return [read_code(kernel) for kernel in kernels]
 
 

@@ -12,6 +12,7 @@ import triton.language as tl
 from torch._subclasses import FakeTensorMode
 
 from regionloss.torch import ops
+from regionloss.torch.ops import ForwardInputs
 from regionloss.torch.settings import settings_of
 from regionloss.torch.triton import operators as triton_path
 from regionloss.torch.triton.device import exceeds, exponential, logistic
@@ -21,7 +22,6 @@ from unit.torch.on_triton import (
     DEVICE,
     INTERPRETED,
     GuardedMemory,
-    Inputs,
     backward,
     batch_of,
     conforms,
@@ -255,7 +255,7 @@ LAYOUTS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def tiles(profile: Profile) -> Inputs:
+def tiles(profile: Profile) -> ForwardInputs:
     """One element more than a tile has, in each direction."""
     return random_inputs((2, 35, 5, 27), 2, profile=profile, anchors=(1.0, 2.0))
 
@@ -410,7 +410,7 @@ def test_float64_and_tensors_on_other_devices_are_refused() -> None:
         forward(inputs._replace(counts=torch.zeros(2, dtype=torch.int64, device="meta")))
 
 
-def arguments(inputs: Inputs) -> tuple[Any, ...]:
+def arguments(inputs: ForwardInputs) -> tuple[Any, ...]:
     return (*inputs[:5], list(inputs.anchors), list(inputs.settings), False)
 
 
