@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,12 +30,18 @@ DEVICES = ("cpu", "cuda", "cuda tf32") if torch.cuda.is_available() else ("cpu",
 
 
 @contextmanager
-def on_one_thread() -> Iterator[None]:
-    """Compute on one thread: the suite's batches are tiny, and waking a thread pool would take longer."""
+def answering(question: Question) -> Iterator[torch.device]:
+    """The device to answer a question on, with one thread, and with what the loss refuses as a refusal.
+
+    The suite's batches are tiny, and waking a thread pool would take longer.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with on_device(question.device) as device:
+            yield device
+    except DomainError as error:
+        raise RefusedError(str(error), error.image, error.truth) from error
     finally:
         torch.set_num_threads(threads)
 
@@ -90,25 +97,11 @@ class TorchEagerAdapter:
 
     def answer(self, question: Question) -> Answer:
         """Evaluate the loss and let autograd differentiate it."""
-        with on_one_thread(), on_device(question.device) as device:
-            return self._answer(question, device)
-
-    def _answer(self, question: Question, device: torch.device) -> Answer:
-        batch = question.batch
-        predictions = predictions_of(question, device)
-        try:
-            result = region_loss(
-                predictions,
-                batch.truths,
-                batch.anchors,
-                batch.classes,
-                images_seen=batch.images_seen,
-                profile=question.profile,
-                tree=batch.tree,
-            )
-        except DomainError as error:
-            raise RefusedError(str(error), error.image, error.truth) from error
-        return answer_of(question, predictions, result.potential, result.terms, _responsible(result), result.ignored)
+        with answering(question) as device:
+            predictions = predictions_of(question, device)
+            result = _evaluate(question, predictions, question.batch.truths)
+            paying = _responsible(result)
+            return answer_of(question, predictions, result.potential, result.terms, paying, result.ignored)
 
     def prepare(self, question: Question, *, slots: int | None = None, channels_last: bool = False) -> Timed:
         """The loss with its truths in tensors, padded if zeros end a list."""
@@ -117,19 +110,22 @@ class TorchEagerAdapter:
         truths: Tensor | list[Tensor] = rows
         if question.profile.truth_end != "x-zero":
             truths = [table[: len(given)] for table, given in zip(rows, batch.truths, strict=True)]
+        predictions = leaf(batch.predictions, question, channels_last=channels_last)
+        return steps(lambda given: _evaluate(question, given, truths).potential, predictions, question)
 
-        def loss(predictions: Tensor) -> Tensor:
-            return region_loss(
-                predictions,
-                truths,
-                batch.anchors,
-                batch.classes,
-                images_seen=batch.images_seen,
-                profile=question.profile,
-                tree=batch.tree,
-            ).potential
 
-        return steps(loss, leaf(batch.predictions, question, channels_last=channels_last), question)
+def _evaluate(question: Question, predictions: Tensor, truths: Any) -> EagerResult:
+    """The loss of the batch of a question, with predictions and truths in tensors of one's own."""
+    batch = question.batch
+    return region_loss(
+        predictions,
+        truths,
+        batch.anchors,
+        batch.classes,
+        images_seen=batch.images_seen,
+        profile=question.profile,
+        tree=batch.tree,
+    )
 
 
 def _responsible(result: EagerResult) -> tuple[tuple[int, ...], ...]:

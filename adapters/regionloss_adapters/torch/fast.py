@@ -7,20 +7,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from regionloss import DomainError
 from regionloss.torch import Details, PaddedTruths, PathError, RegionLoss, pad_truths
 from regionloss.torch.paths import Path
-from regionloss_adapters.protocol import Answer, CannotAnswerError, Description, Question, RefusedError
+from regionloss_adapters.protocol import Answer, CannotAnswerError, Description, Question
 from regionloss_adapters.timed import Timed
-from regionloss_adapters.torch.derivatives import on_device
-from regionloss_adapters.torch.eager import (
-    DEVICES,
-    DTYPES,
-    TorchEagerAdapter,
-    answer_of,
-    on_one_thread,
-    predictions_of,
-)
+from regionloss_adapters.torch.eager import DEVICES, DTYPES, TorchEagerAdapter, answer_of, answering, predictions_of
 from regionloss_adapters.torch.timed import leaf, rows_of, steps
 
 
@@ -43,25 +34,19 @@ class TorchAdapter:
 
     def answer(self, question: Question) -> Answer:
         """Evaluate the loss with every check, and differentiate it with its own backward."""
-        with on_one_thread(), on_device(question.device) as device:
-            return self._answer(question, device)
-
-    def _answer(self, question: Question, device: torch.device) -> Answer:
         batch = question.batch
-        predictions = predictions_of(question, device)
-        try:
-            loss = RegionLoss(
-                batch.anchors, batch.classes, profile=question.profile, tree=batch.tree, path=self.path, validate=True
-            )
-            if loss.path_for(predictions) == "eager":  # its answers show more than `Details` if truths collide
-                return TorchEagerAdapter().answer(question)
-            rows = pad_truths(batch.truths, device=device)
-            details = loss.details(predictions, rows, images_seen=batch.images_seen)
-        except DomainError as error:
-            raise RefusedError(str(error), error.image, error.truth) from error
-        except PathError as error:
-            raise CannotAnswerError(str(error)) from error
-        return answer_of(question, predictions, details.loss, details.terms, _responsible(details), details.ignored)
+        with answering(question) as device:
+            predictions = predictions_of(question, device)
+            try:
+                loss = self._loss(question, validate=True)
+                if loss.path_for(predictions) == "eager":  # its answers show more than `Details` if truths collide
+                    return TorchEagerAdapter().answer(question)
+                rows = pad_truths(batch.truths, device=device)
+                details = loss.details(predictions, rows, images_seen=batch.images_seen)
+            except PathError as error:
+                raise CannotAnswerError(str(error)) from error
+            paying = _responsible(details)
+            return answer_of(question, predictions, details.loss, details.terms, paying, details.ignored)
 
     def prepare(self, question: Question, *, slots: int | None = None, channels_last: bool = False) -> Timed:
         """The loss as used in training, without the checks that would synchronise.
@@ -76,10 +61,16 @@ class TorchAdapter:
             counts = torch.tensor([len(table) for table in batch.truths], device=question.device)
             truths = PaddedTruths(rows_of(question, slots), counts)
         try:
-            loss = RegionLoss(batch.anchors, batch.classes, profile=question.profile, tree=batch.tree, path=self.path)
+            loss = self._loss(question, validate=False)
             return steps(lambda given: loss(given, truths, images_seen=batch.images_seen), predictions, question)
         except PathError as error:
             raise CannotAnswerError(str(error)) from error
+
+    def _loss(self, question: Question, *, validate: bool) -> RegionLoss:
+        batch = question.batch
+        return RegionLoss(
+            batch.anchors, batch.classes, profile=question.profile, tree=batch.tree, path=self.path, validate=validate
+        )
 
 
 class TorchAnalyticAdapter(TorchAdapter):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Literal, overload
 
 import torch
@@ -102,7 +101,7 @@ class RegionLoss(nn.Module):
         **axes: Any,
     ) -> None:
         super().__init__()
-        chosen = _profile(profile) if isinstance(profile, str) else profile
+        chosen = load_profile(profile) if isinstance(profile, str) else profile
         sizes = read_anchors(anchors.detach().cpu().numpy() if isinstance(anchors, Tensor) else anchors)
         check_classes(classes)
         self._profile = chosen.replace(**axes) if axes else chosen
@@ -301,16 +300,6 @@ def region_loss(
         return loss.details(predictions, truths, images_seen=images_seen)
     value: Tensor = loss(predictions, truths, images_seen=images_seen)
     return value
-
-
-@cache
-def _shipped(name: str) -> Profile:
-    return load_profile(name)
-
-
-def _profile(name: str) -> Profile:
-    """The profile by a name. A shipped one is cached: to read it for every batch would take longer than the loss."""
-    return load_profile(name) if name.endswith(".toml") else _shipped(name)
 
 
 def _refuse_transforms(predictions: Tensor) -> None:

@@ -41,6 +41,31 @@ _SAVED = "Tensor predictions, Tensor rows, Tensor state, Tensor predictor_of_tru
 NO_OBJECT, PRIOR, RESPONSIBLE, BAD = 1, 2, 4, 8
 
 
+class ForwardInputs(NamedTuple):
+    """What forward of a path takes: the arguments of its operator, but for `validate`."""
+
+    predictions: Tensor
+    rows: Tensor
+    counts: Tensor | None
+    images_seen: Tensor | None
+    seen: int
+    anchors: Sequence[float]
+    settings: Settings
+
+
+class BackwardInputs(NamedTuple):
+    """What backward of a path takes: the 0-d upstream, what forward took that it needs, and what forward returned."""
+
+    upstream: Tensor
+    predictions: Tensor
+    rows: Tensor
+    state: Tensor
+    predictor_of_truth: Tensor
+    kept: Sequence[Tensor]
+    anchors: Sequence[float]
+    settings: Settings
+
+
 class Forward(NamedTuple):
     """What forward returns, which is also what backward needs.
 
@@ -85,8 +110,8 @@ def declare(path: str, kept: Callable[[Tensor, Tensor, Sequence[float]], tuple[T
 
 def define(
     path: str,
-    forward: Callable[..., Forward],
-    backward: Callable[..., Tensor],
+    forward: Callable[[ForwardInputs], Forward],
+    backward: Callable[[BackwardInputs], Tensor],
     kept: Callable[[Tensor, Tensor, Sequence[float]], tuple[Tensor, ...]],
 ) -> None:
     """Register the two operators of a path that Python computes, and their derivative.
@@ -98,32 +123,15 @@ def define(
         kept: as in `declare`.
     """
 
-    def checked(
-        predictions: Tensor,
-        rows: Tensor,
-        counts: Tensor | None,
-        images_seen: Tensor | None,
-        seen: int,
-        anchors: list[float],
-        settings: list[float],
-        validate: bool,
-    ) -> tuple[Tensor, ...]:
-        chosen = Settings(*settings)
-        check(predictions, rows, counts, images_seen, anchors, chosen, validate)
-        return forward(predictions, rows, counts, images_seen, seen, anchors, chosen).flat()
+    def checked(*arguments: Any) -> tuple[Tensor, ...]:
+        *others, settings, validate = arguments
+        inputs = ForwardInputs._make((*others, Settings(*settings)))
+        check(inputs, validate)
+        return forward(inputs).flat()
 
-    def unpacked(
-        upstream: Tensor,
-        predictions: Tensor,
-        rows: Tensor,
-        state: Tensor,
-        predictor_of_truth: Tensor,
-        kept: list[Tensor],
-        anchors: list[float],
-        settings: list[float],
-    ) -> Tensor:
-        chosen = Settings(*settings)
-        return backward(upstream, predictions, rows, state, predictor_of_truth, kept, anchors, chosen)
+    def unpacked(*arguments: Any) -> Tensor:
+        *others, settings = arguments
+        return backward(BackwardInputs._make((*others, Settings(*settings))))
 
     declare(path, kept)
     _LIBRARY.impl(path, checked, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
@@ -178,24 +186,17 @@ def implement(name: str, schema: str, function: Callable[..., None]) -> None:
     torch.library.register_fake(f"regionloss::{name}", function)
 
 
-def check(
-    predictions: Tensor,
-    rows: Tensor,
-    counts: Tensor | None,
-    images_seen: Tensor | None,
-    anchors: Sequence[float],
-    settings: Settings,
-    validate: bool,
-) -> None:
+def check(inputs: ForwardInputs, validate: bool) -> None:
     """Check the inputs of an operator before it computes.
 
     Raises:
         DomainError: numbers outside the domain.
     """
+    images_seen = inputs.images_seen
     if images_seen is not None and (validate or images_seen.device.type == "cpu"):
         check_images_seen(int(images_seen))
     if validate:
-        check_everything(predictions, rows, counts, anchors, settings)
+        check_everything(inputs.predictions, inputs.rows, inputs.counts, inputs.anchors, inputs.settings)
 
 
 def refuse_second(path: str) -> NoReturn:
@@ -238,11 +239,3 @@ def kept_tensors(predictions: Tensor, rows: Tensor, anchors: Sequence[float]) ->
 
 def _fake_backward(upstream: Tensor, predictions: Tensor, *_: Any) -> Tensor:
     return torch.empty_like(predictions)
-
-
-def is_early(images_seen: Tensor | None, seen: int, settings: Settings) -> Tensor | bool:
-    """1{t < 12800}: a bool where the host knows t, else 0-d on the device (`prior.limit`)."""
-    if images_seen is None:
-        return seen < settings.prior_until
-    early = images_seen < settings.prior_until
-    return bool(early) if early.device.type == "cpu" else early

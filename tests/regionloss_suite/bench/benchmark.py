@@ -45,7 +45,8 @@ def _about(findings: Findings) -> dict[str, Any]:
     return {
         "bandwidth": float(f"{findings.bandwidth:.4e}"),
         "settings": [
-            {"setting": setting.to_json(), "floor": floor.to_json()} for setting, floor in findings.floors.items()
+            {"setting": setting.to_json(), "floor": roofline.to_json()}  # "floor" is the key in kept results
+            for setting, roofline in findings.rooflines.items()
         ],
         "refused": [
             {"setting": setting.name, "contender": name, "reason": reason} for setting, name, reason in findings.refused

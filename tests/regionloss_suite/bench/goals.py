@@ -72,7 +72,7 @@ def _on_cuda() -> tuple[Goal, ...]:
     small, large, largest = GOALS["cuda"]
     loss = "torch-triton"
     return (
-        *(_over_floor(setting, loss, 1.6) for setting in (large, largest)),
+        *(_over_roofline(setting, loss, 1.6) for setting in (large, largest)),
         *(_within(setting, loss, "copy_", 1) for setting in (large, largest)),
         _within(small, loss, "zero_", 2.5, "graph, cold"),
         _faster(small, loss, "materialised", 12, "wall"),
@@ -101,17 +101,17 @@ def _ratio(setting: Setting, what: str, limit: float, at_least: bool, pair: tupl
     return Goal(setting, what, limit, at_least, measured, cold=cold)
 
 
-def _over_floor(setting: Setting, loss: str, limit: float) -> Goal:
-    """The time as a multiple of the memory-traffic floor, at the bandwidth of a copy in the same run."""
+def _over_roofline(setting: Setting, loss: str, limit: float) -> Goal:
+    """The time as a multiple of the roofline, at the bandwidth of a copy in the same run."""
 
     def measured(results: Results) -> Spread | None:
         timing = results.timing(setting, loss)
         if timing is None:
             return None
-        spread, floor = timing.spread, results.floor_seconds(setting)
-        return Spread(spread.low / floor, spread.middle / floor, spread.high / floor)
+        spread, least = timing.spread, results.roofline_seconds(setting)
+        return Spread(spread.low / least, spread.middle / least, spread.high / least)
 
-    return Goal(setting, f"{loss}, times as long as the byte floor{_by(FIRST['cuda'])}", limit, False, measured)
+    return Goal(setting, f"{loss}, times as long as the roofline{_by(FIRST['cuda'])}", limit, False, measured)
 
 
 def _takes(setting: Setting, loss: str, what: str, limit: float) -> Goal:

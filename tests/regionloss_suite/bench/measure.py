@@ -68,7 +68,7 @@ class Findings:
     bandwidth: float = 0.0
     series: list[Series] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
-    floors: dict[Setting, Roofline] = field(default_factory=dict)
+    rooflines: dict[Setting, Roofline] = field(default_factory=dict)
     refused: list[tuple[Setting, str, str]] = field(default_factory=list)
 
 
@@ -160,7 +160,7 @@ def _load(findings: Findings) -> dict[str, Candidate]:
 def _measure_item(findings: Findings, item: Item, candidates: dict[str, Candidate], gate: Gate, say: Say) -> None:
     setting, device = item.setting, findings.plan.device
     batch = setting.draw()
-    findings.floors[setting] = roofline_of(setting, batch, LINE[device])
+    findings.rooflines[setting] = roofline_of(setting, batch, LINE[device])
     check = BatchCheck(setting, batch)
     timed_calls: dict[tuple[str, str, str], Once] = dict(torch_clocks.of_calibration(setting, device, cold=item.steps))
     there = [name for name in item.candidates if name in candidates]

@@ -69,7 +69,7 @@ class Results:
         return FIRST[self.device]
 
     @cached_property
-    def floors(self) -> dict[Setting, dict[str, int]]:
+    def rooflines(self) -> dict[Setting, dict[str, int]]:
         """The least number of bytes that each step moves, by setting."""
         return {Setting.from_json(one["setting"]): one["floor"] for one in self.about["settings"]}
 
@@ -104,9 +104,9 @@ class Results:
         best = 0.0 if copy is None else 2 * setting.gradient_bytes / min(copy.rounds.values())
         return max(best, float(self.about["bandwidth"]))
 
-    def floor_seconds(self, setting: Setting, step: str = "both") -> float:
+    def roofline_seconds(self, setting: Setting, step: str = "both") -> float:
         """The least time of a step at that bandwidth."""
-        return self.floors[setting][step] / self.bandwidth(setting)
+        return self.rooflines[setting][step] / self.bandwidth(setting)
 
     def ratio(self, setting: Setting, candidate: str, base: str, clock: str | None = None) -> Spread | None:
         """The time of a loss as a multiple of a base, forward and backward; `None` if one of the two was not timed."""

@@ -34,9 +34,9 @@ class Roofline:
 
 
 def roofline_of(setting: Setting, batch: Batch, line: int) -> Roofline:
-    """The floor of a batch.
+    """The roofline of a batch.
 
-    Two truths in one cell may or may not share a predictor; they count as one, so that the floor is a true lower bound.
+    Two truths in one cell may or may not share a predictor; they count as one, so that it is a true lower bound.
 
     Args:
         setting: its layout and format.

@@ -9,7 +9,7 @@ _METHOD = (
     "Every candidate runs in every round; a time is the median over a turn's calls, shown as the median over the "
     "rounds with the 20 % and 80 % quantiles.",
     "Ratios are computed for each round.",
-    "The floor is the least memory traffic of any implementation; its time assumes the best copy bandwidth of this "
+    "The roofline is the least memory traffic of any implementation; its time assumes the best copy bandwidth of this "
     "run.",
     "Memory above is peak memory minus the gradient.",
 )

@@ -91,14 +91,14 @@ def _has_steps(results: Results, setting: Setting) -> bool:
 def _of_setting(results: Results, setting: Setting) -> list[Table]:
     candidates = [results.timing(setting, name) for name in (*results.candidates(setting), *CALIBRATION)]
     timings = [timing for timing in candidates if timing is not None]
-    floor = results.floors[setting]
+    roofline = results.rooflines[setting]
     below = [
-        f"Gradient {in_bytes(setting.gradient_bytes)}; floor of forward {in_bytes(floor['forward'])}, "
-        f"of both {in_bytes(floor['both'])}, which takes {in_seconds(results.floor_seconds(setting))} "
+        f"Gradient {in_bytes(setting.gradient_bytes)}; roofline of forward {in_bytes(roofline['forward'])}, "
+        f"of both {in_bytes(roofline['both'])}, which takes {in_seconds(results.roofline_seconds(setting))} "
         f"at {results.bandwidth(setting) / 1e9:.3g} GB/s."
     ]
     below += [f"{timing.candidate}: {note}." for timing in timings for note in timing.extra.get("notes", ())]
-    header = (f"time ({results.clock})", "both (20–80 %)", "forward", "backward", "no-grad", "GB/s", "of floor")
+    header = (f"time ({results.clock})", "both (20–80 %)", "forward", "backward", "no-grad", "GB/s", "of roofline")
     rows = tuple((_marked(timing), *_times(results, setting, timing)) for timing in timings)
     tables = [Table(setting.title, header, rows, tuple(below)), _held_against(results, setting, timings)]
     if len(results.clocks) > 1:
@@ -107,15 +107,15 @@ def _of_setting(results: Results, setting: Setting) -> list[Table]:
 
 
 def _times(results: Results, setting: Setting, timing: Timing) -> tuple[str, ...]:
-    floor, middle = results.floors[setting]["both"], timing.spread.middle
+    moved, middle = results.rooflines[setting]["both"], timing.spread.middle
     if timing.candidate in CALIBRATION:
-        floor = setting.gradient_bytes * (2 if timing.candidate == "copy_" else 1)
+        moved = setting.gradient_bytes * (2 if timing.candidate == "copy_" else 1)
     steps = [results.timing(setting, timing.candidate, step) for step in STEPS]
     return (
         time_in_words(timing.spread),
         *(NONE if step is None else in_seconds(step.spread.middle) for step in steps),
-        digits(floor / middle / 1e9),
-        percent(floor / results.bandwidth(setting) / middle),
+        digits(moved / middle / 1e9),
+        percent(moved / results.bandwidth(setting) / middle),
     )
 
 

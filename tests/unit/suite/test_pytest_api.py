@@ -17,6 +17,8 @@ from regionloss_suite import check_loss
 from regionloss_suite.judging.judge import NothingToJudgeError
 from regionloss_suite.pytest_api import conforms
 
+pytestmark = pytest.mark.slow  # they run pytest in a process of its own
+
 NAMES = ("pj-ignored-same-cell", "hand-small-box-weight-1")
 
 TESTS = """
@@ -178,7 +180,6 @@ BROKEN = "darknet-float32-cpu-the-gradient-of-tw-and-th-agrees-with-the-referenc
 HELD = ("darknet-float32-cpu-padding-changes-nothing", "darknet-float32-cpu-the-same-question-has-the-same-answer")
 
 
-@pytest.mark.slow
 def test_the_decorator_tries_the_properties_too(tmp_path: Path) -> None:
     chosen = " or ".join([BROKEN, *HELD, "coord.small-box-weight", "body_ran", "noobj.max-iou"])
     output = ran(tmp_path, "-k", chosen, tests=WHOLE)
@@ -195,7 +196,6 @@ def test_the_decorator_tries_the_properties_too(tmp_path: Path) -> None:
     assert all("trained without it" in line for line in expected)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("processes", ["0", "2"])
 def test_the_suite_as_a_package_runs_cases_and_properties(tmp_path: Path, processes: str) -> None:
     (tmp_path / "mine.py").write_text(WHOLE)
@@ -217,7 +217,6 @@ def test_the_suite_as_a_package_runs_cases_and_properties(tmp_path: Path, proces
         assert f"test_properties.py::test_property[{name}]" in done.stdout
 
 
-@pytest.mark.slow
 def test_the_decorator_works_in_several_processes(tmp_path: Path) -> None:
     output = ran(tmp_path, "-n", "2", "-k", "test_right")
     assert len(lines(output, "test_right", "PASSED")) > 20
@@ -250,7 +249,6 @@ class Halved(NumpyAdapter):
         return Answer(gradient=gradient / 2)
 
 
-@pytest.mark.slow
 def test_check_loss_takes_an_adapter_and_prints_nothing(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,8 +30,8 @@ if not INTERPRETED and not torch.cuda.is_available():
     )
 
 from regionloss.torch.analytic import operators as analytic  # noqa: E402 - only where the kernels run
-from regionloss.torch.ops import Forward  # noqa: E402 - likewise
-from regionloss.torch.settings import Settings, settings_of  # noqa: E402 - likewise
+from regionloss.torch.ops import BackwardInputs, Forward, ForwardInputs  # noqa: E402 - likewise
+from regionloss.torch.settings import settings_of  # noqa: E402 - likewise
 from regionloss.torch.triton import operators as triton_path  # noqa: E402 - likewise
 from regionloss_adapters.torch.triton import TorchTritonAdapter  # noqa: E402 - likewise
 
@@ -39,18 +39,6 @@ DEVICE = "cpu" if INTERPRETED else "cuda"
 ADAPTER = TorchTritonAdapter()
 DARKNET = load_profile("darknet")
 ANCHORS = (1.0, 2.0, 2.0, 1.0, 1.25, 1.5)
-
-
-class Inputs(NamedTuple):
-    """The arguments of the operators, on the device of the kernels."""
-
-    predictions: Any
-    rows: Any
-    counts: Any
-    images_seen: Any
-    seen: int
-    anchors: tuple[float, ...]
-    settings: Settings
 
 
 def random_inputs(
@@ -61,7 +49,7 @@ def random_inputs(
     anchors: tuple[float, ...] = ANCHORS,
     seen: int = 0,
     seed: int = 0,
-) -> Inputs:
+) -> ForwardInputs:
     """A random batch of N, C, H, W = `shape` with `length` truths in each image, many of them in the same cells."""
     images, classes, height, width = shape
     draw = torch.Generator().manual_seed(seed)
@@ -69,10 +57,10 @@ def random_inputs(
     rows = torch.rand(images, length, 5, generator=draw) * 0.9 + 0.05
     rows[:, :, 4] = torch.randint(classes, (images, length), generator=draw)
     rows[:, length // 2 :, :2] = rows[:, : length - length // 2, :2]
-    return Inputs(predictions.to(DEVICE), rows.to(DEVICE), None, None, seen, anchors, settings_of(profile))
+    return ForwardInputs(predictions.to(DEVICE), rows.to(DEVICE), None, None, seen, anchors, settings_of(profile))
 
 
-def batch_of(inputs: Inputs) -> Batch:
+def batch_of(inputs: ForwardInputs) -> Batch:
     """The same as the reference takes it."""
     _, channels, _, _ = inputs.predictions.shape
     count = len(inputs.anchors) // 2
@@ -85,45 +73,34 @@ def batch_of(inputs: Inputs) -> Batch:
     )
 
 
-def map_tensors(inputs: Inputs, function: Callable[[Any], Any]) -> Inputs:
+def map_tensors(inputs: ForwardInputs, function: Callable[[Any], Any]) -> ForwardInputs:
     """The same with a function applied to every tensor."""
-    return Inputs._make(function(value) if isinstance(value, torch.Tensor) else value for value in inputs)
+    return ForwardInputs._make(function(value) if isinstance(value, torch.Tensor) else value for value in inputs)
 
 
-def on_host(inputs: Inputs) -> Inputs:
+def on_host(inputs: ForwardInputs) -> ForwardInputs:
     """The same on the host, for the analytic path."""
     return map_tensors(inputs, lambda tensor: tensor.cpu())
 
 
-def forward(inputs: Inputs) -> Forward:
+def forward(inputs: ForwardInputs) -> Forward:
     """The result of the kernels."""
-    return triton_path.forward(*inputs)
+    return triton_path.forward(inputs)
 
 
-def backward(inputs: Inputs, result: Forward, upstream: float = 1.0) -> Any:
+def backward(inputs: ForwardInputs, result: Forward, upstream: float = 1.0) -> Any:
     """The gradient that the kernels write."""
     up = torch.tensor(upstream, device=DEVICE)
-    return triton_path.backward(
-        up,
-        inputs.predictions,
-        inputs.rows,
-        result.state,
-        result.predictor_of_truth,
-        result.kept,
-        inputs.anchors,
-        inputs.settings,
-    )
+    saved = BackwardInputs(up, inputs.predictions, inputs.rows, *result[2:], inputs.anchors, inputs.settings)
+    return triton_path.backward(saved)
 
 
-def analytic_forward(inputs: Inputs) -> Forward:
+def analytic_forward(inputs: ForwardInputs) -> Forward:
     """The result of the analytic path, on the host."""
-    host = on_host(inputs)
-    t = host.seen if host.images_seen is None else int(host.images_seen)
-    early = t < host.settings.prior_until
-    return analytic.forward(host.predictions, host.rows, host.counts, early, host.anchors, host.settings)
+    return analytic.forward(on_host(inputs))
 
 
-def same_decisions(inputs: Inputs) -> Forward:
+def same_decisions(inputs: ForwardInputs) -> Forward:
     """The result of the kernels, after a check of its decisions against the analytic path."""
     result, expected = forward(inputs), analytic_forward(inputs)
     assert torch.equal(result.predictor_of_truth.cpu(), expected.predictor_of_truth)

@@ -25,6 +25,7 @@ from regionloss import DomainError  # noqa: E402 - keeps the imports of the pack
 from regionloss.torch import RegionLoss, assignment, ops  # noqa: E402 - likewise
 from regionloss.torch.analytic import dense  # noqa: E402 - likewise
 from regionloss.torch.analytic import operators as analytic  # noqa: E402 - likewise
+from regionloss.torch.ops import BackwardInputs, ForwardInputs  # noqa: E402 - likewise
 from regionloss.torch.settings import EXPRESSED, settings_of  # noqa: E402 - likewise
 from regionloss_adapters.torch.fast import TorchAnalyticAdapter  # noqa: E402 - likewise
 from unit.torch.fake_device import take_branches_of_a_device  # noqa: E402 - likewise
@@ -189,9 +190,9 @@ def test_images_seen_may_be_a_tensor(monkeypatch: pytest.MonkeyPatch, device: bo
     if device:
         take_branches_of_a_device(monkeypatch)
     predictions, rows = network(2, 3, 4), truths(2)
-    for early in (True, False):
-        expected = forward(predictions, rows, early=early, prior_applies=applies)
-        result = forward(predictions, rows, early=torch.tensor(early), prior_applies=applies)
+    for seen, early in ((12799, True), (12800, False)):
+        expected = forward(predictions, rows, seen=seen, prior_applies=applies)
+        result = forward(predictions, rows, images_seen=torch.tensor(seen), prior_applies=applies)
         assert all(torch.equal(one, other) for one, other in zip(result.flat(), expected.flat(), strict=True))
         assert bool((result.state & ops.PRIOR).any()) == early
     loss = module()
@@ -315,12 +316,13 @@ def test_nothing_waits_for_a_device(request: pytest.FixtureRequest) -> None:
     request.addfinalizer(assignment.grid_of.cache_clear)
     predictions = torch.empty(2, len(ANCHORS) * (5 + CLASSES), 3, 4, device="meta")
     rows, upstream = torch.empty(2, 6, 5, device="meta"), torch.ones((), device="meta")
-    early = torch.empty((), dtype=torch.bool, device="meta")
+    seen = torch.empty((), dtype=torch.int64, device="meta")
     for profile in (DARKNET, load_profile("formula"), DARKNET.replace(class_term="squared-error")):
         chosen = settings_of(profile)
         for counts in (None, torch.empty(2, dtype=torch.int64, device="meta")):
-            result = analytic.forward(predictions, rows, counts, early, FLAT, chosen)
-            gradient = analytic.backward(upstream, predictions, rows, *result[2:], FLAT, chosen)
+            result = analytic.forward(ForwardInputs(predictions, rows, counts, seen, 0, FLAT, chosen))
+            saved = BackwardInputs(upstream, predictions, rows, *result[2:], FLAT, chosen)
+            gradient = analytic.backward(saved)
             assert (gradient.device, gradient.shape) == (predictions.device, predictions.shape)
     for look in (
         lambda: result.loss.item(),
@@ -331,20 +333,33 @@ def test_nothing_waits_for_a_device(request: pytest.FixtureRequest) -> None:
             look()
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("with_counts", [False, True])
-def test_the_operators_pass_opcheck(dtype: Any, with_counts: bool) -> None:
-    predictions = network(2, 3, 4).to(dtype).requires_grad_()
-    rows = truths(2)
-    counts = torch.tensor([3, 2]) if with_counts else None
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("form", "images", "dtype"),
+    [
+        ("contiguous", 0, torch.float32),
+        ("contiguous", 1, torch.bfloat16),
+        ("contiguous", 2, torch.float64),
+        ("channels last", 1, torch.float64),
+        ("channels last", 2, torch.float16),
+        ("every second", 2, torch.float32),
+    ],
+)
+def test_the_operators_pass_opcheck(form: str, images: int, dtype: Any) -> None:
+    whole = network(images, 6, 8).to(dtype)
+    predictions = whole[:, :, ::2, ::2]
+    if form != "every second":
+        layout = torch.channels_last if form == "channels last" else torch.contiguous_format
+        predictions = predictions.contiguous(memory_format=layout)
+    rows, counts = truths(images), torch.arange(images) + 1
     choices = (list(FLAT), list(settings_of(DARKNET)))
-    module()(predictions, rows, images_seen=0)  # which loads them
-    arguments = (predictions, rows, counts, None, 0, *choices, False)
-    torch.library.opcheck(torch.ops.regionloss.analytic.default, arguments)
-    result = torch.ops.regionloss.analytic(*arguments)
-    state, predictor_of_truth, *kept = (tensor.detach() for tensor in result[2:])
-    saved = (torch.ones(()), predictions.detach(), rows, state, predictor_of_truth, kept)
-    torch.library.opcheck(torch.ops.regionloss.analytic_backward.default, (*saved, *choices))
+    for form_of_t in ((counts, torch.tensor(0), 0), (None, None, 12800)):
+        arguments = (predictions.clone().requires_grad_(), rows, *form_of_t, *choices, True)
+        torch.library.opcheck(torch.ops.regionloss.analytic.default, arguments)
+        loss, _, state, predictor_of_truth, *kept = torch.ops.regionloss.analytic(*arguments)
+        saved = (predictions, rows, state, predictor_of_truth, [tensor.detach() for tensor in kept])
+        upstream = torch.ones((), dtype=loss.dtype)
+        torch.library.opcheck(torch.ops.regionloss.analytic_backward.default, (upstream, *saved, *choices))
 
 
 def compare(batch: Batch, profile: Profile, dtype: str, adapter: Any = ADAPTER) -> bool:
@@ -395,14 +410,17 @@ def module(**axes: Any) -> Any:
     return RegionLoss(ANCHORS, CLASSES, path="analytic", **axes)
 
 
-def forward(predictions: Any, rows: Any, counts: Any = None, *, early: Any = True, **axes: Any) -> Any:
-    return analytic.forward(predictions, rows, counts, early, FLAT, settings_of(DARKNET.replace(**axes)))
+def forward(
+    predictions: Any, rows: Any, counts: Any = None, *, images_seen: Any = None, seen: int = 0, **axes: Any
+) -> Any:
+    chosen = settings_of(DARKNET.replace(**axes))
+    return analytic.forward(ForwardInputs(predictions, rows, counts, images_seen, seen, FLAT, chosen))
 
 
 def backward(result: Any, predictions: Any, rows: Any, upstream: float = 1.0, **axes: Any) -> Any:
-    saved = result.state, result.predictor_of_truth, result.kept
     chosen = settings_of(DARKNET.replace(**axes))
-    return analytic.backward(torch.tensor(upstream), predictions, rows, *saved, FLAT, chosen)
+    returned = result.state, result.predictor_of_truth, result.kept
+    return analytic.backward(BackwardInputs(torch.tensor(upstream), predictions, rows, *returned, FLAT, chosen))
 
 
 def loss_and_gradient(predictions: Any, rows: Any) -> tuple[Any, Any]:

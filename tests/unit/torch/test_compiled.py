@@ -288,6 +288,7 @@ def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return log
 
 
+@pytest.mark.slow
 def test_without_a_compiler_every_call_says_so() -> None:
     program = """
 import torch

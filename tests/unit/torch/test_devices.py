@@ -114,13 +114,15 @@ def test_tf32_is_enabled_only_for_the_device_that_asks_for_it(
     assert settings() == set_before
 
 
-def test_float32_matmul_precision_does_not_change_the_result(precision: Any) -> None:
-    """Bit for bit, on every golden case that float32 represents exactly; the same through the adapter."""
+@pytest.mark.sample(every=4)
+@pytest.mark.parametrize("first", range(4))
+def test_float32_matmul_precision_does_not_change_the_result(precision: Any, first: int) -> None:
+    """Bit for bit, on every fourth golden case that float32 represents exactly; the same through the adapter."""
     from regionloss.torch.eager import region_loss
     from regionloss_adapters.torch.eager import TorchEagerAdapter
 
     compared = 0
-    for case in CASES:
+    for case in CASES[first::4]:
         if case.expected.error is not None or not holds("float32", case.batch.predictions):
             continue
         compared += 1
@@ -143,4 +145,4 @@ def test_float32_matmul_precision_does_not_change_the_result(precision: Any) -> 
         for potential, gradient in output[1:]:
             assert potential == output[0][0], case.id
             assert np.array_equal(gradient, output[0][1], equal_nan=True), case.id
-    assert compared > 100
+    assert compared > 25

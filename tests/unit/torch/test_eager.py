@@ -17,10 +17,10 @@ from regionloss.classes import path_to_root, softmax
 from regionloss.decisions import Match, anchor_fit
 from regionloss_adapters import Answer, Question
 from regionloss_adapters.numpy_reference import indicators
-from regionloss_spec import Batch, Profile, load_cases, load_profile, profile_names
-from regionloss_spec.profile import AXES, axis_values
+from regionloss_spec import Batch, Profile, load_cases, load_profile
 from regionloss_suite.judging.judge import Judge
 from regionloss_suite.oracle.strategies import batches
+from unit.torch.profiles import DARKNET, TREE, variants
 
 torch = pytest.importorskip("torch", reason="the eager loss needs PyTorch: pip install 'regionloss[torch]'")
 
@@ -35,32 +35,15 @@ pytestmark = pytest.mark.slow  # together they take more than twenty seconds
 Array = NDArray[Any]
 
 ADAPTER = TorchEagerAdapter()
-DARKNET = load_profile("darknet")
-TREE = load_profile("yolo9000")
 ANCHORS = np.array([[1.0, 2.0], [2.0, 1.0]])
 FORMATS = {dtype: torch.finfo(getattr(torch, dtype)) for dtype in PRECISIONS}
 
-
-def variants() -> list[Any]:
-    result = [pytest.param(load_profile(name), id=name) for name in profile_names()]
-    for axis in AXES:
-        for value in axis_values(axis):
-            base = TREE if value in ("tree", "accumulate") else DARKNET
-            if getattr(base, axis) != value:
-                result.append(pytest.param(base.replace(**{axis: value}), id=f"{axis}={value}"))
-    combined: list[dict[str, Any]] = [
-        {"class_term": "logistic", "class_collision": "accumulate"},
-        {"object_target": "max-iou", "object_target_gradient": "flows"},
-        {"anchor_choice": "predicted-iou", "collision": "first"},
-        {"collision": "sum", "reduction": "per-image"},
-        {"objectness": "background", "ignored_class": "full"},
-        {"class_term": "focal", "ignored_class": "by-objectness", "thresh": 0.1},
-        {"thresh": 0.25, "coord_weight": 0.3, "object_weight": 2.5, "no_object_weight": 0.7, "class_weight": 1.7},
-    ]
-    return result + [pytest.param(DARKNET.replace(**axes), id=" ".join(axes)) for axes in combined]
+every_profile = pytest.mark.parametrize(
+    "profile", [pytest.param(profile, id=name) for name, profile in variants().items()]
+)
 
 
-@pytest.mark.parametrize("profile", variants())
+@every_profile
 @settings(max_examples=15, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_every_result_is_within_the_bound_of_the_reference(profile: Profile, data: st.DataObject) -> None:
@@ -121,7 +104,7 @@ def test_truths_may_be_tensors_arrays_or_one_padded_tensor() -> None:
     assert all(torch.equal(result.potential, results[0].potential) for result in results)
 
 
-@pytest.mark.parametrize("profile", variants())
+@every_profile
 def test_gradient_is_finite_and_zeros_are_exact_for_huge_logits(profile: Profile) -> None:
     rng = np.random.default_rng(3)
     tree = (-1, -1, 0, 0) if profile.class_term == "tree" else None

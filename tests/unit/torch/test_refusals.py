@@ -15,6 +15,7 @@ from torch.autograd import forward_ad  # noqa: E402 - only where PyTorch is inst
 from regionloss import DomainError  # noqa: E402 - likewise
 from regionloss.torch import PaddedTruths, PathError, RegionLoss, pad_truths  # noqa: E402 - likewise
 from regionloss.torch.analytic import operators as analytic  # noqa: E402 - likewise
+from regionloss.torch.ops import BackwardInputs, ForwardInputs  # noqa: E402 - likewise
 from regionloss.torch.settings import settings_of  # noqa: E402 - likewise
 from regionloss_spec import load_profile  # noqa: E402 - likewise
 from unit.torch.fake_device import WaitsForDeviceError, fake_device, from_fake, to_fake  # noqa: E402 - likewise
@@ -138,10 +139,9 @@ def on_a_device(t: Any, rows: Any, seen: int) -> tuple[Any, Any]:
     settings = settings_of(load_profile("darknet"))
     with fake_device():
         t, rows = to_fake(t), to_fake(rows)
-        early = torch.tensor(seen) < settings.prior_until
-        result = analytic.forward(t, rows, None, early, anchors, settings)
-        saved = (result.state, result.predictor_of_truth, result.kept)
-        gradient = analytic.backward(torch.tensor(1.0), t, rows, *saved, anchors, settings)
+        result = analytic.forward(ForwardInputs(t, rows, None, torch.tensor(seen), 0, anchors, settings))
+        saved = BackwardInputs(torch.tensor(1.0), t, rows, *result[2:], anchors, settings)
+        gradient = analytic.backward(saved)
     return from_fake(result.loss), from_fake(gradient)
 
 

@@ -24,6 +24,7 @@ from triton.runtime import driver  # noqa: E402 - likewise
 from triton.runtime.jit import JITFunction  # noqa: E402 - likewise
 
 from regionloss.torch import RegionLoss  # noqa: E402 - likewise
+from regionloss.torch.ops import BackwardInputs, ForwardInputs  # noqa: E402 - likewise
 from regionloss.torch.settings import settings_of  # noqa: E402 - likewise
 from regionloss.torch.triton import operators as triton_path  # noqa: E402 - likewise
 from regionloss_spec import load_profile  # noqa: E402 - likewise
@@ -66,7 +67,9 @@ class Elsewhere:
 
 @pytest.fixture(autouse=True)
 def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "triton"))
+    run = tmp_path_factory.getbasetemp()
+    shared = run.parent if "PYTEST_XDIST_WORKER" in os.environ else run  # by the workers of a run, by nothing else
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(shared / "triton"))
     before = driver._active
     yield
     driver.set_active(before)
@@ -89,8 +92,9 @@ def compiled(capability: int, dtype: Any, layout: Any, *, everything: bool = Fal
         counts = torch.zeros(4, dtype=torch.int64) if everything else None
         seen = torch.tensor(0) if everything else None
         settings = settings_of(load_profile("darknet"))
-        result = triton_path.forward(predictions, rows, counts, seen, 0, VOC_ANCHORS, settings)
-        triton_path.backward(result.loss, predictions, rows, *result[2:], VOC_ANCHORS, settings)
+        result = triton_path.forward(ForwardInputs(predictions, rows, counts, seen, 0, VOC_ANCHORS, settings))
+        saved = BackwardInputs(result.loss, predictions, rows, *result[2:], VOC_ANCHORS, settings)
+        triton_path.backward(saved)
     return [read_code(kernel) for kernel in kernels]
 
 
@@ -117,7 +121,7 @@ LAYOUTS = {"contiguous": torch.contiguous_format, "channels-last": torch.channel
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
-@pytest.mark.slow
+@pytest.mark.sample(every=5)  # both capabilities, layouts and sizes of a number
 @pytest.mark.parametrize("capability", [80, 90])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("layout", LAYOUTS)

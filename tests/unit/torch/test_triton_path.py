@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import triton.language as tl
 from torch._subclasses import FakeTensorMode
 
 from regionloss.torch import ops
+from regionloss.torch.ops import ForwardInputs
 from regionloss.torch.settings import settings_of
 from regionloss.torch.triton import operators as triton_path
 from regionloss.torch.triton.device import exceeds, exponential, logistic
@@ -20,7 +22,6 @@ from unit.torch.on_triton import (
     DEVICE,
     INTERPRETED,
     GuardedMemory,
-    Inputs,
     backward,
     batch_of,
     conforms,
@@ -151,13 +152,13 @@ def test_the_first_of_equal_anchors_and_the_last_of_colliding_truths_win() -> No
 
 def test_terminator_counts_and_capacity_end_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(triton_path.FORWARD, "CHUNK", 2)  # so that few truths are several chunks
-    inputs = random_inputs((3, 2, 2, 2), 6, profile=DARKNET.replace(max_truths=5))
+    inputs = random_inputs((3, 2, 2, 2), 4, profile=DARKNET.replace(max_truths=3), anchors=(1.0, 2.0, 2.0, 1.0))
     rows = inputs.rows.clone()
-    rows[0, 4, 0] = 0
+    rows[0, 2, 0] = 0
     rows[1, 1, 0] = 0
     inputs = inputs._replace(rows=rows)
-    lengths = [(4, 1, 5), (3, 1, 0)]
-    for counts, expected in zip((None, torch.tensor([3, 7, 0], device=DEVICE)), lengths, strict=True):
+    lengths = [(2, 1, 3), (1, 1, 0)]
+    for counts, expected in zip((None, torch.tensor([1, 5, 0], device=DEVICE)), lengths, strict=True):
         result = same_decisions(inputs._replace(counts=counts))
         for image, length in enumerate(expected):
             assert (result.predictor_of_truth[image, length:] == -1).all()
@@ -177,7 +178,7 @@ def test_a_long_list_is_read_to_its_end() -> None:
 @pytest.mark.sample(every=2)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
 def test_rows_may_have_any_type_and_strides(dtype: torch.dtype) -> None:
-    inputs = random_inputs()
+    inputs = random_inputs((2, 2, 2, 2), anchors=(1.0, 2.0))
     kept = inputs.rows.to(dtype)
     plain = inputs._replace(rows=kept.float())
     expected = forward(plain)
@@ -208,26 +209,25 @@ FAULTS = [
 
 
 def test_a_bad_truth_writes_nothing_but_the_state_of_its_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    # The first image is sound, each of the others has a fault in its second truth.
-    inputs = random_inputs((1 + len(FAULTS), 2, 2, 2), 2, anchors=(1.0, 1.0))
-    rows = inputs.rows.clone()
-    for image, (column, value) in enumerate(FAULTS, start=1):
-        rows[image, 1, column] = value
-    one = torch.ones(1 + len(FAULTS), dtype=torch.int64, device=DEVICE)
-    one[0] = 2
-    expected = forward(inputs._replace(counts=one))
-    gradient = backward(inputs, expected)
+    # The first image is sound; each of the others is the second with another fault in its second truth.
+    pair = random_inputs((2, 2, 2, 2), 2, anchors=(1.0, 1.0))
+    expected = forward(pair._replace(counts=torch.tensor([2, 1], device=DEVICE)))
+    image = torch.tensor([0] + [1] * len(FAULTS), device=DEVICE)
+    gradient = backward(pair, expected)[image]
+    rows = pair.rows[image]
+    for fault, (column, value) in enumerate(FAULTS, start=1):
+        rows[fault, 1, column] = value
+    inputs = pair._replace(predictions=pair.predictions[image], rows=rows)
     memory = GuardedMemory(monkeypatch)
-    inputs = inputs._replace(rows=rows)
     result = forward(inputs)
     grad = backward(inputs, result)
     assert memory.untouched()
     assert result.loss.isnan()
     assert result.terms.isfinite().all()
-    assert torch.equal(result.predictor_of_truth, expected.predictor_of_truth)
-    assert torch.equal(result.kept[0], expected.kept[0])
+    assert torch.equal(result.predictor_of_truth, expected.predictor_of_truth[image])
+    assert torch.equal(result.kept[0], expected.kept[0][image])
     assert torch.equal(result.state[0], expected.state[0])
-    assert torch.equal(result.state[1:] & 6, expected.state[1:] & 6)
+    assert torch.equal(result.state[1:] & 6, expected.state[image[1:]] & 6)
     assert (result.state[1:] >= ops.BAD).all()
     assert torch.equal(grad[0], gradient[0])
     assert grad[1:, 4].isnan().all()
@@ -255,6 +255,21 @@ LAYOUTS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+def tiles(profile: Profile) -> ForwardInputs:
+    """One element more than a tile has, in each direction."""
+    return random_inputs((2, 35, 5, 27), 2, profile=profile, anchors=(1.0, 2.0))
+
+
+@cache
+def contiguous_answer(profile: Profile, *, expanded: bool = False) -> tuple[Any, ...]:
+    """What the kernels return and write for `tiles` in the ordinary layout; of one image twice where `expanded`."""
+    inputs = tiles(profile)
+    predictions = LAYOUTS["expanded"](inputs.predictions) if expanded else inputs.predictions
+    inputs = inputs._replace(predictions=predictions.contiguous())
+    result = forward(inputs)
+    return *result.flat(), backward(inputs, result)
+
+
 @pytest.mark.parametrize(
     ("layout", "profile"),
     [*((layout, DARKNET) for layout in LAYOUTS), ("contiguous", EVERY)],
@@ -263,21 +278,17 @@ LAYOUTS: dict[str, Callable[[Any], Any]] = {
 def test_every_element_is_written_and_nothing_else(
     layout: str, profile: Profile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inputs = random_inputs(
-        (2, 35, 5, 27), 2, profile=profile, anchors=(1.0, 2.0)
-    )  # one more than a tile, in each direction
+    inputs = tiles(profile)
     inputs = inputs._replace(predictions=LAYOUTS[layout](inputs.predictions))
     kept = [value.clone() for value in (inputs.predictions, inputs.rows)]
-    plain = inputs._replace(predictions=inputs.predictions.contiguous())
-    expected = forward(plain)
-    grad = backward(plain, expected)
+    expected = contiguous_answer(profile, expanded=layout == "expanded")
     memory = GuardedMemory(monkeypatch)
     result = forward(inputs)
     gradient = backward(inputs, result)
     monkeypatch.undo()
     assert memory.untouched()
     assert gradient.stride() == torch.empty_like(inputs.predictions).stride()
-    for got, wanted in zip((*result.flat(), gradient), (*expected.flat(), grad), strict=True):
+    for got, wanted in zip((*result.flat(), gradient), expected, strict=True):
         assert torch.equal(got, wanted)  # and so holds no NaN
     assert torch.equal(inputs.predictions, kept[0])
     assert torch.equal(inputs.rows, kept[1])
@@ -307,7 +318,7 @@ def test_no_element_is_written_twice(profile: Profile, monkeypatch: pytest.Monke
 
 
 def test_results_repeat_bit_for_bit() -> None:
-    inputs = random_inputs((2, 5, 6, 11), 4)
+    inputs = random_inputs((2, 5, 6, 11), 4, anchors=(1.0, 2.0))
     answers = [(*result.flat(), backward(inputs, result)) for result in (forward(inputs), forward(inputs))]
     assert all(torch.equal(one, other) for one, other in zip(*answers, strict=True))
 
@@ -344,7 +355,7 @@ def _rounding_to_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_rounding_to_nearest")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_a_half_gradient_is_that_of_float32_rounded_once(dtype: torch.dtype) -> None:
-    inputs = random_inputs(profile=EVERY)
+    inputs = random_inputs((2, 4, 2, 3), profile=EVERY, anchors=(1.0, 2.0))
     half = inputs._replace(predictions=inputs.predictions.to(dtype))
     exact = inputs._replace(predictions=half.predictions.float())
     result, expected = forward(half), forward(exact)
@@ -377,7 +388,7 @@ def test_an_element_beyond_two_billion_is_addressed(axis: int) -> None:
 @pytest.mark.sample(every=2)
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int32])
 def test_the_prior_ends_at_its_limit_for_every_form_of_t(dtype: torch.dtype) -> None:
-    inputs = random_inputs((1, 2, 2, 2), 2)
+    inputs = random_inputs((1, 2, 2, 2), 2, anchors=(1.0, 2.0))
     for seen, pays in ((0, True), (12799, True), (12800, False), (2**40, False)):
         number = forward(inputs._replace(seen=seen))
         assert (number.terms[1] > 0) == pays
@@ -399,7 +410,7 @@ def test_float64_and_tensors_on_other_devices_are_refused() -> None:
         forward(inputs._replace(counts=torch.zeros(2, dtype=torch.int64, device="meta")))
 
 
-def arguments(inputs: Inputs) -> tuple[Any, ...]:
+def arguments(inputs: ForwardInputs) -> tuple[Any, ...]:
     return (*inputs[:5], list(inputs.anchors), list(inputs.settings), False)
 
 

@@ -19,33 +19,20 @@ from regionloss.torch.analytic.responsible import pay_responsible
 from regionloss.torch.arrays import Array, array_of, cast, library_of
 from regionloss.torch.assignment import Assignment, assign, grid_of, is_read, resolve_collisions, rows_of
 from regionloss.torch.checks import check_rows
-from regionloss.torch.ops import BAD, Forward, define, is_early, kept_tensors
+from regionloss.torch.ops import BAD, BackwardInputs, Forward, ForwardInputs, define, kept_tensors
 from regionloss.torch.settings import Settings
 
 
 @np.errstate(all="ignore")  # huge numbers and NaN make a loss that shows them, as they do in PyTorch
-def forward(
-    predictions: Tensor,
-    rows: Tensor,
-    counts: Tensor | None,
-    early: Tensor | bool,
-    anchors: Sequence[float],
-    settings: Settings,
-) -> Forward:
+def forward(inputs: ForwardInputs) -> Forward:
     """The loss of a batch; it keeps `kept_tensors`.
-
-    Args:
-        predictions: `[N, A*(5+C), H, W]`, of any strides.
-        rows: x, y, w, h (fractions of the image) and class, `[N, T, 5]`.
-        counts: rows that each image has, `[N]`, or `None`.
-        early: 1{t < 12800}, a bool or 0-d.
-        anchors: widths and heights in turn, cells, `2*A` numbers.
-        settings: the choices of the profile.
 
     Raises:
         DomainError: a truth outside the domain, if the truths are on the host. On a device it makes the loss and its
             gradient NaN, since a look at it would wait for the device.
     """
+    predictions, rows, counts, images_seen, seen, anchors, settings = inputs
+    early = _is_early(images_seen, seen, settings)
     t = by_anchor(predictions, anchors)
     images, count, channels, height, width = t.shape
     activated, truth_grads = kept_tensors(predictions, rows, anchors)
@@ -53,10 +40,8 @@ def forward(
     exact = rows_of(rows)
     truths, bad = assign(exact, is_read(exact, counts, settings), grid)
     on_host = library_of(exact) is np
-    if on_host:
-        early = bool(early)
-        if bad.any():
-            check_rows(rows, truths.index[bad], channels - 5)
+    if on_host and bad.any():
+        check_rows(rows, truths.index[bad], channels - 5)
     wins, responsible = resolve_collisions(truths, activated[0].numel(), settings)
     activate(activated, t)
     active = array_of(activated)
@@ -93,6 +78,14 @@ def forward(
     return Forward(loss, values, torch.as_tensor(state), predictor_of_truth, (activated, truth_grads))
 
 
+def _is_early(images_seen: Tensor | None, seen: int, settings: Settings) -> Tensor | bool:
+    """1{t < 12800}: a bool where the host knows t, else 0-d on the device (`prior.limit`)."""
+    if images_seen is None:
+        return seen < settings.prior_until
+    early = images_seen < settings.prior_until
+    return bool(early) if library_of(array_of(early)) is np else early
+
+
 def _gather(active: Array, t: Tensor, truths: Assignment) -> tuple[Array, Array]:
     """The outputs of the predictors of truths: bx, by, tw, th and bo, `[5, M]`, and those of the classes, `[M, C]`."""
     place = truths.image, truths.anchor, slice(5, None), truths.cell[1], truths.cell[0]
@@ -103,20 +96,9 @@ def _gather(active: Array, t: Tensor, truths: Assignment) -> tuple[Array, Array]
     return outputs, array_of(z.float())
 
 
-def backward(
-    upstream: Tensor,
-    predictions: Tensor,
-    rows: Tensor,
-    state: Tensor,
-    predictor_of_truth: Tensor,
-    kept: Sequence[Tensor],
-    anchors: Sequence[float],
-    settings: Settings,
-) -> Tensor:
-    """The gradient with respect to the predictions, in their type and layout, times the 0-d `upstream`.
-
-    The other arguments are those of `forward` and what it returned.
-    """
+def backward(inputs: BackwardInputs) -> Tensor:
+    """The gradient with respect to the predictions, in their type and layout, times the 0-d `upstream`."""
+    upstream, predictions, _, _, predictor_of_truth, kept, anchors, settings = inputs
     active, truth_grads = kept
     on_host = library_of(array_of(predictor_of_truth)) is np
     factor = upstream.item() if on_host else upstream.to(active.dtype)
@@ -152,16 +134,4 @@ def by_anchor(predictions: Tensor, anchors: Sequence[float]) -> Tensor:
     return predictions.view(images, count, channels // count, height, width)
 
 
-def _operator(
-    predictions: Tensor,
-    rows: Tensor,
-    counts: Tensor | None,
-    images_seen: Tensor | None,
-    seen: int,
-    anchors: Sequence[float],
-    settings: Settings,
-) -> Forward:
-    return forward(predictions, rows, counts, is_early(images_seen, seen, settings), anchors, settings)
-
-
-define("analytic", _operator, backward, kept_tensors)
+define("analytic", forward, backward, kept_tensors)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from regionloss.c_compiler import CompilerError, build, processor
 from regionloss.torch.checks import check_truths
-from regionloss.torch.ops import check, declare, implement, kept_tensors, refuse_second
+from regionloss.torch.ops import ForwardInputs, check, declare, implement, kept_tensors, refuse_second
 from regionloss.torch.settings import PathError, Settings
 
 #: Includes every header beside it.
@@ -89,7 +89,7 @@ def _check(
 ) -> None:
     """`regionloss.torch.ops.check`, and without `validate` the truths, since a kernel has found a bad one."""
     chosen = Settings(*settings)
-    check(predictions, rows, counts, images_seen, anchors, chosen, validate)
+    check(ForwardInputs(predictions, rows, counts, images_seen, 0, anchors, chosen), validate)
     if not validate:
         check_truths(rows, counts, anchors, 2 * predictions.shape[1] // len(anchors) - 5, chosen)
 

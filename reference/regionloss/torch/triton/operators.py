@@ -16,7 +16,7 @@ import torch
 import triton
 from torch import Tensor
 
-from regionloss.torch.ops import Forward, define
+from regionloss.torch.ops import BackwardInputs, Forward, ForwardInputs, define
 from regionloss.torch.settings import TRITON_DTYPES, Settings
 from regionloss.torch.triton.backward import backward_kernel
 from regionloss.torch.triton.device import Anchors, Outputs, Saved, Sizes, Threshold, TruthRows
@@ -41,21 +41,14 @@ REDUCTION: dict[str, int] = {"LANES": 1024, "num_warps": 8}
 CLASSES = 256
 
 
-def forward(
-    predictions: Tensor,
-    rows: Tensor,
-    counts: Tensor | None,
-    images_seen: Tensor | None,
-    seen: int,
-    anchors: Sequence[float],
-    settings: Settings,
-) -> Forward:
-    """The loss of a batch; arguments and result are those of the operators (`regionloss.torch.ops`).
+def forward(inputs: ForwardInputs) -> Forward:
+    """The loss of a batch.
 
     Raises:
         TypeError: predictions in another type than `TRITON_DTYPES`.
         ValueError: tensors on a device that the kernels do not run on, or on several.
     """
+    predictions, rows, counts, images_seen, seen, anchors, settings = inputs
     _check(predictions, rows, counts)
     sizes = _sizes(predictions, rows, anchors)
     cells = sizes.height * sizes.width
@@ -93,17 +86,9 @@ def forward(
     return Forward(loss, terms, saved.state, saved.predictor_of_truth, (saved.overlap,))
 
 
-def backward(
-    upstream: Tensor,
-    predictions: Tensor,
-    rows: Tensor,
-    state: Tensor,
-    predictor_of_truth: Tensor,
-    kept: Sequence[Tensor],
-    anchors: Sequence[float],
-    settings: Settings,
-) -> Tensor:
+def backward(inputs: BackwardInputs) -> Tensor:
     """The gradient with respect to the predictions; raises as `forward`."""
+    upstream, predictions, rows, state, predictor_of_truth, kept, anchors, settings = inputs
     _check(predictions, rows, None)
     sizes = _sizes(predictions, rows, anchors)
     gradient = torch.empty_like(predictions)

@@ -28,7 +28,7 @@ def findings(
     plan = Plan("cpu", tuple(Item(setting, tuple(times)) for setting in settings), Effort())
     found = Findings(plan, bandwidth=2e9)
     for setting in settings:
-        found.floors[setting] = Roofline(1000, 2000, 3000, 1000)
+        found.rooflines[setting] = Roofline(1000, 2000, 3000, 1000)
         for name, seconds in times.items():
             found.series.append(Series(setting, name, "both", "wall", dict(enumerate(seconds))))
             if name not in ("zero_ (fresh)", "zero_", "copy_"):
@@ -54,7 +54,9 @@ def results(times: dict[str, list[float]], *settings: Setting, **given: Any) -> 
         "versions": {"torch": "2"},
         "threads": 1,
         "vector instructions": "AVX2",
-        "settings": [{"setting": one.to_json(), "floor": floor.to_json()} for one, floor in found.floors.items()],
+        "settings": [
+            {"setting": one.to_json(), "floor": roofline.to_json()} for one, roofline in found.rooflines.items()
+        ],
         "refused": [{"setting": one.name, "contender": name, "reason": reason} for one, name, reason in found.refused],
     }
     return Results(export(found, about), "made up")

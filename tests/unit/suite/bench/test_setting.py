@@ -17,7 +17,7 @@ from regionloss_suite.bench.setting import Setting
 from unit.suite.bench.made_up import DARKNET, SMALL
 
 
-def test_the_floor_of_a_small_batch_by_hand() -> None:
+def test_the_roofline_of_a_small_batch_by_hand() -> None:
     # 4 x 4 cells in float32 are one line of 64 bytes for each channel; 5 anchors of 5 + 3 channels are 40 lines.
     setting = Setting(height=4, width=4, images=1, classes=3, truths=(1, 1))
     batch = setting.draw()
@@ -30,7 +30,7 @@ def test_the_floor_of_a_small_batch_by_hand() -> None:
     assert roofline_of(last, batch, 64) == Roofline(read, read + 2560, 2 * read + 2560, read)
 
 
-def test_two_truths_in_one_cell_count_once_in_the_floor() -> None:
+def test_two_truths_in_one_cell_count_once_in_the_roofline() -> None:
     setting = Setting(height=4, width=4, images=1, classes=3, truths=(1, 1))
     batch = setting.draw()
     twice = dataclasses.replace(batch, truths=(np.repeat(batch.truths[0], 2, axis=0),))
