@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from regionloss import DomainError, evaluate
 from regionloss_adapters import Answer, CannotAnswerError, Description, Question
 from regionloss_adapters.numpy_reference import NumpyAdapter
 from regionloss_adapters.protocol import ANSWERS
@@ -131,6 +132,39 @@ def diagnosed(loss: SeveralDifferences) -> Diagnosis:
     with np.errstate(all="ignore"):
         verdicts = [judge.verdict(clause) for clause in judge.clauses]
         return diagnose(judge, verdicts)
+
+
+def shown_axes(loss: SeveralDifferences) -> list[str]:
+    """The axes whose value changes what the loss returns in some case that it is asked."""
+    claimed = load_profile(loss.claimed)
+    shown = set()
+    for case in small_cases():
+        if case.base != loss.claimed or case.expected.error is not None:
+            continue
+        if not loss.reads_options and claimed.differences(case.profile):
+            continue
+        profile = _replaced(case.profile, loss.options)
+        for axis in loss.options:
+            rest = None if profile is None else _replaced(profile, {axis: getattr(case.profile, axis)})
+            if axis not in shown and profile is not None and rest is not None and _apart(loss, case, profile, rest):
+                shown.add(axis)
+    return sorted(shown)
+
+
+def _apart(loss: SeveralDifferences, case: Case, one: Profile, other: Profile) -> bool:
+    """Whether two profiles answer a case differently in what the loss returns, beyond what rounding may change."""
+    try:
+        results = [evaluate(case.batch, profile) for profile in (one, other)]
+    except DomainError:
+        return False
+    scalars = [result.potential for result in results]
+    if not np.isclose(scalars[0], scalars[1], rtol=1e-4, equal_nan=True):
+        return True
+    if loss.returns == "scalar":
+        return False
+    gradients = [result.gradient for result in results]
+    scale = np.nanmax(np.abs(gradients[0]), initial=0.0)
+    return not np.allclose(gradients[0], gradients[1], rtol=1e-3, atol=1e-6 * scale, equal_nan=True)
 
 
 def clauses_of(options: dict[str, Any]) -> dict[str, set[str]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+import numpy as np
+
 from regionloss_spec import load_clauses
 from regionloss_suite.diagnosis.differences import clause_of
 from regionloss_suite.diagnosis.ranking import RankedClause, reached
@@ -35,13 +37,14 @@ ISOLATING = {
 }
 #: These show that something is wrong at a stage; the golden cases must speak for the clause as well.
 SUGGESTING = {
-    "MaxIOU of other boxes": "iou.definition",
+    "IoU of other boxes": "iou.definition",
+    "MaxIOU of other boxes": "noobj.max-iou",
     "truth_end": "axis",
     "max_truths": "axis",
     "anchor_choice": "axis",
     "anchor tie": "assign.anchor-tie",
     "collision": "axis",
-    "ignore": "axis",
+    "ignore": "noobj.max-iou",
     "thresh": "axis",
     "objectness": "noobj.gradient",
     "no_object_weight": "noobj.gradient",
@@ -67,8 +70,12 @@ SUGGESTING = {
 }
 #: The score of a clause by golden cases alone from which it is blamed, and how far the next one must be behind.
 _SURE, _CLEAR = 0.5, 0.85
-#: The share of the best score that a suggested clause needs.
-_SUPPORTED = 0.3
+#: The share of the best score that a suggested clause needs, and how many findings may be odd before none is believed.
+_SUPPORTED, _MOST = 0.3, 6
+#: Where every departing number is off by less than this share of the largest, the format is too coarse.
+_COARSE = 2e-3
+#: Fewer cases than this are no evidence that it is everywhere.
+_FEW = 5
 
 
 @dataclass(frozen=True)
@@ -104,11 +111,15 @@ def blame(
         alone: whether nothing else was measured to differ: of several differences the golden cases show a mixture.
     """
     odd = {} if identified is None else {finding.axis: finding for finding in identified.odd}
+    if alone and (coarse := _coarse(rest)) is not None:
+        return coarse
     order = [one.clause for one in ranked]
     for axis, stated in ISOLATING.items():
         several = stated.split(" | ")
         clause = min(several, key=lambda one: order.index(one) if one in order else len(order))
-        if axis in odd and (clause in clauses or all(clause in reached(observation.case) for observation in rest)):
+        direct = clause == "numerics.repeatability"  # which no case pins
+        pinned = clause in clauses or all(clause in reached(observation.case) for observation in rest)
+        if axis in odd and (direct or pinned):
             return Blame(clause, f"{axis}: no profile expresses it", odd[axis].evidence)
     if not alone:
         return None
@@ -124,6 +135,8 @@ def blame(
             "the golden cases of this clause depart, and few others",
             f"what departs and what does not is what a loss that breaks {best.clause} shows",
         )
+    if len(odd) > _MOST:
+        return None
     scores = {one.clause: one.score for one in primary}
     for axis, stated in SUGGESTING.items():
         if axis not in odd or identified is None:
@@ -132,3 +145,24 @@ def blame(
         if scores.get(clause, 0.0) >= _SUPPORTED * best.score:
             return Blame(clause, f"{axis}: no profile expresses it", odd[axis].evidence)
     return None
+
+
+def _coarse(rest: list[Observation]) -> Blame | None:
+    """The clause of the format, if everything that departs is off by little."""
+    worst = 0.0
+    for observation in rest:
+        comparison = observation.exchange.comparison
+        if comparison is None or comparison.answer.gradient is None:
+            return None
+        if np.shape(comparison.answer.gradient) != comparison.result.gradient.shape:
+            return None
+        apart = np.abs(np.asarray(comparison.answer.gradient, dtype=np.float64) - comparison.result.gradient)
+        scale = float(np.abs(comparison.result.gradient).max(initial=0.0))
+        if not np.isfinite(apart).all() or not np.isfinite(scale) or apart.max(initial=0.0) > _COARSE * scale:
+            return None
+        worst = max(worst, float(apart.max(initial=0.0)) / max(scale, 1e-300))
+    clause = f"numerics.{rest[0].exchange.dtype}"
+    if len(rest) < _FEW or not worst:
+        return None
+    evidence = f"every gradient that departs is off by at most {worst:.2g} of its largest element"
+    return Blame(clause, "off a little everywhere", evidence)

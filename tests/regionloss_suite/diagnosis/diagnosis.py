@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from regionloss_spec import Profile, load_clauses
+from regionloss_spec import AXES, Profile, load_clauses
 from regionloss_suite.diagnosis.blame import blame
 from regionloss_suite.diagnosis.crashes import CrashKind, crash_kind
 from regionloss_suite.diagnosis.differences import Choice, choices, first_of, measured_loss, proven
@@ -140,6 +140,9 @@ def _diagnosed(
         return _crashes_alike(verdicts, crashed)
     if crashed and (kind := crash_kind(everything)) is not None:
         return _without_crashes(judge, verdicts, drawn, tally, measuring, kind, crashed)
+    forgetful = _forgetful(judge, departing)
+    if forgetful is not None:
+        return _by_memory(verdicts, forgetful, len({one.case.id for one in departing}))
     departing.sort(key=lambda observation: np.size(observation.case.batch.predictions))
     evidence = _Evidence(judge, departing, drawn)
     identified = _measured(judge, departing, measuring)
@@ -148,7 +151,63 @@ def _diagnosed(
     else:
         evidence.loss = measured_loss(identified, judge.description)
         evidence.under = [evidence.loss.rebased(observation) for observation in departing]
+        refuted = _refuted(evidence, identified)
+        if refuted:
+            evidence.loss = measured_loss(identified, judge.description, refuted)
+            evidence.under = [evidence.loss.rebased(observation) for observation in departing]
     return _settled(evidence, verdicts, identified, tally, measuring.without)
+
+
+#: How many departing cases are put once more, to see whether the loss remembers.
+_AGAIN = 8
+
+
+def _forgetful(judge: Judge, departing: list[Observation]) -> tuple[Observation, str] | None:
+    """A departing case that has another answer when it is put again, the last one first; `None` if all are kept."""
+    answered = [one for one in departing if one.exchange.outcome == "answered" and judge.puts(one.case)]
+    some = sorted(answered, key=lambda one: np.size(one.case.batch.predictions))[:_AGAIN]
+    for observation in reversed(some):
+        again = judge.ask_again(observation.exchange)
+        before = observation.exchange.returned
+        if again.returned is None or before is None:
+            return observation, f"an answer, and then {again.message or again.outcome}"
+        for name in ("gradient", "potential"):
+            one, other = getattr(before, name), getattr(again.returned, name)
+            if one is None or other is None or np.shape(one) != np.shape(other):
+                continue
+            noise = 1e-6 * float(
+                np.nanmax(np.abs(one), initial=0.0)
+            )  # sums in another order differ in their last digits
+            if not np.allclose(one, other, rtol=1e-5, atol=noise, equal_nan=True):
+                where = np.unravel_index(np.argmax(np.abs(np.subtract(one, other))), np.shape(one))
+                pair = (np.asarray(one)[where], np.asarray(other)[where])
+                return observation, f"{name} {pair[0]:.9g}, and then {pair[1]:.9g} for the same question"
+    return None
+
+
+def _by_memory(verdicts: list[Verdict], forgetful: tuple[Observation, str], cases: int) -> Diagnosis:
+    """The diagnosis of a loss that remembers: until that is mended, no answer says what it computes."""
+    observation, evidence = forgetful
+    clause = "numerics.repeatability"
+    first = Difference(
+        case=observation.case.id, dtype=observation.exchange.dtype, quantity="error",
+        got=evidence, expected="the same answer to the same question",
+    )  # fmt: skip
+    difference = MeasuredDifference(
+        choice="another answer to the same question", measured=None, expected=None, clause=clause, evidence=evidence,
+        changes=cases, departing=cases, case=observation.case.id, first=first,
+    )  # fmt: skip
+    reason = f"cannot be told behind {clause}"
+    settled = []
+    for verdict in verdicts:
+        if verdict.clause == clause:
+            verdict = dataclasses.replace(
+                verdict, verdict="deviating", first=first, reason="", looks_like=difference.words
+            )
+        elif verdict.verdict == "deviating":
+            verdict = dataclasses.replace(verdict, verdict="hidden", follows=clause, reason=reason)
+        settled.append(verdict)
+    return Diagnosis(settled, (difference,))
 
 
 def _crashes_alike(verdicts: list[Verdict], crashed: list[Observation]) -> Diagnosis:
@@ -255,6 +314,20 @@ def _settled(
         if causes:
             return _by_causes(evidence, verdicts, causes, identified, found)
     return _by_rest(evidence, verdicts, identified, found, tally, without)
+
+
+def _refuted(evidence: _Evidence, identified: Identified) -> list[str]:
+    """The axes whose measured value a departing case refutes: without it, the loss's answer would be explained."""
+    if evidence.loss is None or not evidence.rest:
+        return []
+    rest = [before for before, after in zip(evidence.departing, evidence.under, strict=True) if after.departs]
+    return [
+        choice.name
+        for choice in choices(evidence.loss, identified, evidence.judge.description.reduction)
+        if choice.name in AXES
+        and choice.without is not None
+        and any(not choice.without.rebased(observation).departs for observation in rest)
+    ]
 
 
 def _differences(evidence: _Evidence, identified: Identified | None) -> list[MeasuredDifference]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +49,7 @@ _HIDES = {
     "images of MaxIOU": ("ignore", "thresh"),
     "cells of MaxIOU": ("ignore", "thresh"),
     "MaxIOU of other boxes": ("ignore", "thresh"),
+    "IoU of other boxes": _BY_IOU,
     "ignore": ("thresh",),
     "hidden state": AXES,
     "cell rule": ("anchor_choice", "collision", "class_collision", "truth_end", "max_truths"),
@@ -77,16 +78,17 @@ class Choice:
     only: MeasuredLoss | None
 
 
-def measured_loss(identified: Identified, description: Description) -> MeasuredLoss:
+def measured_loss(identified: Identified, description: Description, refuted: Collection[str] = ()) -> MeasuredLoss:
     """The measured loss, written as close to its profile as its answers allow.
 
     Args:
         identified: what the measuring questions say.
         description: of the adapter, whose declared factor is no difference.
+        refuted: axes to leave as they are asked, because a departing case refutes what was measured.
     """
     asked = identified.asked
     changes: dict[str, Any] = {}
-    hidden = {axis for finding in identified.odd for axis in _HIDES.get(finding.axis, ())}
+    hidden = {axis for finding in identified.odd for axis in _HIDES.get(finding.axis, ())} | {*refuted}
     for axis in AXES:  # what was not measured, or behind something that no profile expresses, is not a difference
         finding = identified.findings.get(axis)
         if finding is None or finding.confidence != "measured" or axis in hidden:
@@ -188,6 +190,13 @@ def _factors(loss: MeasuredLoss, identified: Identified) -> Iterator[Choice]:
                 MeasuredLoss(asked, asked, Factors({term: factor})),
             )  # fmt: skip
     evidence = identified.findings["values"].evidence if "values" in identified.findings else ""
+    if not identified.scalar_only and len(factors.value) == len(paid) and len(set(factors.value.values())) == 1:
+        yield Choice(
+            "the scalar beside the gradient", next(iter(factors.value.values())), 1.0, "scale.potential", evidence,
+            MeasuredLoss(asked, measured, Factors(factors.gradient, {}, factors.divisor)),
+            MeasuredLoss(asked, asked, Factors({}, dict(factors.value))),
+        )  # fmt: skip
+        return
     squares = {factors.value.get(term, 1.0) for term in paid if term != "class"}
     if not identified.scalar_only and len(squares) == 1 and squares != {1.0} and "class" not in factors.value:
         yield Choice(

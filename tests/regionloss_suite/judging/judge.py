@@ -95,6 +95,14 @@ class Judge:
         if unasked:
             vars(self).pop("observations", None)
 
+    def puts(self, case: Case) -> bool:
+        """Whether a case is one that this judge puts, and not a random batch."""
+        return case in self._exchanges
+
+    def ask_again(self, exchange: Exchange) -> Exchange:
+        """Put a question once more; the judge keeps the first outcome."""
+        return put(self.adapter, exchange.question, case=exchange.case, description=self.description)
+
     def outcomes(self, case: Case) -> list[tuple[Exchange, Observation | None]]:
         """The outcomes of a case, each with its observation, or `None` if it says nothing about the loss."""
         return [

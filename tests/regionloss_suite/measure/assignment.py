@@ -117,7 +117,8 @@ def cell(findings: Findings) -> None:
     # In 64ths, so that every format of truths has them, corners too.
     places = [(0.25, 0.5), (0.734375, 0.296875), (0.765625, 0.703125), (0.5, 0.625), (0.375, 0.90625)]
     for x, y in places:
-        predictors = responsible(findings, scene([[x, y, 0.25, 0.5, 0]], grid=(height, 4), images_seen=findings.late))
+        batch = scene([[x, y, 0.375, 0.625, 0]], grid=(height, 4), images_seen=findings.late)
+        predictors = responsible(findings, batch)
         # A gradient may be 0 by chance only if the target is met, which these places avoid in w and h or x and y.
         if predictors != [(0, 0, int(y * height), int(x * 4))]:
             wrong.append(f"({x}, {y}): {predictors}")
@@ -135,7 +136,7 @@ def _square_cells(findings: Findings, places: list[tuple[float, float]], evidenc
     """Whether a wrong cell is right on a square grid, or the centre's mirror image: then the axes are mixed up."""
     straight, mirrored = [], []
     for x, y in places[:4]:
-        batch = scene([[x, y, 0.25, 0.5, 0]], grid=(4, 4), images_seen=findings.late)
+        batch = scene([[x, y, 0.375, 0.625, 0]], grid=(4, 4), images_seen=findings.late)
         predictors = responsible(findings, batch)
         straight.append(predictors == [(0, 0, int(y * 4), int(x * 4))])
         mirrored.append(predictors == [(0, 0, int(x * 4), int(y * 4))])

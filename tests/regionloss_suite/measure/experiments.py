@@ -39,7 +39,7 @@ _EXPERIMENTS: tuple[tuple[str, Callable[[Findings], None], tuple[str, ...]], ...
     ("other cells, and the box of the ignored", ignore_rule.of_other_cells, ()),
     ("objectness", objectness.responsible,
      ("object_weight", "object_target", "object_target_gradient", "no_object_applies")),
-    ("the IoU", overlap.overlap, ("iou",)),
+    ("the IoU", overlap.overlap, ()),
     ("the prior of the responsible", objectness.prior_applies, ("prior_applies",)),
     ("classes", class_outputs.form, ("class_term", "class_weight")),
     ("classes of the ignored", ignore_rule.ignored_class, ("ignored_class",)),

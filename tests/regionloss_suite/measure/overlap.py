@@ -9,7 +9,7 @@ import numpy as np
 
 from regionloss.boxes import decode, iou, sigmoid, sigmoid_grad
 from regionloss_spec import Batch
-from regionloss_suite.measure.black_box import T_H, T_O, T_W, T_X, T_Y, NoAnswerError, scene
+from regionloss_suite.measure.black_box import T_H, T_O, T_W, T_X, T_Y, scene
 from regionloss_suite.measure.findings import Findings, listed
 
 #: Centre and size of a truth, t_x, t_y, t_w, t_h of its predictor on an anchor of a cell, and what is tried. Where all
@@ -35,7 +35,7 @@ def overlap(findings: Findings) -> None:
     if findings.value("object_target") != "one" and findings.value("no_object_applies") != "every-predictor":
         shown = _targets(findings)
     if "iou" not in findings.by_axis and findings.value("ignore", "none") != "none":
-        shown = _thresholds(findings) or shown
+        shown = _thresholds(findings, apart=shown) or shown
     if not shown:
         findings.unknown("iou", "nothing that the loss returns contains an IoU by itself")
     elif "iou" not in findings.by_axis:
@@ -60,7 +60,7 @@ def _targets(findings: Findings) -> bool:
         got = np.array([findings.box.gradient(batch)[0, 0, T_O, 0, 0] for batch in batches]) / grad
         weight = float((got[1] - got[0]) / (s[1] - s[0]))
         if not abs(weight) > findings.box.silence:
-            raise NoAnswerError("objectness of a responsible predictor has no weight")
+            return False
         weights.append(weight)
         targets.append(float(s[0] - got[0] / weight))
         t = batches[0].predictions.reshape(1, -1, *batches[0].predictions.shape[2:])
@@ -69,7 +69,10 @@ def _targets(findings: Findings) -> bool:
         return False
     if np.allclose(targets, targets[0], atol=1e-3):  # then the target is no IoU
         return False
-    limit = 1e-6 if findings.box.dtype == "float64" else 1e-3
+    scale = float(np.dot(targets, wanted) / np.dot(wanted, wanted))
+    if abs(scale - 1) > 1e-3 and np.allclose(targets, scale * np.array(wanted), atol=1e-3):
+        return False  # the IoU, mixed with another target
+    limit = 1e-9 if findings.box.dtype == "float64" else 1e-3
     wrong = [abs(target - want) > limit for target, want in zip(targets, wanted, strict=True)]
     for kind in ("iou", "centre of the box", "size of the box", "apart"):
         places = [place for place, pair in enumerate(_PAIRS) if pair[2] == kind]
@@ -83,8 +86,11 @@ def _targets(findings: Findings) -> bool:
     return True
 
 
-def _thresholds(findings: Findings) -> bool:
-    """The IoU at which a predictor becomes silent, for boxes moved aside and for small boxes. False if none is."""
+def _thresholds(findings: Findings, *, apart: bool) -> bool:
+    """The IoU at which a predictor becomes silent, for boxes moved aside and for small boxes. False if none is.
+
+    If objectness shows that the IoU is right (`apart`), what is wrong here is MaxIOU.
+    """
     thresh = findings.value("thresh")
     if thresh is None or not 0.05 < thresh < 0.95:
         return False
@@ -109,7 +115,7 @@ def _thresholds(findings: Findings) -> bool:
         if not math.isclose(limit, thresh, abs_tol=1e-5 if findings.box.dtype == "float64" else 2e-3):
             wrong.append(f"{name} are silent from an IoU of {limit:.6g}, where the threshold is {thresh:.6g}")
     if wrong:
-        findings.unknown("MaxIOU of other boxes", "; ".join(wrong), odd=True)
+        findings.unknown("MaxIOU of other boxes" if apart else "IoU of other boxes", "; ".join(wrong), odd=True)
     return True
 
 
