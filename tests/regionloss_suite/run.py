@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import io
 import math
 import os
 import shutil
@@ -11,7 +12,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -104,7 +105,8 @@ def run(
         files = {result["run"]: Path(result["file"]) for result in results if "file" in result}
         drawn = {run_id: judge.observe(find_case(file)) for run_id, file in files.items()}
         measuring = Measuring(budget, _progress if show else None)
-        diagnosis = diagnose(judge, verdicts, drawn=drawn, tally=_tally(results), measuring=measuring)
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # a loss may print as it is measured
+            diagnosis = diagnose(judge, verdicts, drawn=drawn, tally=_tally(results), measuring=measuring)
         verdicts = diagnosis.verdicts
         kept = {} if failures is None else _kept(_shown(diagnosis), files, failures)
     commands = Commands(
@@ -137,9 +139,10 @@ def _with_commands(finding: _Found, commands: Commands) -> _Found:
 
 def _progress(what: str, done: int, total: int) -> None:
     """Show on a terminal what is being measured."""
-    if sys.stderr.isatty():
+    terminal = sys.__stderr__  # what the loss prints is caught meanwhile
+    if terminal is not None and terminal.isatty():
         text = f"measuring: {what} {done}/{total}" if done < total - 1 else ""
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+        print(f"\r\033[K{text}", end="", file=terminal, flush=True)
 
 
 def _tally(results: list[dict[str, Any]]) -> dict[str, float]:

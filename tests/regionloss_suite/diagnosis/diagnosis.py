@@ -76,7 +76,7 @@ class _Evidence:
 
     Attributes:
         judge: has put every question.
-        departing: the departing observations, golden cases and random batches, the smallest first.
+        departing: the departing observations, golden cases before random batches, the smallest first.
         drawn: the observations on random batches, by name.
         loss: the measured loss, or `None` if it was not measured.
         under: each departing observation under the measured loss.
@@ -143,7 +143,7 @@ def _diagnosed(
     forgetful = _forgetful(judge, departing)
     if forgetful is not None:
         return _by_memory(verdicts, forgetful, len({one.case.id for one in departing}))
-    departing.sort(key=lambda observation: np.size(observation.case.batch.predictions))
+    departing.sort(key=lambda one: (one.case.id in drawn, np.size(one.case.batch.predictions)))
     evidence = _Evidence(judge, departing, drawn)
     identified = _measured(judge, departing, measuring)
     if identified is None:
@@ -335,7 +335,7 @@ def _differences(evidence: _Evidence, identified: Identified | None) -> list[Mea
     if identified is None or evidence.loss is None:
         return []
     all_choices: list[Choice] = list(choices(evidence.loss, identified, evidence.judge.description.reduction))
-    known = [proven(choice, evidence.loss, evidence.explained) for choice in all_choices]
+    known = [proven(choice, evidence.loss, evidence.explained, evidence.drawn) for choice in all_choices]
     kept = [dataclasses.replace(one, departing=evidence.cases) for one in known if one.changes]
     return sorted(kept, key=lambda one: -one.changes)
 

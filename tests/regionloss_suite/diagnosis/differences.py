@@ -223,16 +223,19 @@ def _loss(asked: Profile, base: Profile, options: dict[str, Any], factors: Facto
         return None
 
 
-def proven(choice: Choice, loss: MeasuredLoss, explained: list[tuple[Observation, Observation]]) -> MeasuredDifference:
+def proven(
+    choice: Choice, loss: MeasuredLoss, explained: list[tuple[Observation, Observation]], drawn: Collection[str] = ()
+) -> MeasuredDifference:
     """A choice with its proof by leaving it out.
 
     Args:
         choice: what differs.
         loss: the measured loss.
         explained: the departing observations that the measured loss explains, with what they are under it.
+        drawn: the names of random batches; a golden case is preferred, because everybody has it.
     """
     changes = [pair for pair in explained if _changes(choice, loss, pair)]
-    changes.sort(key=lambda pair: np.size(pair[0].case.batch.predictions))
+    changes.sort(key=lambda pair: (pair[0].case.id in drawn, np.size(pair[0].case.batch.predictions)))
     shown = next((pair for pair in changes if _alone(choice, loss, pair)), None)
     best = shown or (changes[0] if changes else None)
     return MeasuredDifference(
