@@ -43,6 +43,9 @@ lint: $(INSTALLED) ## check style, formatting and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+confusion: $(INSTALLED) ## diagnose 300 losses of two to six differences, and count what is blamed rightly
+	PYTHONPATH=tests $(BIN)/python tests/tools/confusion.py
+
 mutants: $(INSTALLED) ## print what each seeded mistake breaks, and how it is caught
 	$(BIN)/python tests/tools/mutant_matrix.py
 
