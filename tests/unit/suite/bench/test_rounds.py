@@ -39,12 +39,12 @@ class Clock:
 
 def test_candidates_take_turns_and_each_round_begins_with_another() -> None:
     clock = Clock()
-    found = interleave(
+    seconds = interleave(
         {"a": clock.lane("a", 1.0), "b": clock.lane("b", 2.0), "c": clock.lane("c", 3.0)},
         Effort(rounds=4, turn=0.1, most=100.0),
     )
     assert "".join(clock.called) == "aabbcc" + "abc" + "bca" + "cab" + "abc"  # two calls each go ahead
-    assert found == {
+    assert seconds == {
         "a": {0: 1.0, 1: 1.0, 2: 1.0, 3: 1.0},
         "b": {0: 2.0, 1: 2.0, 2: 2.0, 3: 2.0},
         "c": {0: 3.0, 1: 3.0, 2: 3.0, 3: 3.0},

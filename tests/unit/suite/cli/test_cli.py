@@ -158,8 +158,8 @@ def test_a_missing_small_box_weight_is_named_first_with_its_place(capsys: pytest
     assert first["quantity"] in ("tx gradient", "ty gradient", "tw gradient", "th gradient")
     assert abs(first["got"]) < abs(first["expected"])
     place = f"image {first['image']}, cell ({first['row']}, {first['column']}), anchor {first['anchor']}"
-    said = f"coord.small-box-weight deviates · {place} · {first['quantity']} "
-    assert said in capsys.readouterr().out
+    headline = f"coord.small-box-weight deviates · {place} · {first['quantity']} "
+    assert headline in capsys.readouterr().out
 
 
 def program(command: str) -> subprocess.CompletedProcess[str]:
@@ -260,7 +260,7 @@ def test_a_loss_that_dies_in_a_process_of_its_own_has_crashed(suite_options: Cal
     suite_options("-k", "the-gradient-of-tx or the-gradient-of-tw")
     code, report = checked_in_full("mine:Dies", "--jobs", "2")
     assert code == 3
-    assert any("crashed while running" in said for said in report["crashes"].values())
+    assert any("crashed while running" in message for message in report["crashes"].values())
 
 
 @pytest.mark.parametrize("what", ["pj-ignored-same-cell", "folder", "folder/mine.json"])
@@ -377,11 +377,11 @@ def test_one_clause_in_full(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_explain_answers_both_questions(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "pj-ignored-same-cell"]) == 0
-    said = capsys.readouterr().out
-    assert "anchor 0 wins" in said
-    assert "MaxIOU 0.94444 (truth 0) > 0.6" in said
-    assert "this is not non-max suppression" in said
-    assert "anchor 1, ignored, pays nothing" in said
+    page = capsys.readouterr().out
+    assert "anchor 0 wins" in page
+    assert "MaxIOU 0.94444 (truth 0) > 0.6" in page
+    assert "this is not non-max suppression" in page
+    assert "anchor 1, ignored, pays nothing" in page
 
 
 def test_explain_takes_a_small_file_and_says_why_a_bad_one_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

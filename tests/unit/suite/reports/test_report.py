@@ -31,8 +31,10 @@ def test_the_terminal_shows_failures_and_what_could_not_be_judged_and_the_rest_o
 
 def test_verdicts_are_folded_under_what_they_follow_on_the_terminal() -> None:
     lines = small().lines(every=True, colour=False)
-    said = "image 0, cell (1, 1), anchor 0 · ty gradient 1.000, expected 1.820 ± 3e-7 · looks like profile darknet-2016"
-    at = lines.index(f"✗ coord.small-box-weight deviates · {said}")
+    departure = (
+        "image 0, cell (1, 1), anchor 0 · ty gradient 1.000, expected 1.820 ± 3e-7 · looks like profile darknet-2016"
+    )
+    at = lines.index(f"✗ coord.small-box-weight deviates · {departure}")
     assert lines[at + 1 : at + 3] == [f"  first seen: case {CASE}, in float32", "  1 clause follows from it"]
     assert any(line.startswith("↳ assign.cell ") and line.endswith("follows coord.small-box-weight") for line in lines)
     assert not any(line.startswith("✗ assign.cell deviates") for line in lines)
