@@ -56,9 +56,9 @@ class FakeCuda:
     """Writes down what is asked of the device, in order."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.asked: list[str] = []
+        self.calls: list[str] = []
         for name in ("synchronize", "_sleep"):
-            monkeypatch.setattr(torch.cuda, name, lambda *_, name=name: self.asked.append(name), raising=False)
+            monkeypatch.setattr(torch.cuda, name, lambda *_, name=name: self.calls.append(name), raising=False)
         outer = self
 
         class Event:
@@ -66,10 +66,10 @@ class FakeCuda:
                 assert enable_timing
 
             def record(self) -> None:
-                outer.asked.append("record")
+                outer.calls.append("record")
 
             def synchronize(self) -> None:
-                outer.asked.append("wait for the event")
+                outer.calls.append("wait for the event")
 
             def elapsed_time(self, other: object) -> float:
                 return 2.5  # milliseconds
@@ -82,33 +82,33 @@ def test_events_time_the_call_alone_with_the_cache_flushed_and_the_device_busy(m
 
     class Flush:
         def zero_(self) -> None:
-            fake.asked.append("flush")
+            fake.calls.append("flush")
 
     arguments: list[object] = []
 
     def call(one: object) -> None:
         arguments.append(one)
-        fake.asked.append("call")
+        fake.calls.append("call")
 
     def before() -> str:
-        fake.asked.append("before")
+        fake.calls.append("before")
         return "the scalar"
 
     cold = between_events(call, before, flush=Flush())  # type: ignore[arg-type]
     assert cold() == 0.0025
-    assert fake.asked == ["before", "flush", "_sleep", "record", "call", "record", "wait for the event"]
+    assert fake.calls == ["before", "flush", "_sleep", "record", "call", "record", "wait for the event"]
     assert arguments == ["the scalar"]
-    fake.asked.clear()
+    fake.calls.clear()
     assert between_events(call)() == 0.0025
-    assert fake.asked == ["_sleep", "record", "call", "record", "wait for the event"]
+    assert fake.calls == ["_sleep", "record", "call", "record", "wait for the event"]
 
 
 def test_the_host_waits_once_for_ten_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeCuda(monkeypatch)
     readings = iter([5.0, 7.0])
     monkeypatch.setattr("regionloss_suite.bench.torch_clocks.perf_counter", lambda: next(readings))
-    assert queued(lambda _: fake.asked.append("call"), lambda: fake.asked.append("before"))() == 0.2
-    assert fake.asked == ["before"] * 10 + ["synchronize"] + ["call"] * 10 + ["synchronize"]
+    assert queued(lambda _: fake.calls.append("call"), lambda: fake.calls.append("before"))() == 0.2
+    assert fake.calls == ["before"] * 10 + ["synchronize"] + ["call"] * 10 + ["synchronize"]
 
 
 def test_waits_for_the_device_are_those_that_pytorch_warns_of(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,9 +39,9 @@ class Doubled(TorchAnalyticAdapter):
         timed = super().prepare(question, slots=slots, channels_last=channels_last)
 
         def answer() -> Answer:
-            said = timed.answer()
-            assert said.gradient is not None
-            return dataclasses.replace(said, gradient=2 * said.gradient)
+            right = timed.answer()
+            assert right.gradient is not None
+            return dataclasses.replace(right, gradient=2 * right.gradient)
 
         return dataclasses.replace(timed, answer=answer)
 

@@ -76,10 +76,10 @@ def test_a_slow_candidate_takes_part_in_some_rounds_that_lie_evenly() -> None:
         "fast": clock.lane("fast", 0.5),
         "endless": clock.lane("endless", 50.0),
     }
-    found = interleave(timed_calls, Effort(rounds=12, turn=0.1, most=12.0))
-    assert list(found["slow"]) == [0, 2, 4, 6, 8, 10]
-    assert list(found["fast"]) == list(range(12))
-    assert list(found["endless"]) == [0, 4, 8]
+    seconds = interleave(timed_calls, Effort(rounds=12, turn=0.1, most=12.0))
+    assert list(seconds["slow"]) == [0, 2, 4, 6, 8, 10]
+    assert list(seconds["fast"]) == list(range(12))
+    assert list(seconds["endless"]) == [0, 4, 8]
 
 
 def test_what_goes_before_a_call_counts_for_how_many_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
