@@ -343,17 +343,17 @@ def test_it_computes_in_float32_on_the_cpu_at_the_end_of_the_chain(fake: Path) -
 @cache
 def _live(family: Family) -> LiveDarknet | None:
     named = [os.environ.get(f"{VARIABLE}_{family.upper()}"), os.environ.get(VARIABLE)]
-    found = [LiveDarknet(path) for path in named if path]
-    return next((live for live in found if live.checkout.family == family), None)
+    adapters = [LiveDarknet(path) for path in named if path]
+    return next((live for live in adapters if live.checkout.family == family), None)
 
 
 @pytest.fixture(params=FAMILIES)
 def live(request: pytest.FixtureRequest) -> LiveDarknet:
     """A real darknet of each family, for which a test runs once."""
-    found = _live(request.param)
-    if found is None:
+    adapter = _live(request.param)
+    if adapter is None:
         pytest.skip(f"no darknet of the family {request.param}: {HOW_TO_GET} ({VARIABLE}_{request.param.upper()} too)")
-    return found
+    return adapter
 
 
 def test_every_recording_is_reproduced(live: LiveDarknet) -> None:

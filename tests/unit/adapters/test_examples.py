@@ -102,9 +102,9 @@ def javascript_example() -> Iterator[Example]:
 
 @pytest.fixture(scope="module", params=["c_example", "javascript_example"])
 def example(request: pytest.FixtureRequest) -> Example:
-    found = request.getfixturevalue(request.param)
-    assert isinstance(found, Example)
-    return found
+    chosen = request.getfixturevalue(request.param)
+    assert isinstance(chosen, Example)
+    return chosen
 
 
 @pytest.mark.slow
@@ -164,14 +164,16 @@ def test_a_choice_that_an_example_does_not_have_is_skipped_with_its_name(example
 
 
 def test_the_transcript_of_the_protocols_page_is_what_is_said(c_program: Path) -> None:
-    said = [line.split("> ", 1) for line in PAGE.read_text().splitlines() if line.startswith(("suite> ", "child> "))]
-    assert [who for who, _ in said] == ["suite", "child"] * 3
+    transcript = [
+        line.split("> ", 1) for line in PAGE.read_text().splitlines() if line.startswith(("suite> ", "child> "))
+    ]
+    assert [who for who, _ in transcript] == ["suite", "child"] * 3
     schema = json.loads((ROOT / "adapters/regionloss_adapters/process/process.schema.json").read_text())
-    for _, line in said:
+    for _, line in transcript:
         jsonschema.Draft202012Validator(schema).validate(json.loads(line))
-    questions = "".join(f"{line}\n" for who, line in said if who == "suite")
+    questions = "".join(f"{line}\n" for who, line in transcript if who == "suite")
     done = subprocess.run([c_program], input=questions, capture_output=True, text=True, check=True, timeout=60)
-    answers = [json.loads(line) for who, line in said if who == "child"]
+    answers = [json.loads(line) for who, line in transcript if who == "child"]
     for expected, got in zip(answers, map(json.loads, done.stdout.splitlines()), strict=True):
         for message in (expected, got):  # the last digit may be another with another mathematical library
             for key in ("gradient", "terms", "potential"):
@@ -190,8 +192,8 @@ def numbers(value: Any) -> list[float]:
 def departure(example: Example, batch: Batch, profile: Profile) -> str | None:
     """The first departure of an answer from the reference in any gradient element, term, potential or indicator."""
     answer = example.adapter.answer(Question(batch=batch, profile=profile, dtype="float64"))
-    said = (answer.gradient, answer.potential, answer.terms, answer.responsible, answer.ignored)
-    assert all(one is not None for one in said)
+    parts = (answer.gradient, answer.potential, answer.terms, answer.responsible, answer.ignored)
+    assert all(one is not None for one in parts)
     case = Case(id="drawn", title="", base=profile.name, profile=profile, batch=batch, expected=Expected())
     difference = Comparison(case, answer, "float64").difference(EVERYTHING)
     return None if difference is None else str(difference)

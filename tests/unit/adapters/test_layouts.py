@@ -45,11 +45,11 @@ def test_every_named_layout_has_its_places_stated() -> None:
 @pytest.mark.parametrize("name", NAMED)
 def test_named_layout_puts_every_number_where_its_name_says(name: str) -> None:
     batch = a_batch()
-    given = NAMED[name].forward(batch)
-    assert given.size == batch.predictions.size
-    assert given.flags.c_contiguous
+    numbers = NAMED[name].forward(batch)
+    assert numbers.size == batch.predictions.size
+    assert numbers.flags.c_contiguous
     for n, a, e, h, w in itertools.product(range(N), range(A), range(E), range(H), range(W)):
-        assert given[PLACES[name](n, a, e, h, w)] == batch.predictions[n, a * E + e, h, w]
+        assert numbers[PLACES[name](n, a, e, h, w)] == batch.predictions[n, a * E + e, h, w]
 
 
 def test_channels_may_come_in_any_order() -> None:
@@ -114,14 +114,14 @@ def test_chain_rule_holds_against_finite_differences(activated: Layout, axes: st
     layout = activated.replace(axes=axes, channels="oyxwhc")
     batch = a_batch(1)
     direction = np.random.default_rng(2).normal(size=batch.predictions.shape)
-    given = layout.forward(batch)
-    linear, curved = np.random.default_rng(3).normal(size=(2, *given.shape))
+    numbers = layout.forward(batch)
+    linear, curved = np.random.default_rng(3).normal(size=(2, *numbers.shape))
 
     def loss(step: float) -> float:
         moved = layout.forward(Batch(batch.predictions + step * direction, batch.truths, ANCHORS, C, 0))
         return float((linear * moved + 0.5 * curved * moved**2).sum())
 
-    gradient = layout.backward(linear + curved * given, batch)
+    gradient = layout.backward(linear + curved * numbers, batch)
     assert gradient.shape == batch.predictions.shape
     step = 1e-3  # the fourth-order difference has an error of step⁴ here, and of 1e-16/step from rounding
     slope = (8 * (loss(step) - loss(-step)) - (loss(2 * step) - loss(-2 * step))) / (12 * step)
@@ -179,9 +179,9 @@ def test_saturated_centres_and_objectness_are_asked_all_the_same() -> None:
     batch = a_batch()
     batch.predictions[:, ::E] = 1000.0
     batch.predictions[:, 4::E] = -1000.0
-    given = Layout("n a e h w", xy="sigmoid", o="sigmoid").forward(batch, "float32")
-    assert (given[:, :, 0] == 1).all()
-    assert (given[:, :, 4] == 0).all()
+    numbers = Layout("n a e h w", xy="sigmoid", o="sigmoid").forward(batch, "float32")
+    assert (numbers[:, :, 0] == 1).all()
+    assert (numbers[:, :, 4] == 0).all()
 
 
 def test_a_softmax_over_all_classes_is_not_asked_about_a_tree() -> None:

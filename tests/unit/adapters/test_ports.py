@@ -41,9 +41,9 @@ def port_of(name: str) -> Port:
 
 
 def adapter_of(name: str, port: Port) -> Adapter:
-    made = importlib.import_module(BUNDLED[name][0]).adapter(port)
-    assert isinstance(made, Adapter)
-    return made
+    adapter = importlib.import_module(BUNDLED[name][0]).adapter(port)
+    assert isinstance(adapter, Adapter)
+    return adapter
 
 
 @pytest.fixture
@@ -64,10 +64,10 @@ def test_a_right_loss_behind_the_interface_is_found_right(stand_in: Adapter, nam
     assert stand_in.describe().profiles == (profile,)
     assert stand_in.describe().reduction == load_profile(profile).reduction
     judge = Judge(stand_in, CASES, profile)
-    asked = [seen for case in judge.cases for seen in judge.observe(case)]
+    observations = [one for case in judge.cases for one in judge.observe(case)]
     assert judge.crashes == {}
-    assert [seen.case.id for seen in asked if seen.departs] == []
-    assert len(asked) >= least
+    assert [one.case.id for one in observations if one.departs] == []
+    assert len(observations) >= least
 
 
 @pytest.mark.slow
@@ -77,11 +77,11 @@ def test_a_right_loss_behind_the_interface_is_found_right(stand_in: Adapter, nam
 def test_a_port_without_a_profile_of_its_own_is_judged_as_darknet(stand_in: Adapter, least: int) -> None:
     late = [case for case in CASES if case.batch.images_seen >= 12800 or case.expected.error is not None]
     judge = Judge(stand_in, late, "darknet")
-    asked = [seen for case in judge.cases for seen in judge.observe(case)]
+    observations = [one for case in judge.cases for one in judge.observe(case)]
     reading_on = {"hand-x-zero-ends-the-list", "hand-truth-31"}  # it reads every row
     assert judge.crashes == {}
-    assert {seen.case.id for seen in asked if seen.departs} <= reading_on
-    assert len(asked) >= least
+    assert {one.case.id for one in observations if one.departs} <= reading_on
+    assert len(observations) >= least
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,8 @@ def test_each_option_reaches_the_loss(stand_in: Adapter, axis: str, value: float
     case = next(case for case in load_cases() if case.id == "pj-ignored-same-cell")
     batch = dataclasses.replace(case.batch, images_seen=5 if own.name != "darknet" else 12800)
     plain, changed = (
-        stand_in.answer(Question(batch=batch, profile=asked)).gradient for asked in (own, own.replace(**{axis: value}))
+        stand_in.answer(Question(batch=batch, profile=profile)).gradient
+        for profile in (own, own.replace(**{axis: value}))
     )
     assert plain is not None
     assert changed is not None
@@ -291,6 +292,6 @@ def test_the_real_loss_is_its_profile(name: str) -> None:
     if name == "samylee":  # it crashes on an image without truths
         cases = [case for case in cases if all(map(len, case.batch.truths))]
     judge = Judge(load_adapter(name), cases, name)
-    asked = [seen for case in judge.cases for seen in judge.observe(case)]
-    assert [seen.case.id for seen in asked if seen.departs] == []
-    assert len(asked) >= 5
+    observations = [one for case in judge.cases for one in judge.observe(case)]
+    assert [one.case.id for one in observations if one.departs] == []
+    assert len(observations) >= 5

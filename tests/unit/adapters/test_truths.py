@@ -238,8 +238,8 @@ def test_a_format_neither_changes_the_batch_nor_gives_its_arrays_away() -> None:
     for dtype in ("float32", "float64"):
         question = ask([FIRST, SECOND], [THIRD], dtype=dtype)
         for form in (Ragged(), Padded(), Flat(), Counted(), Dense()):
-            given = form(question)
-            for array in given if isinstance(given, (list, tuple)) else [given]:
+            arrays = form(question)
+            for array in arrays if isinstance(arrays, (list, tuple)) else [arrays]:
                 array[...] = -5
         assert [table.tolist() for table in question.batch.truths] == [[FIRST, SECOND], [THIRD]]
 

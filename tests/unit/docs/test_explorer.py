@@ -103,8 +103,8 @@ class Explorer:
 
     @property
     def case(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.part("case").input_value())
-        return found
+        data: dict[str, Any] = json.loads(self.part("case").input_value())
+        return data
 
     def cell(self) -> tuple[float, float]:
         """Width and height of a cell on the screen."""
@@ -364,10 +364,10 @@ def test_a_copied_case_is_explained_by_the_command_line(
     copied = tmp_path / "copied.json"
     copied.write_text(page.page.evaluate("navigator.clipboard.readText()"), encoding="utf-8")
     assert main(["explain", str(copied)]) == 0
-    told = capsys.readouterr().out
-    (potential,) = re.findall(r"^potential (\S+): the loss", told, re.MULTILINE)
+    output = capsys.readouterr().out
+    (potential,) = re.findall(r"^potential (\S+): the loss", output, re.MULTILINE)
     assert float(potential) == pytest.approx(page.read("potential"), rel=1e-4)
-    assert "t = 0 images seen < 12800: the prior is on" in told
+    assert "t = 0 images seen < 12800: the prior is on" in output
     Path(copied).write_text(copied.read_text(encoding="utf-8").replace('"images_seen": 0', '"images_seen": 12800'))
     assert find_case(copied).batch.images_seen == 12800
 

@@ -47,11 +47,11 @@ class Step:
 def act(folder: Path, *, python: str = sys.executable, **inputs: str) -> Step:
     """Run the steps of `action.yml` as a runner does; pip is not asked, unless it is said."""
     action = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
-    given = {"folder": str(folder), "python": python, "install": "none", "golden": "true"} | inputs
-    assert given.keys() <= action["inputs"].keys()
+    chosen = {"folder": str(folder), "python": python, "install": "none", "golden": "true"} | inputs
+    assert chosen.keys() <= action["inputs"].keys()
     required = {name for name, one in action["inputs"].items() if one.get("required")}
-    assert required <= given.keys()
-    values = {f"inputs.{name}": given.get(name, str(one.get("default", ""))) for name, one in action["inputs"].items()}
+    assert required <= chosen.keys()
+    values = {f"inputs.{name}": chosen.get(name, str(one.get("default", ""))) for name, one in action["inputs"].items()}
     values["github.action_path"] = str(ROOT)
     page, said, code = folder.parent / "page.md", "", 0
     page.write_text("what an earlier step wrote\n", encoding="utf-8")

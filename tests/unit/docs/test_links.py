@@ -49,15 +49,15 @@ def test_a_good_site_is_good(site: Path) -> None:
 )
 def test_what_is_wrong_with_a_page_is_said(site: Path, html: str, said: str) -> None:
     (site / "index.html").write_text(GOOD + html, encoding="utf-8")
-    (found,) = links.wrong(site)
-    assert found.startswith("index.html: ")
-    assert said in found
+    (message,) = links.wrong(site)
+    assert message.startswith("index.html: ")
+    assert said in message
     assert links.main([str(site)]) == 1
 
 
 def test_a_style_sheet_is_checked_too(site: Path) -> None:
     (site / "a.css").write_text("@font-face { src: url(//example.org/a.woff2), url(gone.woff2) }", encoding="utf-8")
-    assert [said.partition(": ")[2] for said in links.wrong(site)] == [
+    assert [message.partition(": ")[2] for message in links.wrong(site)] == [
         "loads //example.org/a.woff2 from elsewhere",
         "loads gone.woff2, which is not there",
     ]

@@ -164,8 +164,8 @@ def test_a_snippet_shows_what_is_wrong_with_a_port(name: str, adapter_of: Callab
         return lambda a, b, c, images_seen, **named: function(a, b, c, images_seen + 12800, **named)
 
     wrong = {key: value if isinstance(value, type) else seen_too_late(value) for key, value in port().items()}
-    found = deviating(judge_for(adapter_of(name, wrong), None, cases))
-    assert any(clause.startswith("prior.") for clause in found)
+    verdicts = deviating(judge_for(adapter_of(name, wrong), None, cases))
+    assert any(clause.startswith("prior.") for clause in verdicts)
 
 
 def test_every_example_is_on_a_page() -> None:

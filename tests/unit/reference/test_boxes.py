@@ -59,5 +59,5 @@ def test_iou_slope_is_the_derivative_of_iou() -> None:
         for moved in range(4):
             step = np.zeros(4)
             step[moved] = 1e-6
-            found = (iou(box + step, truth) - iou(box - step, truth)) / 2e-6
-            assert iou_grad(box, truth)[moved] == pytest.approx(float(found), abs=1e-8)
+            slope = (iou(box + step, truth) - iou(box - step, truth)) / 2e-6
+            assert iou_grad(box, truth)[moved] == pytest.approx(float(slope), abs=1e-8)

@@ -37,7 +37,7 @@ def differences(result: Result, batch_profile: Profile) -> NDArray[np.float64]:
         "object": range(5),
         "class": range(5, result.t.shape[2]),
     }
-    found = np.zeros(result.t.shape)
+    slopes = np.zeros(result.t.shape)
     for channel in range(result.t.shape[2]):
         # A term at a predictor depends on that predictor's own outputs alone, so all are moved at once.
         up, down = result.t.copy(), result.t.copy()
@@ -46,8 +46,8 @@ def differences(result: Result, batch_profile: Profile) -> NDArray[np.float64]:
         above, below = paid(up), paid(down)
         for name, channels in owned.items():
             if channel in channels:
-                found[:, :, channel] += (above[name] - below[name]) / (2 * step)
-    return result.scale * found
+                slopes[:, :, channel] += (above[name] - below[name]) / (2 * step)
+    return result.scale * slopes
 
 
 @pytest.mark.parametrize("profile", EVERY)
@@ -69,7 +69,7 @@ def test_gradient_is_the_derivative_of_the_potential(profile: Profile, data: st.
 
 def test_a_wrong_gradient_is_noticed() -> None:
     result = evaluate(load_case(CASES / "pj-one-object-early.json").batch, DARKNET)
-    found = differences(result, DARKNET)
+    slopes = differences(result, DARKNET)
     right = result.gradient.reshape(result.t.shape)
-    assert np.abs(found - right).max() < 1e-8
-    assert np.abs(found - 1.001 * right).max() > 1e-4
+    assert np.abs(slopes - right).max() < 1e-8
+    assert np.abs(slopes - 1.001 * right).max() > 1e-4

@@ -132,20 +132,20 @@ class Derivation:
         x, y, w, h = truth.box
         i, j = int(mp.floor(x * self.columns)), int(mp.floor(y * self.rows))
         zero = mpf(0)
-        found = []
+        fits = []
         for k, (a_w, a_h) in enumerate(self.anchors):
             decoded = self.box((n, k, j, i), self.t[n, k, j, i])
             shape = (a_w / self.columns, a_h / self.rows)
             match self.profile.anchor_choice:
                 case "anchor-shape":
-                    found.append(iou((zero, zero, *shape), (zero, zero, w, h)))
+                    fits.append(iou((zero, zero, *shape), (zero, zero, w, h)))
                 case "anchor-corner":
-                    found.append(iou((mpf(i) / self.columns, mpf(j) / self.rows, *shape), truth.box))
+                    fits.append(iou((mpf(i) / self.columns, mpf(j) / self.rows, *shape), truth.box))
                 case "predicted-shape":
-                    found.append(iou((zero, zero, *decoded[2:]), (zero, zero, w, h)))
+                    fits.append(iou((zero, zero, *decoded[2:]), (zero, zero, w, h)))
                 case "predicted-iou":
-                    found.append(iou(decoded, truth.box))
-        return found
+                    fits.append(iou(decoded, truth.box))
+        return fits
 
     def _assign(self, n: int) -> list[Assigned]:
         chosen: list[tuple[Read, Predictor]] = []
@@ -407,16 +407,16 @@ class Derivation:
 
     def margins(self) -> list[Number]:
         """How far each decision that is not an exact tie is from going the other way."""
-        found = [
+        margins = [
             abs(best - mpf(self.profile.thresh)) for who, best in self.max_iou.items() if who not in self.responsible
         ]
         for match in self.assigned:
             fits = self.matches(match.predictor[0], match.truth)
-            found += [max(fits) - fit for fit in fits]
+            margins += [max(fits) - fit for fit in fits]
             for place, cells in zip(match.truth.box[:2], (self.columns, self.rows), strict=True):
                 if border := mp.nint(place * cells):  # no cell lies before the one at 0
-                    found.append(abs(place * cells - border))
-        return [margin for margin in found if margin > 0]
+                    margins.append(abs(place * cells - border))
+        return [margin for margin in margins if margin > 0]
 
 
 def sigma(t: Number) -> Number:

@@ -50,8 +50,8 @@ def test_the_expected_numbers_follow_from_the_formulas(case: Case) -> None:
         assert same(expected.potential, derived.potential())
         if expected.gradient is not None:
             for (n, k, j, i), slopes in derived.gradient().items():
-                said = expected.gradient[n, k * derived.outputs : (k + 1) * derived.outputs, j, i]
-                assert all(same(a, b) for a, b in zip(said, slopes, strict=True)), ((n, k, j, i), slopes)
+                numbers = expected.gradient[n, k * derived.outputs : (k + 1) * derived.outputs, j, i]
+                assert all(same(a, b) for a, b in zip(numbers, slopes, strict=True)), ((n, k, j, i), slopes)
         if expected.printed_cost is not None:
             assert same(expected.printed_cost, derived.printed_cost())
         if expected.statistics is not None:
@@ -101,8 +101,8 @@ def test_the_reference_refuses(case: Case) -> None:
     error = case.expected.error or {}
     with pytest.raises(DomainError) as refusal:
         evaluate(case.batch, case.profile)
-    said = {"clause": refusal.value.clause, "image": refusal.value.image, "truth": refusal.value.truth}
-    assert {name: value for name, value in said.items() if value is not None} == error
+    place = {"clause": refusal.value.clause, "image": refusal.value.image, "truth": refusal.value.truth}
+    assert {name: value for name, value in place.items() if value is not None} == error
 
 
 @every_case
@@ -126,8 +126,8 @@ def test_the_predictions_are_exact_in_every_format(case: Case) -> None:
 
 
 def test_every_value_of_every_discrete_axis_is_in_some_case() -> None:
-    seen = Counter((axis, getattr(case.profile, axis)) for case in ANSWERED for axis in AXES)
-    missing = [(axis, value) for axis in AXES for value in axis_values(axis) if not seen[axis, value]]
+    counts = Counter((axis, getattr(case.profile, axis)) for case in ANSWERED for axis in AXES)
+    missing = [(axis, value) for axis in AXES for value in axis_values(axis) if not counts[axis, value]]
     assert missing == []
 
 

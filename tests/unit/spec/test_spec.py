@@ -190,12 +190,12 @@ def test_the_table_of_axes_names_every_axis_value_and_clause() -> None:
     rows = {row[0].strip("`"): row for row in table_of("B-profiles.md", "axis")}
     assert list(rows) == list(AXES)
     for axis, (_, values, _, named) in rows.items():
-        said = re.findall(r"`([^`]+)`", values) or re.findall(r"[\d.½]+", values)
+        listed_values = re.findall(r"`([^`]+)`", values) or re.findall(r"[\d.½]+", values)
         default = getattr(load_profile("darknet"), axis)
-        first = {"½": 0.5}.get(said[0], said[0])
+        first = {"½": 0.5}.get(listed_values[0], listed_values[0])
         assert str(first) == str(default) or float(first) == default, axis
         if axis_values(axis) and isinstance(default, str):
-            assert set(said) == set(axis_values(axis))
+            assert set(listed_values) == set(axis_values(axis))
         assert {CLAUSES[slug].axis for slug in re.findall(r"`([^`]+)`", named)} <= {axis, "class_collision"}
 
 
@@ -204,8 +204,8 @@ def test_the_tables_of_profiles_say_what_differs(first: str) -> None:
     rows = table_of("B-profiles.md", first)
     assert rows
     for name, _, differs in rows:
-        said = dict(re.findall(r"`(\w+) = ([^`]+)`", differs))
+        listed_values = dict(re.findall(r"`(\w+) = ([^`]+)`", differs))
         pairs = load_profile("darknet").differences(load_profile(name.strip("`")))
-        assert set(said) == set(pairs), name
+        assert set(listed_values) == set(pairs), name
         for axis, (_, value) in pairs.items():
-            assert said[axis] == str(value) or float(said[axis]) == value, (name, axis)
+            assert listed_values[axis] == str(value) or float(listed_values[axis]) == value, (name, axis)

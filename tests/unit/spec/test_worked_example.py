@@ -301,7 +301,7 @@ def test_the_chapter_and_the_case_are_one_example(case: Any, early: bool) -> Non
     slopes[:, :, CELL, CELL] = 0
     assert (slopes[:, 4].sum(), slopes.sum()) == (40 * 0.125, 40 * 0.125)
     when = "before 12800" if early else "from 12800 on"
-    said = {**case.expected.terms, "sum": case.expected.potential}
-    assert {name: float(row[when]) for name, row in totals().items()} == pytest.approx(said, rel=1e-14)
+    numbers = {**case.expected.terms, "sum": case.expected.potential}
+    assert {name: float(row[when]) for name, row in totals().items()} == pytest.approx(numbers, rel=1e-14)
     assert case.expected.responsible == ((0, 0, RESPONSIBLE, CELL, CELL),)
     assert case.expected.ignored == ((0, IGNORED, CELL, CELL),)

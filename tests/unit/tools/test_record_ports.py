@@ -62,9 +62,9 @@ def test_a_record_holds_verdicts_formula_and_commit(sources: Path, tmp_path: Pat
 def test_without_a_checkout_it_says_how_to_get_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["--sources", str(tmp_path), "--folder", str(tmp_path / "out")]
     assert record_ports.main(command) == 1
-    said = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in said] == [f"· {one.name}" for one in record_ports.known()]
-    assert f"· lightnet: no checkout; git clone {lightnet.PORT.upstream} {tmp_path / 'lightnet'}" in said
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == [f"· {one.name}" for one in record_ports.known()]
+    assert f"· lightnet: no checkout; git clone {lightnet.PORT.upstream} {tmp_path / 'lightnet'}" in lines
 
 
 def test_another_version_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,8 +81,8 @@ def test_a_ratio_is_of_two_times_in_turn(monkeypatch: pytest.MonkeyPatch) -> Non
     times = iter([0.5, 0.25] * torch_interleave.ROUNDS)
     monkeypatch.setattr(torch_interleave, "_seconds", lambda step: next(times))
     adapter: Any = load_adapter("torch-eager")
-    found = torch_interleave.ratio(adapter)
-    assert (found["ratio"], found["milliseconds"]) == (2.0, 500.0)
+    comparison = torch_interleave.ratio(adapter)
+    assert (comparison["ratio"], comparison["milliseconds"]) == (2.0, 500.0)
 
 
 def test_the_records_are_of_this_spec_and_small() -> None:
@@ -111,8 +111,8 @@ def test_the_page_says_which_edges_a_formula_explains(monkeypatch: pytest.Monkey
     assert list(held["edges left"]) == ["hand-zero-over-zero"]
     monkeypatch.setattr(page, "records", lambda: [record])
     assert f"| {held['edges'] - 1} of {held['edges']} |" in page.summary()
-    said = "- on an edge: [`hand-zero-over-zero`](cases/hand-zero-over-zero.md): answered with a gradient that is not"
-    assert said in page.formulas()
+    line = "- on an edge: [`hand-zero-over-zero`](cases/hand-zero-over-zero.md): answered with a gradient that is not"
+    assert line in page.formulas()
     assert "No profile expresses it" not in page.formulas()
 
 
@@ -121,14 +121,14 @@ def test_of_a_formula_that_explains_little_the_page_says_so_and_the_first_reason
 ) -> None:
     (record,) = (record for record in page.records() if record["name"] == "longcw")
     monkeypatch.setattr(page, "records", lambda: [record])
-    said = page.formulas()
-    assert "    No profile expresses it in ignore, thresh, " in said
-    assert "scalar" not in said.partition("No profile expresses it in ")[2].partition(":")[0]  # which is no axis
+    text = page.formulas()
+    assert "    No profile expresses it in ignore, thresh, " in text
+    assert "scalar" not in text.partition("No profile expresses it in ")[2].partition(":")[0]  # which is no axis
     left = record["identified"]["verification"]["left"]
-    often = [int(line.rpartition("(in ")[2].split()[0]) for line in said.splitlines() if "- not explained: " in line]
+    often = [int(line.rpartition("(in ")[2].split()[0]) for line in text.splitlines() if "- not explained: " in line]
     assert often == sorted(left.values(), reverse=True)[: page.SHOWN]
-    assert f"- and {len(left) - page.SHOWN} outputs or states more" in said
-    assert said.count("- on an edge: ") == page.SHOWN
+    assert f"- and {len(left) - page.SHOWN} outputs or states more" in text
+    assert text.count("- on an edge: ") == page.SHOWN
 
 
 def test_the_page_marks_what_differs(monkeypatch: pytest.MonkeyPatch) -> None:

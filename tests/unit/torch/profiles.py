@@ -26,12 +26,12 @@ _TOGETHER: tuple[dict[str, Any], ...] = (
 
 def variants() -> dict[str, Profile]:
     """Every shipped profile, darknet with every value of every discrete axis, and some that act on each other."""
-    found = {name: load_profile(name) for name in profile_names()}
+    profiles = {name: load_profile(name) for name in profile_names()}
     for axis in AXES:
         for value in axis_values(axis):
             base = TREE if value in ("tree", "accumulate") else DARKNET
             if getattr(base, axis) != value:
-                found[f"{axis}={value}"] = base.replace(**{axis: value})
+                profiles[f"{axis}={value}"] = base.replace(**{axis: value})
     for axes in _TOGETHER:
-        found[" ".join(f"{axis}={value}" for axis, value in axes.items())] = DARKNET.replace(**axes)
-    return found
+        profiles[" ".join(f"{axis}={value}" for axis, value in axes.items())] = DARKNET.replace(**axes)
+    return profiles

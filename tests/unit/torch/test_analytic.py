@@ -280,12 +280,12 @@ def test_forward_allocates_nothing_as_large_as_predictors_times_truths(monkeypat
         rows[..., 2:4] = 0.9  # so that every predictor is near enough to be compared
         forward(predictions, rows)  # what is kept for the grid is no part of it
         tracemalloc.start()  # which knows of the memory of NumPy, but not of that of PyTorch
-        with Largest() as seen:
+        with Largest() as tensors:
             result = forward(predictions, rows)
             backward(result, predictions, rows)
         peak[length] = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        most[length] = seen.most
+        most[length] = tensors.most
     assert most == dict.fromkeys(most, predictions.untyped_storage().nbytes())
     assert peak[64] < len(ANCHORS) * 4 * 6 * 7 * 64 * predictions.element_size(), peak
 

@@ -207,9 +207,9 @@ def test_it_is_compiled_once_and_again_when_anything_it_is_made_of_changes(
 ) -> None:
     from regionloss.torch.cpp import operators as compiled
 
-    made = {compiled._build()}
+    libraries = {compiled._build()}
     before = compiler.read_text()
-    assert compiled._build() in made
+    assert compiled._build() in libraries
     assert compiler.read_text() == before
 
     def made_with(where: Any, name: str, value: Any) -> Path:
@@ -217,18 +217,18 @@ def test_it_is_compiled_once_and_again_when_anything_it_is_made_of_changes(
             patched.setattr(where, name, value)
             return compiled._build()
 
-    made.add(made_with(torch, "__version__", "another"))
-    made.add(made_with(torch.version, "git_version", "another"))
-    made.add(made_with(torch, "compiled_with_cxx11_abi", lambda: not torch._C._GLIBCXX_USE_CXX11_ABI))
-    made.add(made_with(compiled, "processor", lambda: "another"))
+    libraries.add(made_with(torch, "__version__", "another"))
+    libraries.add(made_with(torch.version, "git_version", "another"))
+    libraries.add(made_with(torch, "compiled_with_cxx11_abi", lambda: not torch._C._GLIBCXX_USE_CXX11_ABI))
+    libraries.add(made_with(compiled, "processor", lambda: "another"))
     sources = [path.name for path in compiled._SOURCE.parent.iterdir() if path.suffix in (".cpp", ".h")]
     assert {"operators.cpp", "forward.h", "backward.h"} < set(sources)
     for name in sources:
-        made.add(made_with(compiled, "_SOURCE", copied(compiled._SOURCE, compiler.parent, name)))
+        libraries.add(made_with(compiled, "_SOURCE", copied(compiled._SOURCE, compiler.parent, name)))
     monkeypatch.setenv("CXXFLAGS", "-another")
-    made.add(compiled._build())
-    assert len(made) == 6 + len(sources)
-    assert all(file.is_file() for file in made)
+    libraries.add(compiled._build())
+    assert len(libraries) == 6 + len(sources)
+    assert all(file.is_file() for file in libraries)
 
 
 @pytest.mark.slow
@@ -237,9 +237,9 @@ def test_of_processes_that_start_together_only_one_compiles(compiler: Path, monk
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     monkeypatch.setenv("SECONDS", "2")
     children = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    made = {child.communicate()[0] for child in children}
-    assert len(made) == 1
-    assert Path(made.pop().strip()).is_file()
+    libraries = {child.communicate()[0] for child in children}
+    assert len(libraries) == 1
+    assert Path(libraries.pop().strip()).is_file()
     assert len(compiler.read_text().splitlines()) == 1
 
 

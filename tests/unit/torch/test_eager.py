@@ -280,8 +280,8 @@ def test_the_numpy_reference_takes_decisions_for_the_eager_path_and_computes_no_
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             module = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
             if isinstance(node, ast.ImportFrom) and module.startswith("regionloss."):
-                taken = {name.name for name in node.names} if path.parent.name == "eager" else {"anything"}
-                assert module in shared or module.startswith("regionloss.torch") or taken <= decisions, path
+                names = {name.name for name in node.names} if path.parent.name == "eager" else {"anything"}
+                assert module in shared or module.startswith("regionloss.torch") or names <= decisions, path
 
 
 def compare(batch: Batch, profile: Profile, dtype: str) -> bool:

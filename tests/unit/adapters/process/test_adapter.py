@@ -44,8 +44,8 @@ def test_a_child_says_who_it_is(child: Child) -> None:
 def test_a_child_is_asked_what_the_options_of_its_hello_can_follow(
     child: Child, profiles: list[str], options: list[str] | None
 ) -> None:
-    said = "" if options is None else f", options={options}"
-    adapter = child(f"{BEGINNING}hello(profiles={profiles}{said})\nanswer(read())\nwhile True: answer(read())")
+    field = "" if options is None else f", options={options}"
+    adapter = child(f"{BEGINNING}hello(profiles={profiles}{field})\nanswer(read())\nwhile True: answer(read())")
     other = dataclasses.replace(small_question(), profile=load_profile("darknet").replace(thresh=0.5))
     assert adapter.answer(small_question()).gradient is not None
     if options is None or "thresh" in options or "*" in profiles:

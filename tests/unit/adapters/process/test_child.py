@@ -20,10 +20,10 @@ from unit.adapters.process.scripts import BEGINNING, USUAL, Child, is_alive, mes
 def test_a_child_that_dies_at_once_shows_its_last_words(child: Child) -> None:
     with pytest.raises(AdapterError) as caught:
         child("import sys\nsys.exit('no such library: \\x1b[31mlibcuda')").describe()
-    said = str(caught.value)
-    assert "the adapter itself ended with exit code 1" in said
-    assert "no such library: \\x1b[31mlibcuda" in said
-    assert "it never sent its hello" in said
+    message = str(caught.value)
+    assert "the adapter itself ended with exit code 1" in message
+    assert "no such library: \\x1b[31mlibcuda" in message
+    assert "it never sent its hello" in message
 
 
 def test_a_child_that_hangs_at_its_start_is_given_up(child: Child) -> None:
@@ -101,10 +101,10 @@ sys.exit(4)
     assert isinstance(adapter.answer(small_question()), Answer)
     with pytest.raises(LossError, match="exit code 4") as caught:
         adapter.answer(small_question())
-    said = str(caught.value)
-    assert "bytes cut]" in said
-    assert said.endswith("the end")
-    assert len(said) < KEPT_OF_STDERR + 200
+    message = str(caught.value)
+    assert "bytes cut]" in message
+    assert message.endswith("the end")
+    assert len(message) < KEPT_OF_STDERR + 200
 
 
 def test_the_environment_and_the_folder_are_those_of_the_suite(

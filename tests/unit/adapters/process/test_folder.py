@@ -35,8 +35,8 @@ for dtype, letter in (("float64", "d"), ("float32", "f")):
     np.testing.assert_array_equal(
         single, (2 * question.batch.predictions).astype(np.float32).astype(np.float64), strict=True
     )
-    hello, *_, told = messages_read(tmp_path)
-    tensor = told["batch"]["predictions"]
+    hello, *_, last = messages_read(tmp_path)
+    tensor = last["batch"]["predictions"]
     assert tensor == {"shape": [1, 6, 25, 40], "dtype": "float64", "file": tensor["file"]}
     folder = Path(hello["folder"])
     assert folder.stat().st_mode & 0o777 == 0o700

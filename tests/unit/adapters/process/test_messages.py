@@ -21,15 +21,15 @@ def test_a_child_is_told_the_batch_and_the_profile_and_nothing_that_is_expected(
     adapter = child(USUAL + "answer(read())")
     question = small_question(truths=(np.array([[0.1, 0.2, 0.3, 0.4, 0.0], [0.0, np.nan, np.inf, -np.inf, 1.0]]),))
     adapter.answer(question)
-    hello, smoke, told = messages_read(tmp_path)
+    hello, smoke, last = messages_read(tmp_path)
     validator = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text()))
-    for message in (hello, smoke, told):
+    for message in (hello, smoke, last):
         validator.validate(message)
     assert (hello["type"], hello["protocol"]) == ("hello", 1)
     assert smoke["batch"]["predictions"] == {"shape": [1, 6, 1, 1], "values": [0.0] * 6}
-    assert told == {
+    assert last == {
         "type": "question",
-        "id": told["id"],
+        "id": last["id"],
         "batch": {
             "predictions": {"shape": [1, 6, 1, 2], "values": question.batch.predictions.ravel().tolist()},
             "truths": [[[0.1, 0.2, 0.3, 0.4, 0.0], [0.0, "nan", "inf", "-inf", 1.0]]],
@@ -43,7 +43,7 @@ def test_a_child_is_told_the_batch_and_the_profile_and_nothing_that_is_expected(
         "device": "cpu",
         "upstream": 0.5,
     }
-    assert len({message["id"] for message in (hello, smoke, told)}) == 3
+    assert len({message["id"] for message in (hello, smoke, last)}) == 3
 
 
 def test_rows_of_unequal_length_reach_the_child_as_they_are(child: Child, tmp_path: Path) -> None:

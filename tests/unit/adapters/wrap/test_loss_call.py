@@ -26,12 +26,12 @@ def test_a_numpy_loss_that_changes_its_inputs_is_an_error_that_says_which() -> N
         rows.pop()
         return predictions
 
-    for loss, said in (
+    for loss, message in (
         (activates, r"changed its predictions in place: at \[1, 3, 0, 2\], .* is 7.0 now"),
         (scales, r"changed its truths\[0\] in place: at \[1, 0\], 0.75 is 3.0 now"),
         (drops, "changed its truths in place: 2 parts are 1 now"),
     ):
-        with pytest.raises(MutatedInputError, match=said):
+        with pytest.raises(MutatedInputError, match=message):
             from_numpy(loss, name="rude").answer(ask())
 
 

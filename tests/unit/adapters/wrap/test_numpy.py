@@ -36,11 +36,11 @@ def test_a_numpy_loss_may_return_only_its_gradient_or_only_its_value() -> None:
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
 def test_a_numpy_loss_is_given_the_format_that_is_asked_for(dtype: str) -> None:
-    seen: list[Any] = []
+    formats: list[Any] = []
 
     def loss(predictions: Array, rows: Any, question: Question) -> Array:
-        seen.append((predictions.dtype.name, predictions.flags.writeable, rows[0].dtype.name))
+        formats.append((predictions.dtype.name, predictions.flags.writeable, rows[0].dtype.name))
         return np.zeros_like(predictions)
 
     from_numpy(loss, name="spy", dtypes=(dtype,)).answer(ask(dtype))
-    assert seen == [(dtype, True, "float32" if dtype == "float16" else dtype)]
+    assert formats == [(dtype, True, "float32" if dtype == "float16" else dtype)]

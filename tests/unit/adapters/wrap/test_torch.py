@@ -72,9 +72,9 @@ def test_a_torch_loss_without_a_way_to_the_predictions_has_a_zero_gradient() -> 
 
 def test_what_is_no_scalar_tensor_is_an_error() -> None:
     pytest.importorskip("torch")
-    for loss, said in (
+    for loss, message in (
         (lambda predictions, *_: predictions.sum(dim=(1, 2, 3)), r"tensor of shape \[2\]"),
         (lambda predictions, *_: predictions.sum().item(), "returned float"),
     ):
-        with pytest.raises(TypeError, match=said):
+        with pytest.raises(TypeError, match=message):
             from_torch(loss, name="wrong").answer(ask())

@@ -26,28 +26,28 @@ def findings(
     """A run that was made up: the same times of everyone in each setting."""
     settings = settings or (FEW,)
     plan = Plan("cpu", tuple(Item(setting, tuple(times)) for setting in settings), Effort())
-    found = Findings(plan, bandwidth=2e9)
+    run = Findings(plan, bandwidth=2e9)
     for setting in settings:
-        found.rooflines[setting] = Roofline(1000, 2000, 3000, 1000)
+        run.rooflines[setting] = Roofline(1000, 2000, 3000, 1000)
         for name, seconds in times.items():
-            found.series.append(Series(setting, name, "both", "wall", dict(enumerate(seconds))))
+            run.series.append(Series(setting, name, "both", "wall", dict(enumerate(seconds))))
             if name not in ("zero_ (fresh)", "zero_", "copy_"):
-                found.series.append(Series(setting, name, "forward", "wall", {0: seconds[0] / 2}))
-                found.entries.append(
+                run.series.append(Series(setting, name, "forward", "wall", {0: seconds[0] / 2}))
+                run.entries.append(
                     Entry(
                         setting, name, False, "165 golden cases", Footprint(memory, setting.gradient_bytes), ("a note",)
                     )
                 )
-        found.refused += [(setting, name, "it is wrong") for name in refused]
-    return found
+        run.refused += [(setting, name, "it is wrong") for name in refused]
+    return run
 
 
 def results(times: dict[str, list[float]], *settings: Setting, **given: Any) -> Results:
-    found = findings(times, *settings, **given)
+    run = findings(times, *settings, **given)
     about = {
         "device": "cpu",
         "plan": "standard",
-        "bandwidth": found.bandwidth,
+        "bandwidth": run.bandwidth,
         "load": [0.5, 1.5],
         "clocks": {},
         "memory kept": True,
@@ -55,11 +55,11 @@ def results(times: dict[str, list[float]], *settings: Setting, **given: Any) -> 
         "threads": 1,
         "vector instructions": "AVX2",
         "settings": [
-            {"setting": one.to_json(), "floor": roofline.to_json()} for one, roofline in found.rooflines.items()
+            {"setting": one.to_json(), "floor": roofline.to_json()} for one, roofline in run.rooflines.items()
         ],
-        "refused": [{"setting": one.name, "contender": name, "reason": reason} for one, name, reason in found.refused],
+        "refused": [{"setting": one.name, "contender": name, "reason": reason} for one, name, reason in run.refused],
     }
-    return Results(export(found, about), "made up")
+    return Results(export(run, about), "made up")
 
 
 TIMES = {

@@ -33,12 +33,12 @@ def test_a_wrapped_loss_is_timed_in_its_own_layout() -> None:
     batch = SMALL.draw()
     question = Question(batch=batch, profile=DARKNET, upstream=3.0)
     timed = adapter.prepare(question)  # type: ignore[attr-defined]
-    said, asked = timed.answer(), adapter.answer(question)
-    assert said.gradient is not None
-    assert asked.gradient is not None
-    assert np.array_equal(said.gradient, asked.gradient)
-    assert said.gradient == pytest.approx(3.0 * batch.predictions / 6, rel=1e-6)
-    assert said.potential == asked.potential
+    timed_answer, answer = timed.answer(), adapter.answer(question)
+    assert timed_answer.gradient is not None
+    assert answer.gradient is not None
+    assert np.array_equal(timed_answer.gradient, answer.gradient)
+    assert timed_answer.gradient == pytest.approx(3.0 * batch.predictions / 6, rel=1e-6)
+    assert timed_answer.potential == answer.potential
     scalar = timed.forward()
     assert scalar.shape == (1,)
     assert timed.backward(scalar).shape == (3, 4, 3, 45)

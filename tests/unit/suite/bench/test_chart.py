@@ -20,12 +20,12 @@ def test_a_chart_is_well_formed_and_says_in_words_what_it_shows() -> None:
     root = ElementTree.fromstring(drawn[0].svg)
     assert root.get("role") == "img"
     assert root.findtext(f"{SVG}title") == "Time of forward and backward (wall)"
-    told = root.findtext(f"{SVG}desc") or ""
-    assert told == drawn[0].alternative
-    assert "Against images in the batch, N: " in told
-    assert "torch-analytic from 1.00 ms at 1 to 1.00 ms at 16; " in told
-    assert "Against cells along the grid, H = W: " in told
-    assert "classes" not in told
+    description = root.findtext(f"{SVG}desc") or ""
+    assert description == drawn[0].alternative
+    assert "Against images in the batch, N: " in description
+    assert "torch-analytic from 1.00 ms at 1 to 1.00 ms at 16; " in description
+    assert "Against cells along the grid, H = W: " in description
+    assert "classes" not in description
     lines = root.findall(f"{SVG}polyline")
     assert len(lines) == 2 * 4  # two panels; three losses and copy_
     assert [len(line.get("points", "").split()) for line in lines] == [3] * 8

@@ -34,9 +34,9 @@ def test_memory_that_was_freed_is_used_again() -> None:
 def test_an_allocator_that_cannot_be_set_has_its_default_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ctypes.CDLL", lambda _: object())
     assert keep_memory() is False
-    found = results(TIMES)
-    found.about["memory kept"] = False
-    assert "  The allocator has its default settings." in terminal(found)
+    times = results(TIMES)
+    times.about["memory kept"] = False
+    assert "  The allocator has its default settings." in terminal(times)
 
 
 def test_the_peak_of_memory_by_hand() -> None:
@@ -59,7 +59,7 @@ def test_memory_above_the_gradient_is_what_is_held_besides() -> None:
         held = torch.zeros(3000)
         return torch.zeros(1000) + held[:1000]
 
-    found = footprint(both, 4000, "cpu")
-    assert found.memory is not None
-    assert 12000 + 4000 <= found.memory < 12000 + 4000 + 100  # a few bytes for numbers
+    peak = footprint(both, 4000, "cpu")
+    assert peak.memory is not None
+    assert 12000 + 4000 <= peak.memory < 12000 + 4000 + 100  # a few bytes for numbers
     assert footprint(both, 4000, "cpu", heavy=True).memory is None

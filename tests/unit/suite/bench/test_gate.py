@@ -39,9 +39,9 @@ class Doubled(TorchAnalyticAdapter):
         timed = super().prepare(question, slots=slots, channels_last=channels_last)
 
         def answer() -> Answer:
-            said = timed.answer()
-            assert said.gradient is not None
-            return dataclasses.replace(said, gradient=2 * said.gradient)
+            right = timed.answer()
+            assert right.gradient is not None
+            return dataclasses.replace(right, gradient=2 * right.gradient)
 
         return dataclasses.replace(timed, answer=answer)
 
@@ -178,8 +178,8 @@ def test_cases_are_read_where_no_validator_is_installed() -> None:
 
 def test_a_candidate_that_nobody_named_may_be_missing() -> None:
     item = Item(SMALL, ("absent-loss",))
-    found = measure(Plan("cpu", (item,), Effort(rounds=1, turn=0.0), named=False), lambda text: None)
-    ((setting, name, reason),) = found.refused
+    findings = measure(Plan("cpu", (item,), Effort(rounds=1, turn=0.0), named=False), lambda text: None)
+    ((setting, name, reason),) = findings.refused
     assert (setting, name) == (SMALL, "absent-loss")
     assert reason.startswith("no adapter 'absent-loss'")
     with pytest.raises(AdapterError, match="no adapter 'absent-loss'"):
@@ -206,6 +206,6 @@ def test_the_pages_of_a_run_are_those_of_its_rounds(monkeypatch: pytest.MonkeyPa
             return 4096
 
     monkeypatch.setattr("regionloss_suite.bench.measure.Paged", Seen)
-    found = measure(Plan("cpu", (Item(SMALL, ("materialised",)),), Effort(rounds=3, turn=0.0)), lambda text: None)
+    findings = measure(Plan("cpu", (Item(SMALL, ("materialised",)),), Effort(rounds=3, turn=0.0)), lambda text: None)
     assert paged == ["5 calls"]  # two to see how long they take, and one in each round
-    assert [entry.footprint.fresh_pages for entry in found.entries] == [4096]
+    assert [entry.footprint.fresh_pages for entry in findings.entries] == [4096]

@@ -47,14 +47,14 @@ def test_the_times_are_filed_by_pytest_benchmark(monkeypatch: pytest.MonkeyPatch
 
 def test_results_come_back_from_their_file(tmp_path: Path) -> None:
     path = tmp_path / "times.json"
-    made = results(TIMES)
-    path.write_text(to_text(made.data), encoding="utf-8")
-    found = read_results(path)
-    assert found.data == made.data
-    assert found.candidates(FEW) == ["torch-analytic", "materialised"]
-    assert found.ratio(FEW, "materialised", "torch-analytic") == spread([11.0, 11.0, 12.0])
-    assert found.bandwidth(FEW) == 2 * FEW.gradient_bytes / 2e-4  # its own copy is better than the large one
-    assert found.ratio(FEW, "materialised", "python-loop") is None
+    times = results(TIMES)
+    path.write_text(to_text(times.data), encoding="utf-8")
+    again = read_results(path)
+    assert again.data == times.data
+    assert again.candidates(FEW) == ["torch-analytic", "materialised"]
+    assert again.ratio(FEW, "materialised", "torch-analytic") == spread([11.0, 11.0, 12.0])
+    assert again.bandwidth(FEW) == 2 * FEW.gradient_bytes / 2e-4  # its own copy is better than the large one
+    assert again.ratio(FEW, "materialised", "python-loop") is None
 
 
 @pytest.mark.parametrize(
@@ -99,9 +99,9 @@ def test_a_ratio_that_is_lost_is_a_regression_and_a_slower_machine_is_none() -> 
     assert (change.candidate, change.base) == ("torch-analytic", "materialised")
     assert change.regressed()
     assert not change.regressed(slack=0.3)
-    said = diff.lines([change], old, worse)
-    assert said[0].startswith("✗ torch-analytic, faster than materialised, 13×13 · N=16")
-    assert said[1].startswith("1 ratio compared, 1 regressed")
+    lines = diff.lines([change], old, worse)
+    assert lines[0].startswith("✗ torch-analytic, faster than materialised, 13×13 · N=16")
+    assert lines[1].startswith("1 ratio compared, 1 regressed")
 
 
 def test_a_loss_that_has_become_wrong_is_a_regression_and_one_that_is_not_asked_is_none() -> None:
@@ -114,8 +114,8 @@ def test_a_loss_that_has_become_wrong_is_a_regression_and_one_that_is_not_asked_
 
 
 def test_the_report_says_what_it_is_about() -> None:
-    found = results(TIMES, refused=("python-loop",))
-    page = markdown(found, {"Time": "charts/time.svg"})
+    times = results(TIMES, refused=("python-loop",))
+    page = markdown(times, {"Time": "charts/time.svg"})
     assert "| torch-analytic | 1.00 ms (1.00–1.60) | 500 µs | – | – |" in page
     assert (
         "| torch-analytic | 10.0× (10.0–16.0) | 5.00× (5.00–8.00) | 11.0× (11.0–11.6) | 1.00 kB (0.074 %) | fresh |"
@@ -123,7 +123,7 @@ def test_the_report_says_what_it_is_about() -> None:
     )
     assert "- python-loop is not timed in 1 setting: it is wrong" in page
     assert "![Time](charts/time.svg)" in page
-    shown = terminal(found)
+    shown = terminal(times)
     assert any("1 thread" in line for line in shown)
     assert "  The allocator keeps freed blocks of up to 32 MB for reuse." in shown
     assert any(line.startswith("  torch-analytic  1.00 ms (1.00–1.60)") for line in shown)

@@ -39,12 +39,12 @@ class Clock:
 
 def test_candidates_take_turns_and_each_round_begins_with_another() -> None:
     clock = Clock()
-    found = interleave(
+    seconds = interleave(
         {"a": clock.lane("a", 1.0), "b": clock.lane("b", 2.0), "c": clock.lane("c", 3.0)},
         Effort(rounds=4, turn=0.1, most=100.0),
     )
     assert "".join(clock.called) == "aabbcc" + "abc" + "bca" + "cab" + "abc"  # two calls each go ahead
-    assert found == {
+    assert seconds == {
         "a": {0: 1.0, 1: 1.0, 2: 1.0, 3: 1.0},
         "b": {0: 2.0, 1: 2.0, 2: 2.0, 3: 2.0},
         "c": {0: 3.0, 1: 3.0, 2: 3.0, 3: 3.0},
@@ -76,10 +76,10 @@ def test_a_slow_candidate_takes_part_in_some_rounds_that_lie_evenly() -> None:
         "fast": clock.lane("fast", 0.5),
         "endless": clock.lane("endless", 50.0),
     }
-    found = interleave(timed_calls, Effort(rounds=12, turn=0.1, most=12.0))
-    assert list(found["slow"]) == [0, 2, 4, 6, 8, 10]
-    assert list(found["fast"]) == list(range(12))
-    assert list(found["endless"]) == [0, 4, 8]
+    seconds = interleave(timed_calls, Effort(rounds=12, turn=0.1, most=12.0))
+    assert list(seconds["slow"]) == [0, 2, 4, 6, 8, 10]
+    assert list(seconds["fast"]) == list(range(12))
+    assert list(seconds["endless"]) == [0, 4, 8]
 
 
 def test_what_goes_before_a_call_counts_for_how_many_are_made(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,23 +34,23 @@ def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("small_cases", "short_turns")
 def test_the_command_times_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page, times_file, folder = tmp_path / "page.md", tmp_path / "times.json", tmp_path / "charts"
-    asked = ["bench", "torch-analytic", "--grid", "3x3", "--batch", "1", "2", "--truths", "2"]
+    command = ["bench", "torch-analytic", "--grid", "3x3", "--batch", "1", "2", "--truths", "2"]
     written = ["--json", str(times_file), "--markdown", str(page), "--svg", str(folder)]
-    assert main([*asked, *written]) == 0
+    assert main([*command, *written]) == 0
     shown = capsys.readouterr()
     assert "3×3 · N=2 · C=20 · 2 truths in 50 rows · float32 · NCHW" in shown.out
     assert not shown.err
-    found = read_results(times_file)
-    assert [setting.images for setting in found.settings] == [1, 2]
-    for setting in found.settings:
-        assert found.candidates(setting) == ["torch-analytic", "materialised"]
+    times = read_results(times_file)
+    assert [setting.images for setting in times.settings] == [1, 2]
+    for setting in times.settings:
+        assert times.candidates(setting) == ["torch-analytic", "materialised"]
         for step in ("both", "forward", "backward", "no_grad"):
-            timing = found.timing(setting, "torch-analytic", step)
+            timing = times.timing(setting, "torch-analytic", step)
             assert timing is not None
             assert len(timing.rounds) == 15
     assert sorted(path.name for path in folder.iterdir()) == ["memory.svg", "time.svg"]
     assert "](charts/time.svg)" in page.read_text()
-    assert main([*asked, "--compare", str(times_file)]) in (0, 4)  # what a loaded machine makes of the ratios
+    assert main([*command, "--compare", str(times_file)]) in (0, 4)  # what a loaded machine makes of the ratios
     assert "ratios compared" in capsys.readouterr().out
 
 
@@ -64,8 +64,8 @@ def test_a_wrong_loss_is_not_timed_and_the_command_fails(
     monkeypatch.syspath_prepend(str(tmp_path))
     assert main(["bench", "wrong:Wrong", "--quick", "--json", "times.json"]) == 1
     assert "wrong:Wrong is not timed in 1 setting: not conforming in float32" in capsys.readouterr().out
-    found = read_results(tmp_path / "times.json")
-    assert found.names == ["materialised"]
+    times = read_results(tmp_path / "times.json")
+    assert times.names == ["materialised"]
 
 
 @pytest.mark.parametrize(

@@ -25,12 +25,12 @@ pytestmark = pytest.mark.slow  # together they take long: processes, compilers o
 
 def test_check_writes_every_form(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert check("NoSmallBoxWeight", *FORMS, "--github") == 1
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert (
         "::error title=ported%3ANoSmallBoxWeight%3A coord.small-box-weight (MUST)::coord.small-box-weight deviates"
-        in said
+        in output
     )
-    assert "note: A port." in said
+    assert "note: A port." in output
     assert ElementTree.parse(folder / "r.xml").find("testsuite") is not None
     assert "coord.small-box-weight" in (folder / "r.md").read_text(encoding="utf-8")
     assert json.loads((folder / "r.svg.json").read_text(encoding="utf-8"))["color"] == "red"

@@ -47,8 +47,8 @@ def answer(batch: Batch, profile: Profile) -> Answer:
 def departures(batch: Batch, profile: Profile, said: Answer, dtype: str = "float32") -> list[str]:
     """Where an answer departs, looked at from every side."""
     comparison = Comparison(drawn_case("edge", "edge", batch, profile), said, dtype)
-    found = (comparison.difference(view) for view in VIEWS)
-    return [difference.quantity for difference in found if difference is not None]
+    differences = (comparison.difference(view) for view in VIEWS)
+    return [difference.quantity for difference in differences if difference is not None]
 
 
 def kinds(batch: Batch, profile: Profile, dtype: str = "float32") -> tuple[str, ...]:
@@ -268,9 +268,9 @@ def test_a_truth_with_an_iou_of_about_one_half_may_be_recalled_or_not() -> None:
     right = answer(batch, DARKNET)
     assert (right.statistics or {})["avg_recall"] == 1.0
     for recall, accepted in ((1.0, True), (2 / 3, True), (1 / 3, True), (0.0, False), (0.5, False)):
-        said = dataclasses.replace(right, statistics={**(right.statistics or {}), "avg_recall": recall})
-        assert departures(batch, DARKNET, said) == ([] if accepted else ["statistics avg_recall"])
-        single = departures(batch, DARKNET, said, "float64")
+        other = dataclasses.replace(right, statistics={**(right.statistics or {}), "avg_recall": recall})
+        assert departures(batch, DARKNET, other) == ([] if accepted else ["statistics avg_recall"])
+        single = departures(batch, DARKNET, other, "float64")
         assert single == ([] if recall == 1.0 else ["statistics avg_recall"])
 
 

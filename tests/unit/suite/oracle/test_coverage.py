@@ -114,19 +114,19 @@ class InTwoFormats:
 
 def verdicts(adapter: Any) -> dict[str, tuple[str, str]]:
     judge = Judge(adapter, load_cases())
-    found = (judge.verdict(load_clauses()[f"numerics.{dtype}"]) for dtype in FORMATS)
-    return {verdict.clause.removeprefix("numerics."): (verdict.verdict, verdict.reason) for verdict in found}
+    of_formats = (judge.verdict(load_clauses()[f"numerics.{dtype}"]) for dtype in FORMATS)
+    return {verdict.clause.removeprefix("numerics."): (verdict.verdict, verdict.reason) for verdict in of_formats}
 
 
 def test_a_format_is_judged_by_what_was_asked_in_it() -> None:
-    found = verdicts(InTwoFormats())
-    assert {dtype: verdict for dtype, (verdict, _) in found.items()} == {
+    by_format = verdicts(InTwoFormats())
+    assert {dtype: verdict for dtype, (verdict, _) in by_format.items()} == {
         "float64": "conforming",
         "float32": "deviating",
         "float16": "not-answerable",
         "bfloat16": "not-answerable",
     }
-    assert found["float16"][1] == "in two formats was not asked in float16"
+    assert by_format["float16"][1] == "in two formats was not asked in float16"
 
 
 def test_a_loss_that_breaks_in_one_format_is_not_blamed_for_another() -> None:

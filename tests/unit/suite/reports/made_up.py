@@ -17,8 +17,8 @@ CASE = "pj-ignored-same-cell"
 
 def departure(**changed: object) -> Difference:
     place = {"image": 0, "row": 1, "column": 1, "anchor": 0}
-    said = {"case": CASE, "dtype": "float32", "quantity": "ty gradient", "got": 1.0, "expected": 1.82, "bound": 3e-7}
-    return Difference(**{**said, **place, **changed})  # type: ignore[arg-type]
+    numbers = {"case": CASE, "dtype": "float32", "quantity": "ty gradient", "got": 1.0, "expected": 1.82, "bound": 3e-7}
+    return Difference(**{**numbers, **place, **changed})  # type: ignore[arg-type]
 
 
 def small() -> Report:
@@ -67,13 +67,13 @@ def hostile() -> Report:
             Verdict(
                 clause=clause,
                 level=level,
-                verdict=found,
+                verdict=verdict,
                 first=first,
                 looks_like=HOSTILE,
                 reason=HOSTILE,
                 follows=HOSTILE,
             )
-            for clause, level, found in (
+            for clause, level, verdict in (
                 ("decode.size", "MUST", "deviating"),
                 (HOSTILE, "SHOULD", "deviating"),
                 ("prior.weight", "MUST", "expected"),

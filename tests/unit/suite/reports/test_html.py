@@ -88,9 +88,9 @@ def test_the_maps_show_what_each_predictor_pays() -> None:
     assert case.expected.terms is not None
     drawn = maps.page_of(case)
     labels = [picture["aria-label"] for picture in Page(drawn).all("svg")]
-    for name, said in (("coord", "coordinates"), ("object", "objectness"), ("class", "class")):
+    for name, words in (("coord", "coordinates"), ("object", "objectness"), ("class", "class")):
         paid = case.expected.terms[name]
-        assert f"The {said} term of anchor 0: largest {paid:.2g} in cell (0, 0)" in labels
+        assert f"The {words} term of anchor 0: largest {paid:.2g} in cell (0, 0)" in labels
     assert f"The no-object term of anchor 0: largest {case.expected.terms['no_object']:.2g} in cell (0, 1)" in labels
     assert case.expected.gradient is not None
     largest = np.abs(case.expected.gradient).max()
@@ -136,7 +136,7 @@ def test_a_difference_has_a_power_of_ten_and_a_shade(value: float, shown: str, d
 
 
 def test_formulas_are_set_without_a_script() -> None:
-    said = set_in_html(r"The `p` of $\lambda_{\mathrm{class}}\,e^{t_w} \ge 2^{-53}$ & <b>")
-    assert said == (
+    html = set_in_html(r"The `p` of $\lambda_{\mathrm{class}}\,e^{t_w} \ge 2^{-53}$ & <b>")
+    assert html == (
         "The <code>p</code> of <i>λ<sub>class</sub> e<sup>t<sub>w</sub></sup> ≥ 2<sup>−53</sup></i> &amp; &lt;b&gt;"
     )

@@ -24,8 +24,8 @@ def test_junit_has_one_test_for_each_clause_with_its_id_and_level() -> None:
         "skipped": "4",
     }
     case = next(one for one in suite.iter("testcase") if one.get("name") == "coord.small-box-weight")
-    told = {one.get("name"): one.get("value") for one in case.iter("property")}
-    assert told == {"clause": "coord.small-box-weight", "level": "MUST", "verdict": "deviating", "cases": "1"}
+    properties = {one.get("name"): one.get("value") for one in case.iter("property")}
+    assert properties == {"clause": "coord.small-box-weight", "level": "MUST", "verdict": "deviating", "cases": "1"}
     failure = case.find("failure")
     assert failure is not None
     assert "ty gradient 1.000, expected 1.820 ± 3e-7 · profile darknet-2016" in (failure.get("message") or "")
@@ -55,6 +55,6 @@ def test_junit_stays_xml_whatever_an_adapter_says() -> None:
     suite = ElementTree.fromstring(junit.render(hostile()).encode("utf-8")).find("testsuite")
     assert suite is not None
     assert suite.get("tests") == "6"
-    told = {one.get("name"): one.get("value") for one in suite.findall("properties/property")}
-    assert "<script>alert('1')</script>]]>&amp;\n::error::100%" in (told["adapter"] or "")
+    properties = {one.get("name"): one.get("value") for one in suite.findall("properties/property")}
+    assert "<script>alert('1')</script>]]>&amp;\n::error::100%" in (properties["adapter"] or "")
     assert next(suite.iter("error")).get("type") == "crashed"
