@@ -48,9 +48,9 @@ class MeasuredDifference:
         """The difference on one line."""
         if self.measured is None:
             return self.choice
-        expected = "" if self.expected is None else f", expected {_shown(self.expected)}"
+        expected = "" if self.expected is None else f", expected {shown(self.expected)}"
         known = f" (as in {self.known})" if self.known else ""
-        return f"{self.choice} = {_shown(self.measured)}{expected}{known}"
+        return f"{self.choice} = {shown(self.measured)}{expected}{known}"
 
     @property
     def reach(self) -> str:
@@ -116,5 +116,6 @@ class Unexplained:
         return cls(**known | {"findings": tuple(known.get("findings", ()))})
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value of a choice, as it is printed."""
     return f"{value:.9g}" if isinstance(value, float) else str(value)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from html import escape
 from itertools import groupby
 
+from regionloss_suite.judging.differences import shown
 from regionloss_suite.judging.report import MARKS, Report, printable
 from regionloss_suite.judging.verdict import Verdict
 from regionloss_suite.reports.failing import Failing, bundled, failing_verdicts
@@ -73,11 +74,11 @@ def _differences(report: Report) -> list[str]:
     lines = [f"<h2>{number} difference{'s' * (number != 1)} from profile <code>{safe(report.profile)}</code></h2>"]
     if report.differences:
         lines.append(
-            '<table class="clauses"><thead><tr><th>choice<th>measured<th>expected<th>clause<th>changes<th>evidence'
+            '<table class="differences"><thead><tr><th>choice<th>measured<th>expected<th>clause<th>changes<th>evidence'
             "</thead>"
         )
         for one in report.differences:
-            measured, expected = ("" if value is None else str(value) for value in (one.measured, one.expected))
+            measured, expected = ("" if value is None else shown(value) for value in (one.measured, one.expected))
             lines.append(
                 f"<tr><td>{safe(one.choice)}<td><b>{safe(measured)}</b><td>{safe(expected)}"
                 f'<td><a href="#{safe(one.clause)}"><code>{safe(one.clause)}</code></a>'
@@ -103,16 +104,22 @@ def _formula(report: Report) -> list[str]:
     """The measured formula beside that of the profile, with the lines that differ set apart."""
     if not report.formula:
         return []
-    columns = [
+    lines = ["<h2>Formula</h2>"]
+    for title, formula, other in (
         ("This loss, as measured", report.formula, report.claimed),
-        ("The profile", report.claimed, report.formula),
-    ]
-    cells = []
-    for title, shown, other in columns:
+        (f"Profile {report.profile}", report.claimed, report.formula),
+    ):
         known = {line.strip() for line in other}
-        text = "\n".join(safe(line) if line.strip() in known else f"<mark>{safe(line)}</mark>" for line in shown)
-        cells.append(f'<td><b>{title}</b><pre tabindex="0">{text}</pre>')
-    return ["<h2>Formula</h2>", f'<table class="formulas"><tr>{"".join(cells)}</table>']
+        open_lines = {line.split()[0] for line in other if line.startswith("truths:") and "?" in line}
+        marked = [
+            safe(line)
+            if line.strip() in known or "?" in line or line.split()[0] in open_lines
+            else f"<mark>{safe(line)}</mark>"
+            for line in formula
+        ]
+        text = "\n".join(marked)
+        lines.append(f'<h3>{safe(title)}</h3><pre tabindex="0">{text}</pre>')
+    return lines
 
 
 def _found(report: Report, places: dict[str, str]) -> list[str]:
