@@ -194,3 +194,26 @@ def test_a_loss_that_crashes_at_every_question_breaks_no_clause() -> None:
     assert diagnosis.notes == (
         "It crashes at every question, so no clause was judged: AttributeError: no such attribute",
     )
+
+
+class Forgetful(TwoMistakes):
+    """Pays twice in every second answer."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def answer(self, question: Question) -> Answer:
+        self.calls += 1
+        answer = NumpyAdapter().answer(question)
+        assert answer.gradient is not None
+        return Answer(gradient=answer.gradient * (1 + self.calls % 2))
+
+
+@pytest.mark.slow
+def test_a_loss_that_remembers_is_blamed_on_repeatability_and_hides_the_rest() -> None:
+    diagnosis = judged(Forgetful())
+    assert of_kind(diagnosis, "deviating") == {"numerics.repeatability"}
+    assert len(of_kind(diagnosis, "hidden")) > 20
+    assert not of_kind(diagnosis, "unexplained")
+    (difference,) = diagnosis.differences
+    assert "for the same question" in difference.evidence

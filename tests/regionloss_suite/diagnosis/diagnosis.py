@@ -23,6 +23,7 @@ from regionloss_suite.diagnosis.crashes import CrashKind, crash_kind
 from regionloss_suite.diagnosis.differences import Choice, choices, first_of, measured_loss, proven
 from regionloss_suite.diagnosis.known_causes import KnownCause, matching_causes, resembling
 from regionloss_suite.diagnosis.measured_judge import MeasuredLoss, rebased
+from regionloss_suite.diagnosis.memory import another_answer, hidden_behind
 from regionloss_suite.diagnosis.ranking import rank_clauses, reached
 from regionloss_suite.diagnosis.symptoms import stage_of
 from regionloss_suite.judging.differences import MeasuredDifference, Unexplained
@@ -140,9 +141,9 @@ def _diagnosed(
         return _crashes_alike(verdicts, crashed)
     if crashed and (kind := crash_kind(everything)) is not None:
         return _without_crashes(judge, verdicts, drawn, tally, measuring, kind, crashed)
-    forgetful = _forgetful(judge, departing)
-    if forgetful is not None:
-        return _by_memory(verdicts, forgetful, len({one.case.id for one in departing}))
+    remembered = another_answer(judge, departing)
+    if remembered is not None:
+        return Diagnosis(hidden_behind(verdicts, remembered), (remembered,))
     departing.sort(key=lambda one: (one.case.id in drawn, np.size(one.case.batch.predictions)))
     evidence = _Evidence(judge, departing, drawn)
     identified = _measured(judge, departing, measuring)
@@ -156,58 +157,6 @@ def _diagnosed(
             evidence.loss = measured_loss(identified, judge.description, refuted)
             evidence.under = [evidence.loss.rebased(observation) for observation in departing]
     return _settled(evidence, verdicts, identified, tally, measuring.without)
-
-
-#: How many departing cases are put once more, to see whether the loss remembers.
-_AGAIN = 8
-
-
-def _forgetful(judge: Judge, departing: list[Observation]) -> tuple[Observation, str] | None:
-    """A departing case that has another answer when it is put again, the last one first; `None` if all are kept."""
-    answered = [one for one in departing if one.exchange.outcome == "answered" and judge.puts(one.case)]
-    some = sorted(answered, key=lambda one: np.size(one.case.batch.predictions))[:_AGAIN]
-    for observation in reversed(some):
-        again = judge.ask_again(observation.exchange)
-        before = observation.exchange.returned
-        if again.returned is None or before is None:
-            return observation, f"an answer, and then {again.message or again.outcome}"
-        for name in ("gradient", "potential"):
-            one, other = getattr(before, name), getattr(again.returned, name)
-            if one is None or other is None or np.shape(one) != np.shape(other):
-                continue
-            noise = 1e-6 * float(
-                np.nanmax(np.abs(one), initial=0.0)
-            )  # sums in another order differ in their last digits
-            if not np.allclose(one, other, rtol=1e-5, atol=noise, equal_nan=True):
-                where = np.unravel_index(np.argmax(np.abs(np.subtract(one, other))), np.shape(one))
-                pair = (np.asarray(one)[where], np.asarray(other)[where])
-                return observation, f"{name} {pair[0]:.9g}, and then {pair[1]:.9g} for the same question"
-    return None
-
-
-def _by_memory(verdicts: list[Verdict], forgetful: tuple[Observation, str], cases: int) -> Diagnosis:
-    """The diagnosis of a loss that remembers: until that is mended, no answer says what it computes."""
-    observation, evidence = forgetful
-    clause = "numerics.repeatability"
-    first = Difference(
-        case=observation.case.id, dtype=observation.exchange.dtype, quantity="error",
-        got=evidence, expected="the same answer to the same question",
-    )  # fmt: skip
-    difference = MeasuredDifference(
-        choice="another answer to the same question", measured=None, expected=None, clause=clause, evidence=evidence,
-        changes=cases, departing=cases, case=observation.case.id, first=first,
-    )  # fmt: skip
-    reason = f"cannot be told behind {clause}"
-    settled = []
-    for verdict in verdicts:
-        if verdict.clause == clause:
-            verdict = dataclasses.replace(
-                verdict, verdict="deviating", first=first, reason="", looks_like=difference.words
-            )
-        elif verdict.verdict == "deviating":
-            verdict = dataclasses.replace(verdict, verdict="hidden", follows=clause, reason=reason)
-        settled.append(verdict)
-    return Diagnosis(settled, (difference,))
 
 
 def _crashes_alike(verdicts: list[Verdict], crashed: list[Observation]) -> Diagnosis:
