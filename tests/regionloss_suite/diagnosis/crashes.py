@@ -18,12 +18,10 @@ class CrashKind:
     Attributes:
         words: the kind.
         clause: id of the clause that asks for an answer there.
-        cases: number of cases of this kind.
     """
 
     words: str
     clause: str
-    cases: int
 
 
 def _rows(batch: Batch) -> list[int]:
@@ -57,5 +55,5 @@ def crash_kind(observations: Sequence[Observation]) -> CrashKind | None:
     for words, clause, is_of in _KINDS:
         of_kind = sum(is_of(case.batch) for case in crashed.values())
         if crashed and of_kind == len(crashed) and not any(is_of(case.batch) for case in others.values()):
-            return CrashKind(words, clause, of_kind)
+            return CrashKind(words, clause)
     return None

@@ -139,8 +139,8 @@ def _diagnosed(
     crashed = [observation for observation in departing if observation.exchange.outcome == "crashed"]
     if crashed and len(crashed) == len(everything):
         return _crashes_alike(verdicts, crashed)
-    if crashed and (kind := crash_kind(everything)) is not None:
-        return _without_crashes(judge, verdicts, drawn, tally, measuring, kind, crashed)
+    if crashed:
+        return _without_crashes(judge, verdicts, drawn, tally, measuring, crash_kind(everything), crashed)
     remembered = another_answer(judge, departing)
     if remembered is not None:
         return Diagnosis(hidden_behind(verdicts, remembered), (remembered,))
@@ -178,10 +178,10 @@ def _without_crashes(
     drawn: Drawn,
     tally: Mapping[str, float],
     measuring: Measuring,
-    kind: CrashKind,
+    kind: CrashKind | None,
     crashed: list[Observation],
 ) -> Diagnosis:
-    """The diagnosis of a loss that crashes on one kind of input: it is judged on all other inputs."""
+    """The diagnosis of a loss that crashes on some inputs: it is judged on all others, and the kind is said, if any."""
     cases = {id(observation.case) for observation in crashed}
     rest = judge.only([case for case in judge.cases if id(case) not in cases])
     answered = {name: some for name, some in drawn.items() if not any(id(one.case) in cases for one in some)}
@@ -192,8 +192,10 @@ def _without_crashes(
             again = rest.verdict(load_clauses()[verdict.clause])
             by_property = verdict.first is not None and verdict.first.case in answered
             if again.verdict != "deviating" and not by_property:
-                again = dataclasses.replace(again, properties=verdict.properties)
-                verdict = again
+                reason = again.reason
+                if again.verdict == "not-answerable":
+                    reason = f"it crashes where this shows: {crashed[0].exchange.message}"
+                verdict = dataclasses.replace(again, properties=verdict.properties, reason=reason)
             elif again.verdict == "deviating" and verdict.first is not None and verdict.first.case in names:
                 verdict = dataclasses.replace(verdict, first=again.first)
         judged.append(verdict)
@@ -208,11 +210,13 @@ def _without_crashes(
             ),
             looks_like=f"it crashes on {kind.words}",
         )
-        if verdict.clause == kind.clause
+        if kind is not None and verdict.clause == kind.clause
         else verdict
         for verdict in diagnosis.verdicts
     ]  # fmt: skip
-    note = f"It crashes on {kind.words} ({kind.cases} cases, and on no other); the rest was judged without them."
+    number = len({observation.case.id for observation in crashed})
+    where = f"on {kind.words} ({number} cases, and on no other)" if kind is not None else f"in {number} cases"
+    note = f"It crashes {where}; the rest was judged without them."
     return dataclasses.replace(diagnosis, verdicts=settled, notes=(*diagnosis.notes, note))
 
 
