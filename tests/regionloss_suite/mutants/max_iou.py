@@ -192,7 +192,7 @@ MUTANTS: list[Mutant] = [
     ),
     Mutant(
         id="nobody-ignored",
-        clause="noobj.equality",
+        clause="noobj.threshold",
         title="there is no ignore rule",
         after="thtrieu/darkflow",
         answer=as_if(ignore="none"),
