@@ -36,7 +36,7 @@ def cases_for(mutant: Mutant) -> list[Case]:
 
 #: Mutants whose answers are those of a loss with another weight, so that measuring names the weight.
 SAME_AS_A_WEIGHT = {
-    "class-term-halved": "scale.class-weight",
+    "derivative-without-two": "scale.coord-weight",
     "focal-without-alpha": "scale.class-weight",
 }
 
@@ -217,3 +217,11 @@ def test_a_loss_that_remembers_is_blamed_on_repeatability_and_hides_the_rest() -
     assert not of_kind(diagnosis, "unexplained")
     (difference,) = diagnosis.differences
     assert "for the same question" in difference.evidence
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("clause", ["scale.printed-cost", "statistics.avg-iou"])
+def test_what_departs_beside_gradient_and_scalar_is_blamed_too(clause: str) -> None:
+    one = next(one for one in MUTANTS if one.clause == clause and one.profile == "darknet" and not one.options)
+    diagnosis = judged(MutantAdapter(one))
+    assert of_kind(diagnosis, "deviating") == {one.clause}

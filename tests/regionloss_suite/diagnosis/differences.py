@@ -145,7 +145,7 @@ def choices(loss: MeasuredLoss, identified: Identified, declared: str) -> Iterat
     """Every choice in which a measured loss differs from the profile of its questions."""
     asked, measured, factors = loss.asked, loss.profile, loss.factors
     for axis, (value, expected) in measured.differences(asked).items():
-        if axis == "reduction" and value == declared:
+        if axis == "reduction" and value == declared != "sum":
             continue
         clause = clause_of(axis, asked)
         if axis == "ignore" and "none" in (value, expected):
