@@ -339,12 +339,10 @@ def _by_causes(
             )
         )
     blamed = {one.clause: one for one in reversed(differences)}
-    return Diagnosis(
-        [_accounted(verdict, blamed, evidence) for verdict in verdicts], tuple(differences), None, identified
-    )
+    return Diagnosis([_accounted(verdict, blamed) for verdict in verdicts], tuple(differences), None, identified)
 
 
-def _accounted(verdict: Verdict, blamed: Mapping[str, MeasuredDifference], evidence: _Evidence) -> Verdict:
+def _accounted(verdict: Verdict, blamed: Mapping[str, MeasuredDifference]) -> Verdict:
     """A verdict where everything is explained: a clause that is not blamed conforms."""
     if verdict.clause in blamed:
         one = blamed[verdict.clause]
@@ -368,17 +366,15 @@ def _by_rest(
 ) -> Diagnosis:
     """The diagnosis of a loss of which measured differences explain all or some, and nothing known the rest."""
     blamed = {one.clause: one for one in reversed(found)}
-    left = _left(evidence, verdicts, blamed)
+    left = _left(evidence, verdicts)
     if not left and not found:  # nothing that departed conforms before something is blamed for it
         left = {verdict.clause: verdict for verdict in verdicts if verdict.verdict == "deviating"}
     if not left:
-        return Diagnosis(
-            [_accounted(verdict, blamed, evidence) for verdict in verdicts], tuple(found), None, identified
-        )
+        return Diagnosis([_accounted(verdict, blamed) for verdict in verdicts], tuple(found), None, identified)
     rest = evidence.rest
     if not rest:  # every single answer is right, and only several of them contradict each other
         broken = max(left, key=lambda clause: (tally.get(clause, 0.0), -list(left).index(clause)))
-        settled = [_behind(verdict, blamed, left, broken, evidence) for verdict in verdicts]
+        settled = [_behind(verdict, blamed, left, broken) for verdict in verdicts]
         return Diagnosis(settled, tuple(found), None, identified)
     known = [observation for observation in evidence.judge.observations if not observation.departs]
     ranked = rank_clauses([*known, *(after for _, after in evidence.explained), *rest])
@@ -392,13 +388,13 @@ def _by_rest(
         )  # fmt: skip
         found = [difference, *found]
         blamed = {one.clause: one for one in reversed(found)}
-        settled = [_behind(verdict, blamed, left, first.clause, evidence) for verdict in verdicts]
+        settled = [_behind(verdict, blamed, left, first.clause) for verdict in verdicts]
         return Diagnosis(settled, tuple(found), None, identified)
-    settled = [_behind(verdict, blamed, left, "", evidence) for verdict in verdicts]
+    settled = [_behind(verdict, blamed, left, "") for verdict in verdicts]
     return Diagnosis(settled, tuple(found), _unexplained(evidence, identified, without), identified)
 
 
-def _left(evidence: _Evidence, verdicts: list[Verdict], blamed: Mapping[str, MeasuredDifference]) -> dict[str, Verdict]:
+def _left(evidence: _Evidence, verdicts: list[Verdict]) -> dict[str, Verdict]:
     """The deviating clauses that the measured loss does not explain, by id."""
     deviating = [verdict for verdict in verdicts if verdict.verdict == "deviating"]
     if evidence.loss is None:
@@ -425,11 +421,10 @@ def _behind(
     blamed: Mapping[str, MeasuredDifference],
     left: Mapping[str, Verdict],
     first: str,
-    evidence: _Evidence,
 ) -> Verdict:
     """A verdict where a rest remains: `hidden` behind the first clause of the rest, or `unexplained` without one."""
     if verdict.clause in blamed or (verdict.clause not in left and verdict.clause != first):
-        return _accounted(verdict, blamed, evidence)
+        return _accounted(verdict, blamed)
     if verdict.clause == first:
         return dataclasses.replace(verdict, verdict="deviating", first=left.get(first, verdict).first or verdict.first)
     if first:

@@ -8,6 +8,13 @@ from typing import Any
 from regionloss_suite.oracle.comparison import Difference
 
 
+def known_fields(cls: Any, entry: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a class in a JSON object, with the first deviation read; keys of a newer version are left out."""
+    names = {field.name for field in fields(cls)}
+    known = {key: value for key, value in entry.items() if key in names}
+    return known if "first" not in known else known | {"first": Difference.from_json(known["first"])}
+
+
 @dataclass(frozen=True, kw_only=True)
 class MeasuredDifference:
     """One choice in which a loss differs from its profile.
@@ -67,10 +74,7 @@ class MeasuredDifference:
     @classmethod
     def from_json(cls, entry: dict[str, Any]) -> MeasuredDifference:
         """Read what `to_json` wrote; keys of a newer version are ignored."""
-        names = {field.name for field in fields(cls)}
-        known = {key: value for key, value in entry.items() if key in names}
-        if "first" in known:
-            known["first"] = Difference.from_json(known["first"])
+        known = known_fields(cls, entry)
         return cls(**known)
 
 
@@ -109,10 +113,7 @@ class Unexplained:
     @classmethod
     def from_json(cls, entry: dict[str, Any]) -> Unexplained:
         """Read what `to_json` wrote; keys of a newer version are ignored."""
-        names = {field.name for field in fields(cls)}
-        known = {key: value for key, value in entry.items() if key in names}
-        if "first" in known:
-            known["first"] = Difference.from_json(known["first"])
+        known = known_fields(cls, entry)
         return cls(**known | {"findings": tuple(known.get("findings", ()))})
 
 

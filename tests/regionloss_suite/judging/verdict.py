@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+from regionloss_suite.judging.differences import known_fields
 from regionloss_suite.oracle.comparison import Difference
 
 #: Verdicts in the order of precedence when they are merged.
@@ -72,10 +73,7 @@ class Verdict:
     @classmethod
     def from_json(cls, entry: dict[str, Any]) -> Verdict:
         """Read what `to_json` wrote; keys of a newer version are ignored."""
-        names = {field.name for field in fields(cls)}
-        known = {key: value for key, value in entry.items() if key in names}
-        if "first" in known:
-            known["first"] = Difference.from_json(known["first"])
+        known = known_fields(cls, entry)
         return cls(**known | {"properties": tuple(known.get("properties", ()))})
 
 
