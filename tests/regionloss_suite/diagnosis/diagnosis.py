@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
@@ -260,7 +260,7 @@ def _settled(
         causes = matching_causes(evidence.departing, agreeing, without=without)
         if causes:  # they explain everything from the claimed profile, so that no measurement is needed
             return _by_causes(evidence, verdicts, causes, identified, [])
-    found = _differences(evidence, identified, {one.clause for one in verdicts if one.verdict == "deviating"})
+    found = _differences(evidence, identified)
     if evidence.rest and found:
         known = [*agreeing, *(after for _, after in evidence.explained)]
         causes = matching_causes(evidence.rest, known, without=without)
@@ -283,33 +283,14 @@ def _refuted(evidence: _Evidence, identified: Identified) -> list[str]:
     ]
 
 
-def _differences(
-    evidence: _Evidence, identified: Identified | None, deviating: Collection[str]
-) -> list[MeasuredDifference]:
-    """The measured differences that change departing cases, or that a deviating clause states; what changes most first.
-
-    A printed cost or a statistic departs beside the gradient and the scalar, in the views of its own clause alone.
-    """
+def _differences(evidence: _Evidence, identified: Identified | None) -> list[MeasuredDifference]:
+    """The measured differences that change departing cases, those that change most first."""
     if identified is None or evidence.loss is None:
         return []
     all_choices: list[Choice] = list(choices(evidence.loss, identified, evidence.judge.description.reduction))
     known = [proven(choice, evidence.loss, evidence.explained, evidence.drawn) for choice in all_choices]
-    kept = [
-        dataclasses.replace(one, departing=evidence.cases) if one.changes else _in_its_clause(one, evidence.judge)
-        for one in known
-        if one.changes or one.clause in deviating
-    ]
+    kept = [dataclasses.replace(one, departing=evidence.cases) for one in known if one.changes]
     return sorted(kept, key=lambda one: -one.changes)
-
-
-def _in_its_clause(difference: MeasuredDifference, judge: Judge) -> MeasuredDifference:
-    """A difference with the cases that depart in its own clause."""
-    departing = judge.departures(load_clauses()[difference.clause])[1]
-    first = judge.verdict(load_clauses()[difference.clause]).first
-    case = departing[0] if first is None else first.case
-    return dataclasses.replace(
-        difference, changes=len(departing), departing=len(departing), case=case, alone=True, first=first
-    )
 
 
 def _by_causes(

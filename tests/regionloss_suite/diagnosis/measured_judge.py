@@ -122,5 +122,5 @@ def changed(batch_case: Case, one: Profile, other: Profile, factors: tuple[Facto
         gradients = [result.gradient for result in results]
         scale = np.nanmax(np.abs(np.where(np.isfinite(gradients[0]), gradients[0], 0.0)), initial=0.0)
         same = np.isclose(gradients[0], gradients[1], rtol=1e-6, atol=1e-9 * scale, equal_nan=True)
-        values = [result.potential for result in results]
-        return not (same.all() and np.isclose(values[0], values[1], rtol=1e-6, equal_nan=True))
+        values = [(result.potential, result.printed_cost) for result in results]
+        return not (same.all() and np.isclose(values[0], values[1], rtol=1e-6, equal_nan=True).all())

@@ -47,7 +47,7 @@ def _apart(before: Exchange, again: Exchange) -> str:
         one, other = getattr(before.returned, name), getattr(again.returned, name)
         if one is None or other is None or np.shape(one) != np.shape(other):
             continue
-        noise = 1e-6 * float(np.nanmax(np.abs(one), initial=0.0))
+        noise = 1e-6 * float(np.abs(one).max(initial=0.0, where=np.isfinite(one)))
         if not np.allclose(one, other, rtol=1e-5, atol=noise, equal_nan=True):
             where = np.unravel_index(np.argmax(np.abs(np.subtract(one, other))), np.shape(one))
             pair = np.asarray(one)[where], np.asarray(other)[where]
