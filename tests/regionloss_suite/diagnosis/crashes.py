@@ -13,7 +13,7 @@ from regionloss_suite.judging.judge import Observation
 
 @dataclass(frozen=True)
 class CrashKind:
-    """A kind of input on which a loss crashes, always and only there.
+    """A kind of input on which a loss always crashes.
 
     Attributes:
         words: the kind.
@@ -48,12 +48,21 @@ _KINDS: tuple[tuple[str, str, Callable[[Batch], bool]], ...] = (
 )
 
 
-def crash_kind(observations: Sequence[Observation]) -> CrashKind | None:
-    """The kind of input on which a loss crashes: all inputs of it crash and no other; `None` if there is none such."""
-    crashed = {id(one.case): one.case for one in observations if one.exchange.outcome == "crashed"}
-    others = {id(one.case): one.case for one in observations if one.exchange.outcome != "crashed"}
-    for words, clause, is_of in _KINDS:
-        of_kind = sum(is_of(case.batch) for case in crashed.values())
-        if crashed and of_kind == len(crashed) and not any(is_of(case.batch) for case in others.values()):
-            return CrashKind(words, clause)
-    return None
+def crash_kinds(observations: Sequence[Observation]) -> tuple[CrashKind, ...]:
+    """The kinds of input on which a loss crashes: all inputs of each crash; the kind with most of them first."""
+    crashed = {id(one.case): one.case.batch for one in observations if one.exchange.outcome == "crashed"}
+    others = [one.case.batch for one in observations if one.exchange.outcome != "crashed"]
+    whole = {
+        CrashKind(words, clause): {case for case, batch in crashed.items() if is_of(batch)}
+        for words, clause, is_of in _KINDS
+        if not any(is_of(batch) for batch in others)
+    }
+    kinds: list[CrashKind] = []
+    left = set(crashed)
+    while left:
+        best = max(whole, key=lambda kind: len(whole[kind] & left), default=None)
+        if best is None or not whole[best] & left:
+            break
+        kinds.append(best)
+        left -= whole.pop(best)
+    return tuple(kinds)

@@ -19,10 +19,11 @@ import numpy as np
 
 from regionloss_spec import AXES, Profile, load_clauses
 from regionloss_suite.diagnosis.blame import blame
-from regionloss_suite.diagnosis.crashes import CrashKind, crash_kind
+from regionloss_suite.diagnosis.common_patterns import Blame, few_digits
+from regionloss_suite.diagnosis.crashes import CrashKind, crash_kinds
 from regionloss_suite.diagnosis.differences import Choice, choices, first_of, measured_loss, proven
 from regionloss_suite.diagnosis.known_causes import KnownCause, matching_causes, resembling
-from regionloss_suite.diagnosis.measured_judge import MeasuredLoss, rebased
+from regionloss_suite.diagnosis.measured_judge import Explained, MeasuredLoss, explained, rebased, wrong_parts
 from regionloss_suite.diagnosis.memory import another_answer, hidden_behind
 from regionloss_suite.diagnosis.ranking import rank_clauses, reached
 from regionloss_suite.diagnosis.symptoms import stage_of
@@ -71,6 +72,12 @@ class Diagnosis:
     notes: tuple[str, ...] = ()
 
 
+#: The share of the departing cases up to which what remains is put down to one mistake.
+_SMALL = 0.2
+#: How many of the smallest departing cases vote on a measured value.
+_VOTERS = 16
+
+
 @dataclass
 class _Evidence:
     """The observations of a loss, and what they are under the measured loss.
@@ -90,10 +97,16 @@ class _Evidence:
     under: list[Observation] = field(default_factory=list)
 
     @property
-    def explained(self) -> list[tuple[Observation, Observation]]:
-        """The observations that agree under the measured loss."""
+    def explained(self) -> list[Explained]:
+        """The observations of which the measured loss explains all or some."""
         pairs = zip(self.departing, self.under, strict=True)
-        return [(before, after) for before, after in pairs if not after.departs]
+        return [one for before, after in pairs if (one := explained(before, after)) is not None]
+
+    @property
+    def agreeing(self) -> list[Observation]:
+        """What agrees with the profile, and what agrees with the measured loss, as that sees it."""
+        known = [observation for observation in self.judge.observations if not observation.departs]
+        return [*known, *(after for after in self.under if not after.departs)]
 
     @property
     def rest(self) -> list[Observation]:
@@ -140,16 +153,18 @@ def _diagnosed(
     if crashed and len(crashed) == len(everything):
         return _crashes_alike(verdicts, crashed)
     if crashed:
-        return _without_crashes(judge, verdicts, drawn, tally, measuring, crash_kind(everything), crashed)
+        return _without_crashes(judge, verdicts, drawn, tally, measuring, crash_kinds(everything), crashed)
     remembered = another_answer(judge, departing)
     if remembered is not None:
         return Diagnosis(hidden_behind(verdicts, remembered), (remembered,))
     departing.sort(key=lambda one: (one.case.id in drawn, np.size(one.case.batch.predictions)))
-    evidence = _Evidence(judge, departing, drawn)
+    evidence = _Evidence(judge, departing, drawn, under=list(departing))
+    if (few := few_digits(departing)) is not None and not matching_causes(
+        departing, evidence.agreeing, without=measuring.without
+    ):
+        return _by_digits(evidence, verdicts, few)
     identified = _measured(judge, departing, measuring)
-    if identified is None:
-        evidence.under = list(departing)
-    else:
+    if identified is not None:
         evidence.loss = measured_loss(identified, judge.description)
         evidence.under = [evidence.loss.rebased(observation) for observation in departing]
         refuted = _refuted(evidence, identified)
@@ -178,10 +193,10 @@ def _without_crashes(
     drawn: Drawn,
     tally: Mapping[str, float],
     measuring: Measuring,
-    kind: CrashKind | None,
+    kinds: tuple[CrashKind, ...],
     crashed: list[Observation],
 ) -> Diagnosis:
-    """The diagnosis of a loss that crashes on some inputs: it is judged on all others, and the kind is said, if any."""
+    """The diagnosis of a loss that crashes on some inputs: it is judged on all others, and the kinds are said."""
     cases = {id(observation.case) for observation in crashed}
     rest = judge.only([case for case in judge.cases if id(case) not in cases])
     answered = {name: some for name, some in drawn.items() if not any(id(one.case) in cases for one in some)}
@@ -193,31 +208,34 @@ def _without_crashes(
             by_property = verdict.first is not None and verdict.first.case in answered
             if again.verdict != "deviating" and not by_property:
                 reason = again.reason
-                if again.verdict == "not-answerable":
-                    reason = f"it crashes where this shows: {crashed[0].exchange.message}"
+                own = [one for one in crashed if verdict.clause in one.case.clauses]
+                if again.verdict == "not-answerable" and own and not rest.pins(verdict.clause):
+                    reason = f"it crashes where this shows: {own[0].exchange.message}"
                 verdict = dataclasses.replace(again, properties=verdict.properties, reason=reason)
             elif again.verdict == "deviating" and verdict.first is not None and verdict.first.case in names:
                 verdict = dataclasses.replace(verdict, first=again.first)
         judged.append(verdict)
     diagnosis = diagnose(rest, judged, drawn=answered, tally=tally, measuring=measuring)
+    by_clause = {kind.clause: kind for kind in reversed(kinds)}
     settled = [
-        dataclasses.replace(
-            verdict,
-            verdict="deviating",
-            first=Difference(
-                case=crashed[0].case.id, dtype="", quantity="error", got=f"crashed: {crashed[0].exchange.message}",
-                expected="an answer",
-            ),
-            looks_like=f"it crashes on {kind.words}",
-        )
-        if kind is not None and verdict.clause == kind.clause
-        else verdict
+        _crashing(verdict, by_clause[verdict.clause], crashed) if verdict.clause in by_clause else verdict
         for verdict in diagnosis.verdicts
-    ]  # fmt: skip
+    ]
     number = len({observation.case.id for observation in crashed})
-    where = f"on {kind.words} ({number} cases, and on no other)" if kind is not None else f"in {number} cases"
+    where = (
+        f"on {' and on '.join(kind.words for kind in kinds)} ({number} cases in all)" if kinds else f"in {number} cases"
+    )
     note = f"It crashes {where}; the rest was judged without them."
     return dataclasses.replace(diagnosis, verdicts=settled, notes=(*diagnosis.notes, note))
+
+
+def _crashing(verdict: Verdict, kind: CrashKind, crashed: list[Observation]) -> Verdict:
+    """The verdict on the clause that asks for an answer to a kind of input on which the loss crashes."""
+    own = next((one for one in crashed if verdict.clause in one.case.clauses), crashed[0])
+    first = Difference(
+        case=own.case.id, dtype="", quantity="error", got=f"crashed: {own.exchange.message}", expected="an answer"
+    )
+    return dataclasses.replace(verdict, verdict="deviating", first=first, looks_like=f"it crashes on {kind.words}")
 
 
 #: The measured formulas of each judge's loss, by profile: a failing property is diagnosed beside the golden cases.
@@ -261,26 +279,41 @@ def _settled(
         if causes:  # they explain everything from the claimed profile, so that no measurement is needed
             return _by_causes(evidence, verdicts, causes, identified, [])
     found = _differences(evidence, identified)
+    if not found:  # nothing that was measured explains anything: what departs is best seen beside the profile
+        evidence.loss, evidence.under = None, list(evidence.departing)
     if evidence.rest and found:
-        known = [*agreeing, *(after for _, after in evidence.explained)]
-        causes = matching_causes(evidence.rest, known, without=without)
+        causes = matching_causes(evidence.rest, evidence.agreeing, without=without)
         if causes:
             return _by_causes(evidence, verdicts, causes, identified, found)
     return _by_rest(evidence, verdicts, identified, found, tally, without)
 
 
 def _refuted(evidence: _Evidence, identified: Identified) -> list[str]:
-    """The axes whose measured value a departing case refutes: without it, the loss's answer would be explained."""
+    """The axes whose measured value the departing cases refute: without it, more of the loss's answers are explained.
+
+    One case that is explained altogether is enough; of cases that are explained in part, most have to say so.
+    """
     if evidence.loss is None or not evidence.rest:
         return []
-    rest = [before for before, after in zip(evidence.departing, evidence.under, strict=True) if after.departs]
+    pairs = [(before, after) for before, after in zip(evidence.departing, evidence.under, strict=True) if after.departs]
     return [
         choice.name
         for choice in choices(evidence.loss, identified, evidence.judge.description.reduction)
-        if choice.name in AXES
-        and choice.without is not None
-        and any(not choice.without.rebased(observation).departs for observation in rest)
+        if choice.name in AXES and choice.without is not None and _speaks_against(choice.without, pairs)
     ]
+
+
+def _speaks_against(without: MeasuredLoss, pairs: list[tuple[Observation, Observation]]) -> bool:
+    """Whether departing cases are explained better by a loss without a choice than by the measured loss."""
+    votes = 0.0
+    for place, (before, after) in enumerate(pairs):
+        one = without.rebased(before)
+        if not one.departs:
+            return True
+        wrong = wrong_parts(one), wrong_parts(after)
+        if place < _VOTERS and wrong[0] is not None and wrong[1] is not None:
+            votes += np.sign(int(wrong[1].sum()) - int(wrong[0].sum()))
+    return votes > 0
 
 
 def _differences(evidence: _Evidence, identified: Identified | None) -> list[MeasuredDifference]:
@@ -337,6 +370,14 @@ def _accounted(verdict: Verdict, blamed: Mapping[str, MeasuredDifference]) -> Ve
     return dataclasses.replace(verdict, verdict="conforming", first=None, reason=reason)
 
 
+def _by_digits(evidence: _Evidence, verdicts: list[Verdict], few: Blame) -> Diagnosis:
+    """The diagnosis of a loss that is off a little everywhere: measuring would take its rounding for choices."""
+    difference = _of_the_rest(evidence, few, alone=True)
+    left = {verdict.clause: verdict for verdict in verdicts if verdict.verdict == "deviating"}
+    blamed = {few.clause: difference}
+    return Diagnosis([_behind(verdict, blamed, left, few.clause) for verdict in verdicts], (difference,))
+
+
 def _by_rest(
     evidence: _Evidence,
     verdicts: list[Verdict],
@@ -357,22 +398,29 @@ def _by_rest(
         broken = max(left, key=lambda clause: (tally.get(clause, 0.0), -list(left).index(clause)))
         settled = [_behind(verdict, blamed, left, broken) for verdict in verdicts]
         return Diagnosis(settled, tuple(found), None, identified)
-    known = [observation for observation in evidence.judge.observations if not observation.departs]
-    ranked = rank_clauses([*known, *(after for _, after in evidence.explained), *rest])
-    first = blame(identified, ranked, rest, left, alone=not found)
-    if first is not None:
-        own = [observation for observation in rest if first.clause in reached(observation.case)] or rest
-        difference = MeasuredDifference(
-            choice=first.words, measured=None, expected=None, clause=first.clause, evidence=first.evidence,
-            changes=len({observation.case.id for observation in own}), departing=evidence.cases,
-            case=own[0].case.id, alone=not found, first=first_of(own[0], first.clause),
-        )  # fmt: skip
-        found = [difference, *found]
+    ranked = rank_clauses([*evidence.agreeing, *rest])
+    departing = {observation.case.id for observation in rest}
+    alone = not found or len(departing) <= _SMALL * evidence.cases
+    several = blame(identified, ranked, rest, left, alone=alone)
+    if several:
+        found = [*found, *(_of_the_rest(evidence, one, alone=not found) for one in several)]
         blamed = {one.clause: one for one in reversed(found)}
-        settled = [_behind(verdict, blamed, left, first.clause) for verdict in verdicts]
+        first = several[0].clause
+        settled = [_behind(verdict, blamed, left, first) for verdict in verdicts]
         return Diagnosis(settled, tuple(found), None, identified)
     settled = [_behind(verdict, blamed, left, "") for verdict in verdicts]
     return Diagnosis(settled, tuple(found), _unexplained(evidence, identified, without), identified)
+
+
+def _of_the_rest(evidence: _Evidence, one: Blame, *, alone: bool) -> MeasuredDifference:
+    """The difference of a clause that is blamed for the rest, or for the part of it that reaches the clause."""
+    rest = evidence.rest
+    own = [observation for observation in rest if one.clause in reached(observation.case)] or rest
+    return MeasuredDifference(
+        choice=one.words, measured=None, expected=None, clause=one.clause, evidence=one.evidence,
+        changes=len({observation.case.id for observation in own}), departing=evidence.cases,
+        case=own[0].case.id, alone=alone, first=first_of(own[0], one.clause),
+    )  # fmt: skip
 
 
 def _left(evidence: _Evidence, verdicts: list[Verdict]) -> dict[str, Verdict]:

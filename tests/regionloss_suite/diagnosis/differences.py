@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from regionloss_adapters import Description
 from regionloss_spec import AXES, Profile, ProfileError, load_clauses, load_profile, profile_names
 from regionloss_spec.clause import View
 from regionloss_spec.profile import axis_values
-from regionloss_suite.diagnosis.measured_judge import MeasuredLoss, changed
+from regionloss_suite.diagnosis.measured_judge import Explained, MeasuredLoss, changed_parts
 from regionloss_suite.judging.differences import MeasuredDifference
 from regionloss_suite.judging.judge import Observation
 from regionloss_suite.measure.experiments import Identified
@@ -147,6 +148,8 @@ def choices(loss: MeasuredLoss, identified: Identified, declared: str) -> Iterat
     for axis, (value, expected) in measured.differences(asked).items():
         if axis == "reduction" and value == declared != "sum":
             continue
+        if _rounded(value, expected):
+            continue
         clause = clause_of(axis, asked)
         if axis == "ignore" and "none" in (value, expected):
             clause = "noobj.threshold" if value == "none" else "noobj.no-ignore"
@@ -162,6 +165,13 @@ def choices(loss: MeasuredLoss, identified: Identified, declared: str) -> Iterat
     yield from _factors(loss, identified)
 
 
+def _rounded(value: Any, expected: Any) -> bool:
+    """Whether a measured number is the expected one up to the noise of the answers: nobody chooses 0.99994."""
+    if not isinstance(value, float) or not math.isclose(value, float(expected), rel_tol=1e-2):
+        return False
+    return float(f"{value:.4g}") != value
+
+
 def _factors(loss: MeasuredLoss, identified: Identified) -> Iterator[Choice]:
     asked, measured, factors = loss.asked, loss.profile, loss.factors
     if factors.divisor:
@@ -169,7 +179,8 @@ def _factors(loss: MeasuredLoss, identified: Identified) -> Iterator[Choice]:
         symbol = SYMBOLS[factors.divisor]
         yield Choice(
             f"loss times {symbol}", factors.divisor, asked.reduction, clause_of("reduction", asked), evidence,
-            None, None,
+            MeasuredLoss(asked, measured, Factors(factors.gradient, factors.value)),
+            MeasuredLoss(asked, asked, Factors(divisor=factors.divisor)),
         )  # fmt: skip
     paid = [term for term in _OF_GRADIENT if term != "prior" or measured.prior_until]
     if len(paid) == len([term for term in paid if factors.gradient.get(term) == -1.0]):
@@ -224,20 +235,20 @@ def _loss(asked: Profile, base: Profile, options: dict[str, Any], factors: Facto
 
 
 def proven(
-    choice: Choice, loss: MeasuredLoss, explained: list[tuple[Observation, Observation]], drawn: Collection[str] = ()
+    choice: Choice, loss: MeasuredLoss, explained: list[Explained], drawn: Collection[str] = ()
 ) -> MeasuredDifference:
     """A choice with its proof by leaving it out.
 
     Args:
         choice: what differs.
         loss: the measured loss.
-        explained: the departing observations that the measured loss explains, with what they are under it.
+        explained: the departing observations of which the measured loss explains all or some.
         drawn: the names of random batches; a golden case is preferred, because everybody has it.
     """
-    changes = [pair for pair in explained if _changes(choice, loss, pair)]
-    changes.sort(key=lambda pair: (pair[0].case.id in drawn, np.size(pair[0].case.batch.predictions)))
-    shown = next((pair for pair in changes if _alone(choice, loss, pair)), None)
-    best = shown or (changes[0] if changes else None)
+    changes = [one for one in explained if _changes(choice, loss, one)]
+    changes.sort(key=lambda one: (one.before.case.id in drawn, np.size(one.before.case.batch.predictions)))
+    shown = next((one for one in changes if _alone(choice, loss, one)), None)
+    best = shown or next((one for one in changes if one.parts is None), None) or (changes[0] if changes else None)
     return MeasuredDifference(
         choice=choice.name,
         measured=choice.measured,
@@ -245,11 +256,11 @@ def proven(
         clause=choice.clause,
         known=_known(choice, loss.asked),
         evidence=choice.evidence,
-        changes=len({pair[0].case.id for pair in changes}),
+        changes=len({one.before.case.id for one in changes}),
         departing=0,
-        case="" if best is None else best[0].case.id,
+        case="" if best is None else best.before.case.id,
         alone=shown is not None,
-        first=None if best is None else first_of(best[0], choice.clause),
+        first=None if best is None else first_of(best.before, choice.clause),
     )
 
 
@@ -263,30 +274,32 @@ def _known(choice: Choice, asked: Profile) -> str:
     return f"profile{'s' * (len(having) > 1)} {', '.join(having[:3])}"
 
 
-def _changes(choice: Choice, loss: MeasuredLoss, pair: tuple[Observation, Observation]) -> bool:
-    """Whether the measured loss would have answered otherwise without a choice."""
-    if choice.without is None:
-        return True
-    before, under = pair
-    if under.case is before.case:  # refused, by the measured loss too
-        return True
+def _changes(choice: Choice, loss: MeasuredLoss, one: Explained) -> bool:
+    """Whether the measured loss would not have explained a case, or some of its parts, without a choice."""
+    if choice.without is None or one.after.case is one.before.case:  # refused, by the measured loss too
+        return one.parts is None
     options = {axis: value for axis, (value, _) in choice.without.profile.differences(loss.profile).items()}
     try:
-        profile = under.case.profile.replace(**options)
+        profile = one.after.case.profile.replace(**options)
     except ProfileError:
-        return True
-    return changed(before.case, under.case.profile, profile, (loss.factors, choice.without.factors))
+        return one.parts is None
+    factors = loss.factors, choice.without.factors
+    changed = changed_parts(one.before.case, one.after.case.profile, profile, factors)
+    if changed is None:
+        return one.parts is None
+    return bool(changed.any() if one.parts is None else (changed & one.parts).any())
 
 
-def _alone(choice: Choice, loss: MeasuredLoss, pair: tuple[Observation, Observation]) -> bool:
+def _alone(choice: Choice, loss: MeasuredLoss, one: Explained) -> bool:
     """Whether the profile with this choice alone gives the answer of the loss."""
-    before, under = pair
-    if choice.only is None or under.case is before.case:
+    if choice.only is None or one.parts is not None or one.after.case is one.before.case:
         return False
-    return any(
-        not changed(before.case, under.case.profile, profile, (loss.factors, choice.only.factors))
-        for profile in choice.only.profiles(before.case)
-    )
+    factors = loss.factors, choice.only.factors
+    for profile in choice.only.profiles(one.before.case):
+        changed = changed_parts(one.before.case, one.after.case.profile, profile, factors)
+        if changed is not None and not changed.any():
+            return True
+    return False
 
 
 def first_of(observation: Observation, clause: str) -> Difference | None:

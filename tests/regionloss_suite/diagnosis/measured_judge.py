@@ -10,12 +10,13 @@ import numpy as np
 
 from regionloss import DomainError, evaluate
 from regionloss_spec import Case, Profile
+from regionloss_spec.batch import Array
 from regionloss_spec.case import Expected
-from regionloss_spec.clause import View
+from regionloss_spec.clause import TERMS, View
 from regionloss_suite.judging.exchange import Exchange
 from regionloss_suite.judging.judge import Judge, Observation
 from regionloss_suite.measure.measured import Factors, overlaid
-from regionloss_suite.measure.reduction import multiplied
+from regionloss_suite.measure.reduction import multiplied_by
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,8 @@ class MeasuredLoss:
         case = _under(exchange.case, profile)
         returned = exchange.returned
         if returned is not None and self.factors.divisor:
-            objects = None
-            if self.factors.divisor == "per-object":
-                objects = sum(match.pays_box for match in evaluate(case.batch, profile).decisions.matches)
-            returned = multiplied(returned, case.batch, self.factors.divisor, objects)
+            count = self.factors.divides_by(case.batch, evaluate(case.batch, profile))
+            returned = multiplied_by(returned, count)
         # The reduction was measured, whether it is declared or not; only the declared factor is undone.
         description = dataclasses.replace(exchange.description, reduction="sum", factor=self.declared)
         return dataclasses.replace(
@@ -72,6 +71,32 @@ class MeasuredLoss:
                 return seen
             first = first or seen
         return first or observation
+
+
+@dataclass(frozen=True, eq=False)
+class Explained:
+    """A departing observation of which the measured loss explains all or some.
+
+    Attributes:
+        before: beside the profile.
+        after: beside the measured loss.
+        parts: the parts that depart before and agree after (`wrong_parts`), or `None` if everything agrees after.
+    """
+
+    before: Observation
+    after: Observation
+    parts: Array | None
+
+
+def explained(before: Observation, after: Observation) -> Explained | None:
+    """What a measured loss explains of a departing observation, or `None` if it explains nothing."""
+    if not after.departs:
+        return Explained(before, after, None)
+    wrong = wrong_parts(before), wrong_parts(after)
+    if wrong[0] is None or wrong[1] is None:
+        return None
+    parts = wrong[0] & ~wrong[1]
+    return Explained(before, after, parts) if parts.any() else None
 
 
 @lru_cache(maxsize=1024)
@@ -109,18 +134,40 @@ def rebased(judge: Judge, loss: MeasuredLoss) -> Judge:
     return judge.beside(exchanges, places)
 
 
-def changed(batch_case: Case, one: Profile, other: Profile, factors: tuple[Factors, Factors]) -> bool:
-    """Whether two losses answer a case differently, beyond rounding."""
+#: The numbers of an answer, beside the elements of its gradient.
+_NUMBERS = (*(View("term", term=name) for name in TERMS), View("potential"), View("printed cost"))
+
+
+def wrong_parts(observation: Observation) -> Array | None:
+    """Which parts of an answer depart: the elements of its gradient, then its numbers; `None` without a comparison."""
+    comparison = observation.exchange.comparison
+    if comparison is None:
+        return None
+    gradient, expected = comparison.answer.gradient, comparison.result.gradient
+    wrong = np.zeros(expected.size, dtype=bool)
+    if gradient is not None:
+        if np.shape(gradient) != expected.shape:
+            return None
+        wrong = comparison.wrong.ravel()
+    return np.concatenate([wrong, [comparison.difference(view) is not None for view in _NUMBERS]])
+
+
+def changed_parts(batch_case: Case, one: Profile, other: Profile, factors: tuple[Factors, Factors]) -> Array | None:
+    """The parts that two losses answer differently, beyond rounding; `None` if one of them refuses the case."""
     try:
         results = [
             factor.applied(evaluate(batch_case.batch, profile))
             for profile, factor in zip((one, other), factors, strict=True)
         ]
     except DomainError:
-        return True
+        return None
     with np.errstate(all="ignore"):
-        gradients = [result.gradient for result in results]
+        counts = [factor.divides_by(batch_case.batch, result) for factor, result in zip(factors, results, strict=True)]
+        gradients = [result.gradient.ravel() / count for result, count in zip(results, counts, strict=True)]
         scale = np.nanmax(np.abs(np.where(np.isfinite(gradients[0]), gradients[0], 0.0)), initial=0.0)
         same = np.isclose(gradients[0], gradients[1], rtol=1e-6, atol=1e-9 * scale, equal_nan=True)
-        values = [(result.potential, result.printed_cost) for result in results]
-        return not (same.all() and np.isclose(values[0], values[1], rtol=1e-6, equal_nan=True).all())
+        numbers = [
+            np.array([*(result.term_values[name] for name in TERMS), result.potential, result.printed_cost]) / count
+            for result, count in zip(results, counts, strict=True)
+        ]
+        return ~np.concatenate([same, np.isclose(numbers[0], numbers[1], rtol=1e-6, equal_nan=True)])

@@ -6,15 +6,20 @@ import dataclasses
 
 import numpy as np
 
+from regionloss_spec import Batch
+from regionloss_spec.clause import View
 from regionloss_suite.judging.differences import MeasuredDifference
-from regionloss_suite.judging.exchange import Exchange
+from regionloss_suite.judging.exchange import Exchange, drawn_case, put
 from regionloss_suite.judging.judge import Judge, Observation
 from regionloss_suite.judging.verdict import Verdict
 from regionloss_suite.oracle.comparison import Difference
+from regionloss_suite.oracle.strategies import raw_of
 
 _CLAUSE = "numerics.repeatability"
 #: How many departing cases are put once more.
 _AGAIN = 8
+#: How many pairs of batches of new shapes are put.
+_ROUNDS = 4
 
 
 def another_answer(judge: Judge, departing: list[Observation]) -> MeasuredDifference | None:
@@ -23,20 +28,79 @@ def another_answer(judge: Judge, departing: list[Observation]) -> MeasuredDiffer
     The smallest are put again, in the opposite order, so that another batch lies between.
     """
     answered = [one for one in departing if one.exchange.outcome == "answered" and judge.puts(one.case)]
+    if not answered:
+        return None
     some = sorted(answered, key=lambda one: np.size(one.case.batch.predictions))[:_AGAIN]
     for observation in reversed(some):
         evidence = _apart(observation.exchange, judge.ask_again(observation.exchange))
         if evidence:
-            cases = len({one.case.id for one in departing})
-            first = Difference(
-                case=observation.case.id, dtype=observation.exchange.dtype, quantity="error",
-                got=evidence, expected="the same answer to the same question",
-            )  # fmt: skip
-            return MeasuredDifference(
-                choice="another answer to the same question", measured=None, expected=None, clause=_CLAUSE,
-                evidence=evidence, changes=cases, departing=cases, case=observation.case.id, first=first,
-            )  # fmt: skip
+            return _difference("another answer to the same question", evidence, observation, departing)
+    evidence = _kept_by_shape(judge, some[0])
+    if evidence:
+        return _difference("what it keeps of an earlier batch of the same shape", evidence, some[0], departing)
     return None
+
+
+def _difference(
+    words: str, evidence: str, observation: Observation, departing: list[Observation]
+) -> MeasuredDifference:
+    cases = len({one.case.id for one in departing})
+    first = Difference(
+        case=observation.case.id, dtype=observation.exchange.dtype, quantity="error",
+        got=evidence, expected="the same answer to the same question",
+    )  # fmt: skip
+    return MeasuredDifference(
+        choice=words, measured=None, expected=None, clause=_CLAUSE,
+        evidence=evidence, changes=cases, departing=cases, case=observation.case.id, first=first,
+    )  # fmt: skip
+
+
+def _kept_by_shape(judge: Judge, observation: Observation) -> str:
+    """Whether of two batches of a shape that is new the first is answered rightly and the second is not, each time.
+
+    What the loss keeps may go by the shape alone, or by the number of cells.
+    """
+    for turned in (False, True):
+        if all(_first_of_its_shape(judge, observation, places, turned) for places in range(_ROUNDS)):
+            grids = "grids of as many cells" if turned else "batches of the same shape"
+            return (
+                f"of two new {grids} the first is answered rightly and the second is not, {_ROUNDS} times of {_ROUNDS}"
+            )
+    return ""
+
+
+def _first_of_its_shape(judge: Judge, observation: Observation, number: int, turned: bool) -> bool:
+    """Whether of two new batches the first one asked is right, and the other one is not."""
+    random = np.random.default_rng(number)
+    height, width = (4 + 2 * number, 11 + number) if turned else (3 + 2 * number, 7 + number)
+    grids = [(height, width), (width, height) if turned else (height, width)]
+    departs = []
+    for grid in grids:
+        batch = _drawn(random, grid, number, observation.case.batch)
+        case = drawn_case("memory", "A question of a new shape.", batch, observation.case.profile)
+        question = dataclasses.replace(observation.exchange.question, batch=batch)
+        exchange = put(judge.adapter, question, case=case, description=judge.description)
+        if exchange.comparison is None:
+            return False
+        departs.append(exchange.comparison.difference(View("everything")) is not None)
+        if departs[0]:
+            return False
+    return departs[1]
+
+
+def _drawn(random: np.random.Generator, grid: tuple[int, int], number: int, like: Batch) -> Batch:
+    """A batch whose numbers of images, anchors, cells and truths no golden case has, with boxes on its truths."""
+    images, anchors, rows = 5 + number, 6 + number, 13 + number
+    t = random.normal(size=(images, anchors, 5 + like.classes, *grid))
+    corners, sizes = random.integers(4, 28, size=(images, rows, 2)) / 32, random.integers(2, 16, (images, rows, 2)) / 32
+    truths = np.concatenate([corners, sizes, random.integers(like.classes, size=(images, rows, 1))], axis=2)
+    shapes = random.integers(16, 128, size=(anchors, 2)) / 32
+    for image, row in np.ndindex(images, rows):
+        anchor = int(random.integers(anchors))
+        i, j = int(truths[image, row, 0] * grid[1]), int(truths[image, row, 1] * grid[0])
+        t[image, anchor, :4, j, i] = raw_of(truths[image, row], j, i, shapes[anchor], *grid)
+    predictions = np.round(t.reshape(images, -1, *grid) * 64) / 64
+    return Batch(predictions, tuple(truths), shapes, like.classes, images_seen=10**9, tree=like.tree)
 
 
 def _apart(before: Exchange, again: Exchange) -> str:

@@ -99,6 +99,10 @@ class Judge:
         """Whether a case is one that this judge puts, and not a random batch."""
         return case in self._exchanges
 
+    def pins(self, clause: str) -> bool:
+        """Whether a case of this judge pins a clause."""
+        return any(clause in case.clauses for case in self.cases)
+
     def ask_again(self, exchange: Exchange) -> Exchange:
         """Put a question once more; the judge keeps the first outcome."""
         return put(self.adapter, exchange.question, case=exchange.case, description=self.description)

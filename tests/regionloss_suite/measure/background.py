@@ -119,6 +119,10 @@ def no_object(findings: Findings) -> None:
             else:
                 findings.by_axis.pop("background form")
             return
+    for name, form in zip(names, np.array(forms).T, strict=True):
+        weight = float(got @ form / (form @ form))
+        if np.allclose(got, weight * form, rtol=5e-3, atol=0):
+            findings.unknown("digits", f"{evidence}: {name} with λ = {weight:.6g}, to three digits", odd=True)
     findings.unknown("objectness", f"{evidence}, of no known shape", odd=True)
 
 

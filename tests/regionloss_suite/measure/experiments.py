@@ -160,4 +160,4 @@ def identify(
 def _unknown(findings: Findings, axes: tuple[str, ...], evidence: str, *, odd: bool = False) -> None:
     for axis in axes:
         if axis not in findings.by_axis:
-            findings.unknown(axis, evidence, odd=odd)
+            findings.unknown(axis, evidence, odd=odd, failed=odd)

@@ -20,6 +20,7 @@ class Finding:
         confidence: `measured`, `assumed` if nothing shows it and the default stays, or `unknown`; the evidence has the
             reason.
         odd: whether no value of a profile expresses this.
+        failed: whether the experiment got no answer that it can read, so that it says nothing about the axis.
     """
 
     axis: str
@@ -27,6 +28,7 @@ class Finding:
     evidence: str
     confidence: str = "measured"
     odd: bool = False
+    failed: bool = False
 
 
 @dataclass
@@ -50,9 +52,9 @@ class Findings:
         """Record a finding."""
         self.by_axis[axis] = Finding(axis, value, evidence, "unknown" if value is None else confidence, odd)
 
-    def unknown(self, axis: str, evidence: str, *, odd: bool = False) -> None:
-        """Record that an experiment could not determine an axis, and what it observed."""
-        self.note(axis, None, evidence, odd=odd)
+    def unknown(self, axis: str, evidence: str, *, odd: bool = False, failed: bool = False) -> None:
+        """Record that an experiment could not determine an axis, and what it observed, or that it failed."""
+        self.by_axis[axis] = Finding(axis, None, evidence, "unknown", odd, failed)
 
     def value(self, axis: str, default: Any = None) -> Any:
         """The known value of an axis."""

@@ -46,6 +46,8 @@ def rule(findings: Findings) -> None:
             findings.unknown("ignore", f"{evidence}, by no known rule", odd=True)
             return
         findings.note("thresh", 0.6, "nothing is ignored, so the threshold has no effect", "assumed")
+        if findings.value("ignore") == "none" and findings.value("no_object_target") == "zero":
+            _beside_another(findings)
         return
     if abs(gradients[0]) <= findings.box.silence or abs(gradients[1]) > findings.box.silence:
         findings.unknown("ignore", f"{evidence}: a small overlap silences it", odd=True)
@@ -53,6 +55,21 @@ def rule(findings: Findings) -> None:
     findings.note("no_object_target", "zero", f"{evidence}: either paid or not")
     _threshold(findings)
     _reach(findings)
+
+
+def _beside_another(findings: Findings) -> None:
+    """Whether a truth silences a predictor after all, if another truth stands before or behind it."""
+    near, far = [0.5, 0.5, 1.0, 1.0, 1], [0.5, 0.5, 0.0625, 0.0625, 1]
+    silent = [_silent(findings, rows, 1.0) for rows in ([near, far], [far, near])]
+    if any(silent):
+        words = ["silences" if one else "does not silence" for one in silent]
+        findings.unknown("ignore", "an only truth silences no predictor")
+        evidence = f"of two truths the first {words[0]} a predictor on it, and the second {words[1]} one on it"
+        findings.unknown("truths of MaxIOU", f"{evidence}; an only truth silences none", odd=True)
+    elif _reaches_other_cells(findings):
+        findings.unknown("ignore", "a truth silences no predictor of its own cell")
+        evidence = "an IoU of 0.95 with the truth of another cell silences a predictor, and an IoU of 31/32 in its own"
+        findings.unknown("cells of MaxIOU", f"{evidence} does not", odd=True)
 
 
 def _threshold(findings: Findings) -> None:
@@ -125,32 +142,64 @@ def _reach(findings: Findings) -> None:
     evidence = f"a box grown to IoU {high:.6g} is {outcome[0]}, one shrunk to {low:.6g} {outcome[1]}"
     decoded = grown and shrunk
     findings.note("box of MaxIOU", "decoded" if decoded else None, evidence, odd=not decoded)
+    _every_truth(findings, high)
     near, far = [0.5, 0.5, high, 1.0, 1], [0.5, 0.5, 0.0625, 0.0625, 1]
-    anchors = [(0.0625, 0.0625), (high, 1.0), (high, 1.0)]
-    silent = []
-    for rows in ([near, far], [far, near]):
-        raw = {(0, k, T_O, 0, 0): _T_O for k in range(3)}
-        gradient = findings.box.gradient(scene(rows, anchors=anchors, images_seen=findings.late, raw=raw))
-        silent.append(bool(abs(gradient[0, 2, T_O, 0, 0]) < findings.box.silence))
-    words = ["silent" if one else "not silent" for one in silent]
-    evidence = f"a predictor on the first of two truths is {words[0]}, and one on the second is {words[1]}"
-    findings.note("truths of MaxIOU", "all" if all(silent) else None, evidence, odd=not all(silent))
     raw = {(n, 1, T_O, 0, 0): _T_O for n in range(2)}
     other = scene([], [[0.5, 0.5, 1.0, 1.0, 1]], anchors=[(1, 1), (high, 1.0)], images_seen=findings.late, raw=raw)
-    leaks = not _pays(findings, other)
-    findings.note("images of MaxIOU", None if leaks else "own", "a truth of another image "
-              + ("silences as well" if leaks else "does not silence it"), odd=leaks)  # fmt: skip
+    before = scene([[0.5, 0.5, 1.0, 1.0, 1]], [], anchors=[(1, 1), (high, 1.0)], images_seen=findings.late, raw=raw)
+    second = scene([far], [near], anchors=[(0.0625, 0.0625), *[(high, 1.0)] * 2], images_seen=findings.late,
+                   raw={(1, 2, T_O, 0, 0): _T_O})  # fmt: skip
+    own = abs(findings.box.gradient(second)[1, 2, T_O, 0, 0]) <= findings.box.silence
+    leaks = [f"a truth of the {where} image silences as well" for where, batch, image in
+             (("next", other, 0), ("previous", before, 1)) if not _pays(findings, batch, image)]  # fmt: skip
+    leaks += [] if own else ["a truth of the second image does not silence a predictor there"]
+    findings.note("images of MaxIOU", None if leaks else "own",
+                  "; ".join(leaks) or "a truth of another image does not silence it", odd=bool(leaks))  # fmt: skip
+
+
+def _silent(findings: Findings, rows: list[list[float]], width: float) -> bool:
+    """Whether truths silence the last of three predictors of a cell, whose box is as wide as given."""
+    anchors, raw = [(0.0625, 0.0625), (width, 1.0), (width, 1.0)], {(0, k, T_O, 0, 0): _T_O for k in range(3)}
+    gradient = findings.box.gradient(scene(rows, anchors=anchors, images_seen=findings.late, raw=raw))
+    return bool(abs(gradient[0, 2, T_O, 0, 0]) <= findings.box.silence)
+
+
+def _every_truth(findings: Findings, high: float) -> None:
+    """Whether MaxIOU is the largest IoU with any truth: each place of the list counts, and nothing is added up."""
+    near, far = [0.5, 0.5, high, 1.0, 1], [0.5, 0.5, 0.0625, 0.0625, 1]
+    most = findings.value("max_truths", 0) or 30
+    lists = {"the first of two": [near, far], "the second": [far, near]}
+    small, wide = [0.5, 0.5, high / 4, 0.25, 1], [0.5, 0.5, 1.0, 1.0, 1]
+    if most >= 4:
+        lists["the third of four"] = [far, far, near, far]
+    if most >= 12:
+        lists["the twelfth"] = [*[far] * 11, near]
+    words = []
+    for place, rows in lists.items():
+        try:
+            words.append(f"{place} {'is silent' if _silent(findings, rows, high) else 'is not silent'}")
+        except NoAnswerError:  # it may not take so many truths
+            if len(rows) == 2:
+                raise
+    raw = {(0, k, T_O, 0, 0): _T_O for k in range(3)}
+    anchors = [(1.0, 1.0), (high / 4, 0.25), (high / 4, 0.25)]
+    beside = scene([small, wide], anchors=anchors, images_seen=findings.late, raw=raw)
+    quiet = abs(findings.box.gradient(beside)[0, 2, T_O, 0, 0]) <= findings.box.silence
+    words.append(f"the smaller of two {'is silent' if quiet else 'is not silent'}")
+    evidence = f"a predictor on one of several truths: on {', on '.join(words)}"
+    wrong = any(word.endswith("not silent") for word in words)
+    low = 0.75 * findings.value("thresh")  # twice that is beyond the threshold
+    if not wrong and _silent(findings, [[0.5, 0.5, 1.0, 1.0, 1]] * 2, low):
+        evidence += f"; two truths with an IoU of {low:.6g} each silence it together"
+        wrong = True
+    findings.note("truths of MaxIOU", None if wrong else "all", evidence, odd=wrong)
 
 
 def of_other_cells(findings: Findings) -> None:
     """Whether a truth of another cell silences a predictor, and the box gradient of an ignored predictor."""
     if findings.value("ignore", "none") == "none" or findings.value("thresh") > 0.9:
         return
-    rows = 2 if findings.box.square else 1
-    truth = [0.484375, 0.5 / rows, 1.0, 1.0 / rows, 1]
-    raw = {(0, 0, T_O, 0, 1): _T_O, (0, 0, T_X, 0, 1): -4.0}
-    batch = scene([truth], anchors=[(2.0, 1.0)], grid=(rows, 2), images_seen=findings.late, raw=raw)
-    reaches = abs(findings.box.gradient(batch)[0, 0, T_O, 0, 1]) <= findings.box.silence
+    reaches = _reaches_other_cells(findings)
     evidence = (
         f"an IoU of 0.95 with the truth of another cell {'silences' if reaches else 'does not silence'} a predictor"
     )
@@ -170,6 +219,15 @@ def of_other_cells(findings: Findings) -> None:
         return
     findings.note("box of the ignored", "as of any other" if alike else None,
               f"{evidence}; the prior would give {listed(*want)}", odd=not alike)  # fmt: skip
+
+
+def _reaches_other_cells(findings: Findings) -> bool:
+    """Whether a truth silences a predictor of the cell beside its own."""
+    rows = 2 if findings.box.square else 1
+    truth = [0.484375, 0.5 / rows, 1.0, 1.0 / rows, 1]
+    raw = {(0, 0, T_O, 0, 1): _T_O, (0, 0, T_X, 0, 1): -4.0}
+    batch = scene([truth], anchors=[(2.0, 1.0)], grid=(rows, 2), images_seen=findings.late, raw=raw)
+    return bool(abs(findings.box.gradient(batch)[0, 0, T_O, 0, 1]) <= findings.box.silence)
 
 
 def ignored_class(findings: Findings) -> None:

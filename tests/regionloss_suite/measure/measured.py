@@ -15,6 +15,7 @@ from regionloss_spec.clause import TERMS
 from regionloss_suite.measure.black_box import NoAnswerError, scene
 from regionloss_suite.measure.findings import Findings, nice
 from regionloss_suite.measure.profile import SQUARED, squared_weights
+from regionloss_suite.measure.reduction import COUNTS
 
 #: The term that each weight multiplies.
 TERM_OF = {
@@ -56,6 +57,13 @@ class Factors:
             for name, term in result.terms.items()
         }
         return dataclasses.replace(result, terms=terms)
+
+    def divides_by(self, batch: Batch, result: Result) -> int:
+        """By what the loss divides a batch, given the reference's result; 1 without a divisor."""
+        if not self.divisor:
+            return 1
+        objects = sum(match.pays_box for match in result.decisions.matches)
+        return max(COUNTS[self.divisor](batch, objects), 1)
 
 
 def signs(findings: Findings) -> dict[str, float]:
@@ -134,20 +142,21 @@ def at_factor(profile: Profile, q: float) -> Profile:
 def beside(profile: Profile, claimed: Profile) -> Profile:
     """A measured profile written so that it differs least from the claimed one.
 
-    A gradient shows only products of the factor and the weights: they are split as in the claimed profile, unless all
-    squared terms differ by one number, which then is the factor.
+    A gradient shows only products of the factor and the weights: they are split by the factor that leaves the fewest
+    differences, and if several do, as in the claimed profile.
     """
     split = at_factor(profile, claimed.squared_factor)
     axes = [axis for axis in squared_weights(split) if axis in squared_weights(claimed)]
     if not split.prior_until:
         axes = [axis for axis in axes if axis != "prior_weight"]
-    ratios = [
-        getattr(split, axis) / getattr(claimed, axis) if getattr(claimed, axis) else math.nan for axis in axes
-    ]  # fmt: skip
-    first = ratios[0] if ratios else 1.0
-    if len(ratios) > 2 and first and all(math.isclose(ratio, first, rel_tol=1e-6) for ratio in ratios):
-        return at_factor(split, nice(claimed.squared_factor * first, 1e-12))
-    return split
+    weights = [(getattr(split, axis), getattr(claimed, axis)) for axis in axes]
+    ratios = [one / other for one, other in weights if other]
+    best, most = 1.0, 1 + sum(math.isclose(ratio, 1.0, rel_tol=1e-6) for ratio in ratios)
+    for ratio in ratios:
+        alike = sum(math.isclose(ratio, other, rel_tol=1e-6) for other in ratios)
+        if ratio and alike > max(most, 2):
+            best, most = ratio, alike
+    return split if best == 1.0 else at_factor(split, nice(claimed.squared_factor * best, 1e-12))
 
 
 def overlaid(profile: Profile, asked: Profile, measured: Profile) -> list[Profile]:

@@ -21,7 +21,7 @@ _MORE = "the truth of another predictor overlaps more"
 
 
 def _scenes(findings: Findings) -> dict[str, Batch]:
-    """A responsible predictor: its box is the truth, contains a small truth, or overlaps a second one more."""
+    """A responsible predictor: its box is the truth, holds a small one, overlaps it in part, or a second one more."""
     thresh = findings.value("thresh", 0.6) if findings.value("ignore", "none") != "none" else 1.0
     side = math.floor(32 * np.sqrt(min(0.25, thresh / 4))) / 64  # exact in every format of truths
     height = 2 if findings.box.square else 1  # in cells; both have the same cells in the first row
@@ -34,6 +34,7 @@ def _scenes(findings: Findings) -> dict[str, Batch]:
     return {
         "its box is the truth": on([0.25, 0.5, 0.5, 0.5, 1]),
         "its box holds a small truth": on(small),
+        "its box overlaps the truth in part": on([0.375, 0.5, 0.5, 0.25, 1]),
         _MORE: on(small, [0.53125, 0.5, 0.9375, 0.5, 0]),
     }
 
@@ -67,7 +68,7 @@ def responsible(findings: Findings) -> None:
         fits.append((error > 1e-4 or not weight, every, error, target, weight))
     wrong, every, _, target, weight = min(fits, key=lambda fit: fit[:2])
     if wrong:
-        findings.unknown("object_target", f"{evidence}, of no known shape", odd=True)
+        _shape(findings, got, evidence)
         findings.unknown("object_weight", evidence)
         return
     if sum(not fit[0] and fit[3] == target for fit in fits) > 1:
@@ -87,6 +88,30 @@ def responsible(findings: Findings) -> None:
     else:
         findings.note("object_target", "iou", "the background form has no target to choose", "assumed")
     _flow(findings, batches[_MORE])
+
+
+def _shape(findings: Findings, got: dict[str, Array], evidence: str) -> None:
+    """What is unlike any profile: whether it is a squared error at all, and then its weight or its target."""
+    s, grad = sigmoid(np.array(_T_O)), sigmoid_grad(np.array(_T_O))
+    if findings.value("objectness") != "logistic":
+        findings.unknown("object_target", f"{evidence}, of no known shape", odd=True)
+        return
+    fits = [np.polyfit(s, numbers / grad, 1) for numbers in got.values()]
+    off = [
+        float(np.abs(np.polyval(fit, s) * grad - numbers).max())
+        for fit, numbers in zip(fits, got.values(), strict=True)
+    ]
+    largest = max(float(np.abs(numbers).max()) for numbers in got.values())
+    weights = [float(fit[0]) for fit in fits]
+    if max(off) > 1e-3 * largest:
+        findings.unknown("form of objectness", f"{evidence}: not λ·(σ - target)·σ'", odd=True)
+        findings.unknown("object_target", "objectness is no squared error")
+    elif not np.allclose(weights, weights[0], rtol=1e-3):
+        findings.unknown("weight of objectness", f"{evidence}: λ is {listed(*weights)}", odd=True)
+        findings.unknown("object_target", "the weight of objectness is not one number")
+    else:
+        targets = [float(-fit[1] / fit[0]) if fit[0] else math.nan for fit in fits]
+        findings.unknown("object_target", f"{evidence}: the targets are {listed(*targets)}", odd=True)
 
 
 def _forms(findings: Findings, batch: Batch, target: str) -> tuple[Array, Array]:

@@ -45,19 +45,21 @@ SYMBOLS = {
 }
 
 
-def multiplied(answer: Answer, batch: Batch, divisor: str, objects: int | None = None) -> Answer:
+def multiplied(answer: Answer, batch: Batch, divisor: str) -> Answer:
     """An answer multiplied by the count that the loss divides by; unchanged without a divisor.
 
     Args:
         answer: the loss's answer.
-        batch: the question.
+        batch: the question, of which all rows are read.
         divisor: a key of `COUNTS`, or an empty string.
-        objects: number of truths that are read; by default all rows.
     """
     if not divisor:
         return answer
-    objects = sum(map(len, batch.truths)) if objects is None else objects
-    count = max(COUNTS[divisor](batch, objects), 1)
+    return multiplied_by(answer, max(COUNTS[divisor](batch, sum(map(len, batch.truths))), 1))
+
+
+def multiplied_by(answer: Answer, count: int) -> Answer:
+    """An answer multiplied by a count; what is no part of the loss stays."""
     return dataclasses.replace(
         answer,
         gradient=None if answer.gradient is None else np.asarray(answer.gradient, dtype=np.float64) * count,
