@@ -34,9 +34,9 @@ def cases_for(mutant: Mutant) -> list[Case]:
     return [case for case in small_cases() if clause.applies_to(case.profile)]
 
 
-#: Mutants whose answers are those of a loss with another weight, so that measuring names the weight.
+#: Mutants whose answers are those of a loss with another weight or factor, so that measuring names that.
 SAME_AS_A_WEIGHT = {
-    "derivative-without-two": "scale.coord-weight",
+    "derivative-without-two": "scale.squared-factor",
     "focal-without-alpha": "scale.class-weight",
 }
 

@@ -6,14 +6,14 @@ measure how often the first clause is right for a loss that its authors have nev
 
 from __future__ import annotations
 
-from meta.unlisted import everywhere, framework, max_iou, memory, overlap, single_terms
+from meta.unlisted import everywhere, framework, max_iou, memory, overlap, second_round, single_terms
 from meta.unlisted.mistake import Mistake, MistakenAdapter
 
 __all__ = ["Mistake", "MistakenAdapter", "mistakes"]
 
 
 def mistakes() -> list[Mistake]:
-    """All of them, kind by kind."""
+    """All of them, kind by kind, and then those of the second round, which were written when the others were known."""
     return [
         *overlap.MISTAKES,
         *memory.MISTAKES,
@@ -21,4 +21,5 @@ def mistakes() -> list[Mistake]:
         *everywhere.MISTAKES,
         *framework.MISTAKES,
         *single_terms.MISTAKES,
+        *second_round.MISTAKES,
     ]

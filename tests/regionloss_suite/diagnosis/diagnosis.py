@@ -323,7 +323,7 @@ def _differences(evidence: _Evidence, identified: Identified | None) -> list[Mea
     all_choices: list[Choice] = list(choices(evidence.loss, identified, evidence.judge.description.reduction))
     known = [proven(choice, evidence.loss, evidence.explained, evidence.drawn) for choice in all_choices]
     kept = [dataclasses.replace(one, departing=evidence.cases) for one in known if one.changes]
-    return sorted(kept, key=lambda one: -one.changes)
+    return sorted(kept, key=lambda one: (-one.changes, one.choice != "squared_factor"))
 
 
 def _by_causes(

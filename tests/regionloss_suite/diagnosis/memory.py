@@ -35,9 +35,10 @@ def another_answer(judge: Judge, departing: list[Observation]) -> MeasuredDiffer
         evidence = _apart(observation.exchange, judge.ask_again(observation.exchange))
         if evidence:
             return _difference("another answer to the same question", evidence, observation, departing)
-    evidence = _kept_by_shape(judge, some[0])
-    if evidence:
-        return _difference("what it keeps of an earlier batch of the same shape", evidence, some[0], departing)
+    inside = next((one for one in some if one.case.expected.error is None), None)
+    evidence = "" if inside is None else _kept_by_shape(judge, inside)
+    if inside is not None and evidence:
+        return _difference("what it keeps of an earlier batch of the same shape", evidence, inside, departing)
     return None
 
 
