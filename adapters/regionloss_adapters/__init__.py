@@ -1,6 +1,7 @@
 """The adapter protocol, through which any YOLOv2 loss is judged, and the bundled adapters."""
 
 from regionloss_adapters import layouts, truths
+from regionloss_adapters.limits import Limits
 from regionloss_adapters.load import load_adapter
 from regionloss_adapters.process.adapter import LossError, ProcessAdapter
 from regionloss_adapters.protocol import (
@@ -24,6 +25,7 @@ __all__ = [
     "CannotAnswer",
     "CannotAnswerError",
     "Description",
+    "Limits",
     "LossError",
     "ProcessAdapter",
     "Question",

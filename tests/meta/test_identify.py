@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from regionloss import region_loss
-from regionloss_adapters import Adapter, Answer, CannotAnswerError, Description, Question
+from regionloss_adapters import Adapter, Answer, CannotAnswerError, Description, Limits, Question
 from regionloss_adapters.layouts import Layout
 from regionloss_adapters.numpy_reference import NumpyAdapter
 from regionloss_adapters.wrap.from_loss import from_numpy
@@ -216,7 +216,7 @@ def test_a_promise_to_refuse_is_put_to_the_test() -> None:
     assert "hand-error-x-one" in finding.evidence
 
 
-def test_a_mean_over_objects_is_odd_and_not_explained() -> None:
+def test_a_mean_over_objects_is_odd_and_explained() -> None:
     class PerObject(Hidden):
         def answer(self, question: Question) -> Answer:
             answer = super().answer(question)
@@ -228,8 +228,7 @@ def test_a_mean_over_objects_is_odd_and_not_explained() -> None:
     assert "per-object" in found.findings["reduction"].evidence
     assert "reduction" in [finding.axis for finding in found.odd]
     verified = verify(loss, found, number=40)
-    assert verified.explained < verified.batches
-    assert verified.left
+    assert verified.explained == verified.batches
 
 
 def test_a_loss_in_another_layout_is_recovered() -> None:
@@ -276,12 +275,41 @@ def test_a_loss_of_square_grids_is_recovered(name: str) -> None:
     loss = Square(load_profile(name))
     found = identify(loss)
     assert canonical(found.profile).differences(canonical(loss.profile)) == {}
-    assert [finding.axis for finding in found.odd] == ["grids"]
+    assert found.odd == []
+    assert "square grids alone" in found.findings["grids"].evidence
     assert found.findings["cell rule"].value == "floor"
     verified = verify(loss, found, number=60)
     assert verified.whole
     assert verified.beyond == 60 - verified.batches > 0
     assert f"{verified.beyond} more are not supported" in str(verified)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [Limits(anchors=5), Limits(truths=50), Limits(empty=False), Limits(anchors=3, truths=50, square=True, empty=False)],
+    ids=["five anchors", "fifty truths", "never empty", "everything"],
+)
+@pytest.mark.parametrize("name", ["darknet", "marvis"])
+def test_a_loss_of_limited_batches_is_recovered(limits: Limits, name: str) -> None:
+    profile = load_profile(name)
+
+    def limited(predictions: Array, truths: list[Array], question: Question) -> tuple[float, Array]:
+        batch = question.batch
+        assert not limits.beyond(batch)  # it is never put to the loss
+        result = region_loss(
+            predictions, truths, batch.anchors, batch.classes, images_seen=batch.images_seen, profile=profile
+        )
+        return result.potential, result.gradient
+
+    loss = from_numpy(
+        limited, name="limited", limits=limits, profiles=(name,), dtypes=("float64",), answers=("gradient", "potential")
+    )
+    found = identify(loss)
+    assert set(canonical(found.profile).differences(canonical(profile))) <= {"printed_cost"}  # which it does not return
+    assert found.odd == []
+    assert not found.factors
+    verified = verify(loss, found, number=40)
+    assert verified.explained == verified.batches
 
 
 @pytest.mark.parametrize("name", ["darknet", "andy-yun", "lightnet"])

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Literal, TypedDict
 
 from regionloss_adapters.layouts import NCHW, Layout
+from regionloss_adapters.limits import Limits
 from regionloss_adapters.protocol import Answer, CannotAnswerError, Description, Question, RefusedError, missing_option
 from regionloss_adapters.truths import Ragged, TruthFormat
 from regionloss_adapters.wrap.loss_call import Ask, Loss
@@ -27,6 +28,7 @@ class Options(TypedDict, total=False):
         options: the axes of a profile that it reads from `question.profile`. Cases that change another axis of
             their profile are left out: a port with a fixed configuration cannot follow them.
         supports: for what `options` cannot express: returns why it does not support a profile, or None.
+        limits: the batches that it accepts, such as exactly five anchors; by default any.
         answers: which of gradient, potential and terms it returns. Declare the potential only if the gradient is that
             of the scalar, which is rarely so if the scalar is only printed.
             A loss in PyTorch may also declare a `repeated gradient` and a `second derivative`.
@@ -44,6 +46,7 @@ class Options(TypedDict, total=False):
     profiles: tuple[str, ...]
     options: tuple[str, ...]
     supports: Callable[[Profile], str | None] | None
+    limits: Limits
     answers: tuple[str, ...]
     refuses: tuple[type[Exception], ...]
     dtypes: tuple[str, ...]
@@ -68,6 +71,7 @@ class Wrapped:
         profiles: tuple[str, ...] = ("darknet",),
         options: tuple[str, ...] = (),
         supports: Callable[[Profile], str | None] | None = None,
+        limits: Limits | None = None,
         answers: tuple[str, ...] = ("gradient",),
         refuses: tuple[type[Exception], ...] = (),
         dtypes: tuple[str, ...] = ("float32",),
@@ -85,6 +89,7 @@ class Wrapped:
         self.loss, self.ask = loss, ask
         self.layout, self.truths = layout, truths or Ragged()
         self.options, self.supports, self.refuses = options, supports, refuses
+        self.limits = limits or Limits()
         if layout.activated:
             done = ", ".join(f"{kind} of {channel}" for channel, kind in layout.activated.items())
             notes = (*notes, f"The adapter applied {done} and their chain rule, in float64.")
@@ -123,8 +128,8 @@ class Wrapped:
         )
 
     def check_asked(self, question: Question) -> None:
-        """Raise `CannotAnswerError` if it does not support the profile."""
-        if reason := self._beyond(question.profile):
+        """Raise `CannotAnswerError` if it does not support the profile or accept the batch."""
+        if reason := self._beyond(question.profile) or self.limits.beyond(question.batch):
             raise CannotAnswerError(reason)
 
     def _beyond(self, profile: Profile) -> str | None:

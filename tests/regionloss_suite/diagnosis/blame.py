@@ -59,6 +59,8 @@ ISOLATING: dict[str, tuple[str, tuple[str, ...]]] = {
     "collision": ("axis", (*_PLACES, "anchor_choice")),
     "class_collision": ("axis", (*_PLACES, "anchor_choice", "collision", "class_term")),
 }
+#: Findings about gradients of the box, to which a target that is not held constant adds its own.
+_FLOWING = (*_CENTRE, "size_space", "weight of sizes", "small_box_exponent", "size_target_floor")
 #: One finding of each independent part of the loss: a mistake in one leaves the others as they are.
 _INDEPENDENT = (
     ("prior_weight",), ("objectness",), (*_CENTRE, "small_box_exponent"), ("size_space",),
@@ -158,6 +160,8 @@ def _isolated(
             continue
         if axis == "object_target" and identified.findings["iou"].value is None:
             continue  # a wrong IoU looks the same
+        if axis in _FLOWING and "iou" in odd and identified.findings["object_target_gradient"].value != "constant":
+            continue  # the gradient of a target that is another IoU may be part of the answer
         several = [clause_of(axis, identified.asked)] if stated == "axis" else stated.split(" | ")
         clause = min(several, key=lambda one: order.index(one) if one in order else len(order))
         direct = clause == "numerics.repeatability"  # which no case pins

@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from regionloss.terms import T_O
 from regionloss_spec import AXES, Profile, load_clauses
 from regionloss_suite.diagnosis.blame import blame
 from regionloss_suite.diagnosis.common_patterns import Blame, few_digits
@@ -273,16 +274,17 @@ def _settled(
     if identified is not None and not evidence.departing:
         return Diagnosis(verdicts)
     causes: tuple[KnownCause, ...] = ()
+    measured = None if identified is None else identified.findings
     agreeing = [observation for observation in evidence.judge.observations if not observation.departs]
     if evidence.rest or not evidence.departing:
-        causes = matching_causes(evidence.departing, agreeing, without=without)
+        causes = matching_causes(evidence.departing, agreeing, without=without, measured=measured)
         if causes:  # they explain everything from the claimed profile, so that no measurement is needed
             return _by_causes(evidence, verdicts, causes, identified, [])
     found = _differences(evidence, identified)
     if not found:  # nothing that was measured explains anything: what departs is best seen beside the profile
         evidence.loss, evidence.under = None, list(evidence.departing)
     if evidence.rest and found:
-        causes = matching_causes(evidence.rest, evidence.agreeing, without=without)
+        causes = matching_causes(evidence.rest, evidence.agreeing, without=without, measured=measured)
         if causes:
             return _by_causes(evidence, verdicts, causes, identified, found)
     return _by_rest(evidence, verdicts, identified, found, tally, without)
@@ -299,8 +301,28 @@ def _refuted(evidence: _Evidence, identified: Identified) -> list[str]:
     return [
         choice.name
         for choice in choices(evidence.loss, identified, evidence.judge.description.reduction)
-        if choice.name in AXES and choice.without is not None and _speaks_against(choice.without, pairs)
+        if choice.name in AXES
+        and choice.without is not None
+        and (
+            _speaks_against(choice.without, pairs)
+            or ((choice.name, choice.measured) == ("ignore", "none") and _silent_after_all(pairs))
+        )
     ]
+
+
+def _silent_after_all(pairs: list[tuple[Observation, Observation]]) -> bool:
+    """Whether an objectness that is paid for every overlap, by what was measured, is not paid in some answer."""
+    for _, after in pairs:
+        comparison = after.exchange.comparison
+        if comparison is None or comparison.answer.gradient is None:
+            continue
+        got, result = np.asarray(comparison.answer.gradient), comparison.result
+        if got.shape == result.gradient.shape:
+            free = ~result.decisions.responsible
+            pays = result.gradient.reshape(result.t.shape)[:, :, T_O] != 0
+            if (free & pays & (got.reshape(result.t.shape)[:, :, T_O] == 0)).any():
+                return True
+    return False
 
 
 def _speaks_against(without: MeasuredLoss, pairs: list[tuple[Observation, Observation]]) -> bool:

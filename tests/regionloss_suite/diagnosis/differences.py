@@ -17,7 +17,7 @@ from regionloss_suite.diagnosis.measured_judge import Explained, MeasuredLoss, c
 from regionloss_suite.judging.differences import MeasuredDifference
 from regionloss_suite.judging.judge import Observation
 from regionloss_suite.measure.experiments import Identified
-from regionloss_suite.measure.measured import Factors, beside
+from regionloss_suite.measure.measured import HIDES, Factors, beside
 from regionloss_suite.measure.profile import canonical, squared_weights
 from regionloss_suite.measure.reduction import SYMBOLS
 from regionloss_suite.oracle.comparison import Difference
@@ -39,22 +39,8 @@ _OF_VALUE = {
 }
 
 
-_BY_IOU = ("ignore", "thresh", "no_object_target", "object_target", "object_weight", "anchor_choice")
 #: By a finding that no profile expresses, the axes that are not measured where it is wrong.
-_HIDES = {
-    "iou": _BY_IOU,
-    "centre of the box": _BY_IOU,
-    "size of the box": _BY_IOU,
-    "box of MaxIOU": ("ignore", "thresh"),
-    "truths of MaxIOU": ("ignore", "thresh"),
-    "images of MaxIOU": ("ignore", "thresh"),
-    "cells of MaxIOU": ("ignore", "thresh"),
-    "MaxIOU of other boxes": ("ignore", "thresh"),
-    "IoU of other boxes": _BY_IOU,
-    "ignore": ("thresh",),
-    "hidden state": AXES,
-    "cell rule": ("anchor_choice", "collision", "class_collision", "truth_end", "max_truths"),
-}
+_HIDES: dict[str, tuple[str, ...]] = HIDES | {"hidden state": AXES}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,7 @@ from regionloss_spec.profile import axis_values
 from regionloss_suite.diagnosis.differences import clause_of
 from regionloss_suite.diagnosis.ranking import rank_clauses
 from regionloss_suite.judging.judge import Observation
+from regionloss_suite.measure.findings import Finding
 from regionloss_suite.mutants import Mutant, catalogue
 from regionloss_suite.oracle.comparison import Comparison
 
@@ -65,7 +66,11 @@ class KnownCause:
 
 
 def matching_causes(
-    departing: list[Observation], agreeing: list[Observation], *, without: str = ""
+    departing: list[Observation],
+    agreeing: list[Observation],
+    *,
+    without: str = "",
+    measured: Mapping[str, Finding] | None = None,
 ) -> tuple[KnownCause, ...]:
     """The known causes that give the loss's answers on all departing cases, and are right where the loss is.
 
@@ -76,17 +81,29 @@ def matching_causes(
         departing: the departing observations, the smallest first.
         agreeing: those on which the loss is right.
         without: id of a mutant to leave out.
+        measured: what the measuring questions say, by axis: another choice counts only if it was measured.
     """
     if not departing:
         return ()
     ranked = rank_clauses([*agreeing, *departing])
     order = {clause.clause: place for place, clause in enumerate(ranked)}
-    causes = sorted(candidates(_profiles(departing), without), key=lambda cause: order.get(cause.clause, len(order)))
+    possible = (cause for cause in candidates(_profiles(departing), without) if _fits(cause, measured))
+    causes = sorted(possible, key=lambda cause: order.get(cause.clause, len(order)))
     smallest = sorted(agreeing, key=lambda observation: np.size(observation.case.batch.predictions))
     for cause in causes:
         if all(cause.explains(observation) for observation in departing) and is_right_elsewhere(cause, smallest):
             return (cause,)
     return _joint([cause for cause in causes if cause.clause in order], departing, smallest)
+
+
+def _fits(cause: KnownCause, measured: Mapping[str, Finding] | None) -> bool:
+    """Whether a cause that is another choice is what was measured; a mistake is never measured."""
+    if measured is None or not cause.options:
+        return True
+    known = {axis: measured[axis] for axis in cause.options if axis in measured}
+    return all(
+        finding.value == cause.options[axis] for axis, finding in known.items() if finding.confidence != "assumed"
+    )
 
 
 def is_right_elsewhere(cause: KnownCause, agreeing: list[Observation]) -> bool:

@@ -16,7 +16,7 @@ from regionloss_spec.clause import TERMS, View
 from regionloss_suite.judging.exchange import Exchange
 from regionloss_suite.judging.judge import Judge, Observation
 from regionloss_suite.measure.measured import Factors, overlaid
-from regionloss_suite.measure.reduction import multiplied_by
+from regionloss_suite.measure.reduction import count, multiplied_by
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,7 @@ class MeasuredLoss:
         case = _under(exchange.case, profile)
         returned = exchange.returned
         if returned is not None and self.factors.divisor:
-            count = self.factors.divides_by(case.batch, evaluate(case.batch, profile))
-            returned = multiplied_by(returned, count)
+            returned = multiplied_by(returned, count(self.factors.divisor, case.batch, evaluate(case.batch, profile)))
         # The reduction was measured, whether it is declared or not; only the declared factor is undone.
         description = dataclasses.replace(exchange.description, reduction="sum", factor=self.declared)
         return dataclasses.replace(
@@ -162,12 +161,14 @@ def changed_parts(batch_case: Case, one: Profile, other: Profile, factors: tuple
     except DomainError:
         return None
     with np.errstate(all="ignore"):
-        counts = [factor.divides_by(batch_case.batch, result) for factor, result in zip(factors, results, strict=True)]
-        gradients = [result.gradient.ravel() / count for result, count in zip(results, counts, strict=True)]
+        counts = [
+            count(factor.divisor, batch_case.batch, result) for factor, result in zip(factors, results, strict=True)
+        ]
+        gradients = [result.gradient.ravel() / number for result, number in zip(results, counts, strict=True)]
         scale = np.nanmax(np.abs(np.where(np.isfinite(gradients[0]), gradients[0], 0.0)), initial=0.0)
         same = np.isclose(gradients[0], gradients[1], rtol=1e-6, atol=1e-9 * scale, equal_nan=True)
         numbers = [
-            np.array([*(result.term_values[name] for name in TERMS), result.potential, result.printed_cost]) / count
-            for result, count in zip(results, counts, strict=True)
+            np.array([*(result.term_values[name] for name in TERMS), result.potential, result.printed_cost]) / number
+            for result, number in zip(results, counts, strict=True)
         ]
         return ~np.concatenate([same, np.isclose(numbers[0], numbers[1], rtol=1e-6, equal_nan=True)])

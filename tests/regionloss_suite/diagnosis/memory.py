@@ -72,30 +72,35 @@ def _kept_by_shape(judge: Judge, observation: Observation) -> str:
 
 def _first_of_its_shape(judge: Judge, observation: Observation, number: int, turned: bool) -> bool:
     """Whether of two new batches the first one asked is right, and the other one is not."""
-    random = np.random.default_rng(number)
     height, width = (4 + 2 * number, 11 + number) if turned else (3 + 2 * number, 7 + number)
-    grids = [(height, width), (width, height) if turned else (height, width)]
-    departs = []
-    for grid in grids:
-        batch = _drawn(random, grid, number, observation.case.batch)
+    for grid, second in (((height, width), False), ((width, height) if turned else (height, width), True)):
+        batch = _drawn(grid, number, observation.case.batch, second=second)
         case = drawn_case("memory", "A question of a new shape.", batch, observation.case.profile)
         question = dataclasses.replace(observation.exchange.question, batch=batch)
         exchange = put(judge.adapter, question, case=case, description=judge.description)
         if exchange.comparison is None:
             return False
-        departs.append(exchange.comparison.difference(View("everything")) is not None)
-        if departs[0]:
+        if (exchange.comparison.difference(View("everything")) is not None) is not second:
             return False
-    return departs[1]
+    return True
 
 
-def _drawn(random: np.random.Generator, grid: tuple[int, int], number: int, like: Batch) -> Batch:
-    """A batch whose numbers of images, anchors, cells and truths no golden case has, with boxes on its truths."""
+def _drawn(grid: tuple[int, int], number: int, like: Batch, *, second: bool) -> Batch:
+    """A batch whose numbers of images, anchors, cells and truths no golden case has, with boxes on its truths.
+
+    The second one has other predictions, anchors, sizes and classes, and truths at the same places.
+    """
     images, anchors, rows = 5 + number, 6 + number, 13 + number
-    t = random.normal(size=(images, anchors, 5 + like.classes, *grid))
-    corners, sizes = random.integers(4, 28, size=(images, rows, 2)) / 32, random.integers(2, 16, (images, rows, 2)) / 32
-    truths = np.concatenate([corners, sizes, random.integers(like.classes, size=(images, rows, 1))], axis=2)
+    random = np.random.default_rng(number)
+    places = random.integers(4, 28, size=(images, rows, 2)) / 32
+    sizes = random.integers(2, 16, size=(images, rows, 2)) / 32
+    classes = random.integers(like.classes, size=(images, rows, 1))
     shapes = random.integers(16, 128, size=(anchors, 2)) / 32
+    if second:
+        random = np.random.default_rng(1000 + number)
+        sizes, classes, shapes = sizes + 1 / 32, (classes + 1) % like.classes, shapes * 1.125
+    truths = np.concatenate([places, sizes, classes], axis=2)
+    t = random.normal(size=(images, anchors, 5 + like.classes, *grid))
     for image, row in np.ndindex(images, rows):
         anchor = int(random.integers(anchors))
         i, j = int(truths[image, row, 0] * grid[1]), int(truths[image, row, 1] * grid[0])

@@ -49,16 +49,40 @@ def capacity(findings: Findings) -> None:
     """How many truths of an image are read."""
     side = int(CAPACITY**0.5)
     rows = [[(i + 0.25) / side, (j + 0.25) / side, 1 / side, 1 / side, 0] for j in range(side) for i in range(side)]
-    batch = scene(rows, grid=(side, side), classes=1, images_seen=findings.late)
+    most = _most_accepted(findings, rows, side)
+    batch = scene(rows[:most], grid=(side, side), classes=1, images_seen=findings.late)
     predictors = _first_pulled(findings, batch) if findings.box.scalar_only else responsible(findings, batch)
-    evidence = f"{CAPACITY} truths, each in a cell of its own: {len(predictors)} are assigned"
+    evidence = f"{most} truths, each in a cell of its own: {len(predictors)} are assigned"
     first = {(0, 0, place // side, place % side) for place in range(len(predictors))}
-    if len(predictors) == CAPACITY:
+    if len(predictors) == most < CAPACITY:
+        findings.note("max_truths", most, f"{evidence}; it takes no more")
+    elif len(predictors) == CAPACITY:
         findings.note("max_truths", 0, f"{evidence}; a higher limit would not show")
     elif set(predictors) == first:
         findings.note("max_truths", len(predictors), f"{evidence}, the first ones")
     else:
         findings.unknown("max_truths", f"{evidence}, not the first ones", odd=True)
+
+
+def _most_accepted(findings: Findings, rows: list[list[float]], side: int) -> int:
+    """How many truths in an image the adapter says that its loss takes."""
+
+    def accepts(number: int) -> bool:
+        try:
+            findings.box.answer(scene(rows[:number], grid=(side, side), classes=1, images_seen=findings.late))
+        except NoAnswerError as error:
+            if error.declined:
+                return False
+            raise
+        return True
+
+    if accepts(CAPACITY):
+        return CAPACITY
+    below, above = 1, CAPACITY
+    while above - below > 1:
+        middle = (below + above) // 2
+        below, above = (middle, above) if accepts(middle) else (below, middle)
+    return below
 
 
 def _first_pulled(findings: Findings, batch: Batch) -> list[tuple[int, ...]]:

@@ -17,7 +17,8 @@ _LOGITS = (0.3, -0.7, 1.1)
 
 
 def start(findings: Findings) -> None:
-    """Whether the loss answers at all, with a tree of classes if it needs one."""
+    """Whether the loss answers at all: with a tree of classes, more anchors or a truth if it needs them."""
+    _anchors(findings)
     try:
         findings.box.gradient(scene([], images_seen=findings.late))
     except NoAnswerError as refused:
@@ -26,11 +27,39 @@ def start(findings: Findings) -> None:
             findings.box.gradient(scene([], images_seen=findings.late))
         except NoAnswerError:
             findings.box.wants_tree = False
-            truth = [[0.5, 0.5, 1.0, 1.0, 0]]
-            findings.box.gradient(scene(truth, images_seen=findings.late))
-            findings.unknown("empty image", f"an image without objects: {refused}", odd=True)
+            findings.box.gradient(scene(_TRUTH, images_seen=findings.late))
+            findings.unknown("empty image", f"an image without objects: {refused}", odd=not refused.declined)
             findings.box.wants_truth = True
     _grids(findings)
+
+
+_TRUTH = ((0.5, 0.5, 1.0, 1.0, 0),)
+#: Numbers of anchors to try for a loss that does not take one.
+_ANCHORS = (5, 9, 3, 2)
+
+
+def _anchors(findings: Findings) -> None:
+    """The number of anchors that the loss takes, if one anchor is not possible; later questions keep to it."""
+
+    def answers() -> bool:
+        for findings.box.wants_tree in (False, True):
+            try:
+                findings.box.gradient(scene(_TRUTH, images_seen=findings.late))
+            except NoAnswerError:
+                continue
+            finally:
+                findings.box.wants_tree = False
+            return True
+        return False
+
+    if answers():
+        return
+    for findings.box.anchors in _ANCHORS:
+        if answers():
+            evidence = f"it takes {findings.box.anchors} anchors and not one; those that a question lacks are tiny"
+            findings.note("number of anchors", findings.box.anchors, evidence, "assumed")
+            return
+    findings.box.anchors = 0
 
 
 def _grids(findings: Findings) -> None:
@@ -41,7 +70,7 @@ def _grids(findings: Findings) -> None:
     except NoAnswerError as refused:
         findings.box.gradient(scene([truth], grid=(2, 2), images_seen=findings.late))
         findings.box.square = True
-        findings.unknown("grids", f"a truth on 1 row of 2 cells: {refused}", odd=True)
+        findings.unknown("grids", f"a truth on 1 row of 2 cells: {refused}", odd=not refused.declined)
 
 
 def prior(findings: Findings) -> None:
@@ -132,9 +161,10 @@ def reduction(findings: Findings) -> None:
     A divisor that no profile has is taken out of every later answer.
     """
 
-    def size(images: int, objects: int, side: int, anchors: int = 1) -> float:
-        # The objects are in cells of their own; the last cell, which is measured, stays empty and apart.
-        cells = [(k % side, k // side) for k in range(objects)]
+    def size(images: int, objects: int, side: int, anchors: int = 1, *, cell: bool = False) -> float:
+        # The objects are in cells of their own, unless all are in the first; the last cell, which is measured, stays
+        # empty and apart.
+        cells = [(k % side, k // side) if not cell else (0, 0) for k in range(objects)]
         rows = [[(i + 0.5) / side, (j + 0.5) / side, 1 / side, 1 / side, 0] for i, j in cells]
         sizes = [(1.0, 1.0), (0.25, 0.125)][:anchors]
         batch = scene(*[rows] * images, anchors=sizes, grid=(side, side), images_seen=findings.late)
@@ -149,9 +179,13 @@ def reduction(findings: Findings) -> None:
     if round(ratios[2], 4) != 1:  # only then do the anchors matter, of which a loss may take one number alone
         ratios.append(one / size(1, 1, 2, anchors=2))
         whats.append("2 anchors for 1")
+    kind = DIVIDING.get(tuple(round(ratio, 4) for ratio in ratios))
+    if kind == "per-object":  # of two truths on one predictor a loss may count both or one
+        ratios.append(one / size(1, 2, 2, cell=True))
+        whats.append("2 objects on one predictor for 1")
+        kind = "per-object" if round(ratios[-1], 4) == 2 else "per-responsible" if round(ratios[-1], 4) == 1 else None
     evidence = "divided by " + ", ".join(f"{ratio:.6g} with {what}" for ratio, what in zip(ratios, whats, strict=True))
     evidence = f"the gradient of t_o of a predictor without object is {evidence}"
-    kind = DIVIDING.get(tuple(round(ratio, 4) for ratio in ratios))
     if kind in ("sum", "per-image"):
         findings.note("reduction", kind, evidence)
         return

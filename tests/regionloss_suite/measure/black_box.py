@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from regionloss_adapters import Adapter, Answer, Question
+from regionloss import DomainError, evaluate
+from regionloss_adapters import Adapter, Answer, CannotAnswerError, Question
 from regionloss_spec import Batch, Profile
 from regionloss_spec.batch import Array
 from regionloss_suite.judging.exchange import drawn_case, put, quantised
-from regionloss_suite.measure.reduction import multiplied
+from regionloss_suite.measure.reduction import count, multiplied_by
 from regionloss_suite.measure.scalar_gradient import ScalarGradient
 
 #: Channels of a predictor.
@@ -26,6 +27,11 @@ _FAR = 0.0625
 
 class NoAnswerError(Exception):
     """The loss refused the question, does not support it, crashed on it, or answered without numbers."""
+
+    @property
+    def declined(self) -> bool:
+        """Whether the adapter says that its loss does not take the question, which is no mistake of the loss."""
+        return isinstance(self.__cause__, CannotAnswerError)
 
 
 def scene(
@@ -83,6 +89,8 @@ class BlackBox:
         self.wants_tree = False
         #: Whether it supports only square grids.
         self.square = False
+        #: The number of anchors that it takes, if it takes no other; 0 for any number.
+        self.anchors = 0
         #: Whether it crashes on an image without truths; then each image gets one in a cell that is cut off again.
         self.wants_truth = False
 
@@ -115,7 +123,13 @@ class BlackBox:
         return self.put(batch)
 
     def put(self, batch: Batch) -> Answer:
-        """The answer to exactly this batch. Raises `NoAnswerError`."""
+        """The answer to exactly this batch, with more anchors if it takes no other number. Raises `NoAnswerError`."""
+        asked = self.padded(batch)
+        if asked is not batch:
+            answer = self.put(asked)
+            channels = len(batch.anchors) * (5 + batch.classes)
+            gradient = None if answer.gradient is None else np.asarray(answer.gradient)[:, :channels]
+            return dataclasses.replace(answer, gradient=gradient)
         batch = dataclasses.replace(  # copies, because a loss may change its inputs
             batch,
             predictions=quantised(batch.predictions, self.dtype).copy(),
@@ -131,7 +145,12 @@ class BlackBox:
             raise NoAnswerError(f"refused: {exchange.message}") from exchange.error
         if exchange.returned is None:
             raise NoAnswerError(f"{exchange.outcome}: {exchange.message}") from exchange.error
-        answer = multiplied(exchange.returned, batch, self.divisor)
+        answer = exchange.returned
+        if self.divisor:
+            try:
+                answer = multiplied_by(answer, count(self.divisor, batch, evaluate(batch, self.profile)))
+            except DomainError as error:
+                raise NoAnswerError(f"{error}, so that nothing is counted in it") from error
         given = [batch.predictions, batch.anchors, *batch.truths]
         for name, before, after in zip(
             ["predictions", "anchors"] + ["truths"] * len(batch.truths), kept, given, strict=True
@@ -139,6 +158,20 @@ class BlackBox:
             if not np.array_equal(before, after, equal_nan=True):
                 self.spoilt = f"its {name} were changed in place"
         return answer
+
+    def padded(self, batch: Batch) -> Batch:
+        """The batch with the number of anchors that the loss takes: those that are missing are tiny and fit nothing."""
+        missing = self.anchors - len(batch.anchors)
+        if not self.anchors or missing <= 0:
+            return batch
+        tiny = np.array([(2.0**-9 * (2 + k), 2.0**-9) for k in range(missing)])
+        images, _, height, width = np.shape(batch.predictions)
+        rest = np.zeros((images, missing * (5 + batch.classes), height, width))
+        return dataclasses.replace(
+            batch,
+            predictions=np.concatenate([batch.predictions, rest], axis=1),
+            anchors=np.concatenate([batch.anchors, tiny]),
+        )
 
     def gradient(self, batch: Batch) -> Array | ScalarGradient:
         """The gradient at a batch, `[N, A, 5+C, H, W]`, float64; measured on indexing if only a scalar is returned.

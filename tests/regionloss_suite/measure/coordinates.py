@@ -11,7 +11,7 @@ from regionloss.boxes import decode, iou, sigmoid, sigmoid_grad
 from regionloss_spec import Batch
 from regionloss_spec.batch import Array
 from regionloss_suite.measure.black_box import T_H, T_O, T_W, T_X, T_Y, NoAnswerError, scene
-from regionloss_suite.measure.findings import Findings, listed
+from regionloss_suite.measure.findings import DIGITS, Findings, listed
 
 _TRUTH = (0.625, 0.375, 0.5, 0.25, 1)
 #: On two columns, so that a cell and the image differ, and no smaller than a cell; the anchor is not a cell either.
@@ -64,7 +64,8 @@ def centre(findings: Findings) -> None:
         findings.unknown(f"target of {name}", f"{evidence}: {shape}", odd=True)
         raise NoAnswerError(f"{evidence}: {shape}")
     if not findings.same(weights[0], weights[1]):
-        findings.unknown("weights of x and y", f"{listed(*weights)}: they differ", odd=True)
+        close = math.isclose(*weights, rel_tol=DIGITS)
+        findings.unknown("digits" if close else "weights of x and y", f"weights of t_x and t_y: {weights}", odd=True)
     _size_of_weight(findings)
 
 
@@ -126,9 +127,28 @@ def size(findings: Findings) -> None:
         return
     findings.note("size_space", fits[0][0], fits[0][2])
     if known is not None and not all(findings.same(weight, known) for _, weight, _ in fits):
-        weights = listed(*(weight for _, weight, _ in fits))
-        findings.unknown("weight of sizes", f"{weights} for w and h, {known:.6g} for the centre", odd=True)
+        _weights_apart(findings, [weight for _, weight, _ in fits], known, large, s)
     _floor(findings)
+
+
+def _weights_apart(findings: Findings, weights: list[float], known: float, large: tuple[float, ...], s: float) -> None:
+    """Sizes weigh unlike centres: in the same scene too, or only since a larger grid changes both."""
+    rows = 2 if findings.box.square else 1
+    raw = {(0, 0, T_X, 0, 0): 1.5, (0, 0, T_W, 0, 0): 3.0, (0, 0, T_H, 0, 0): 3.0}
+    batch = scene([large], anchors=[_ANCHOR], grid=(rows, 2), images_seen=findings.late, raw=raw)
+    pull = float(findings.box.gradient(at_its_iou(batch))[0, 0, T_X, 0, 0])
+    residual = float((sigmoid(np.array(1.5)) - 2 * large[0]) * sigmoid_grad(np.array(1.5)))
+    here = pull / residual / s
+    evidence = f"{listed(*weights)} for w and h, {known:.6g} for the centre on one cell, {here:.6g} on {rows} × 2 cells"
+    in_anchors = [weight * side**2 for weight, side in zip(weights, _ANCHOR, strict=True)]
+    if findings.value("size_space") == "decoded" and all(math.isclose(one, here, rel_tol=1e-3) for one in in_anchors):
+        findings.unknown("size_space", f"{evidence}: both are compared in anchors, e^t with a share of the anchor",
+                         odd=True)  # fmt: skip
+    elif all(math.isclose(weight, here, rel_tol=DIGITS) for weight in weights):
+        name = "digits" if math.isclose(here, known, rel_tol=DIGITS) else "small_box_exponent"
+        findings.unknown(name, f"weights of sizes and centres: {evidence}", odd=True)
+    else:
+        findings.unknown("weight of sizes", evidence, odd=True)
 
 
 def _floor(findings: Findings) -> None:

@@ -21,7 +21,7 @@ from regionloss_suite.measure import (
 )
 from regionloss_suite.measure.black_box import BlackBox, NoAnswerError
 from regionloss_suite.measure.findings import Finding, Findings
-from regionloss_suite.measure.measured import Factors, signs, value_factors
+from regionloss_suite.measure.measured import HIDES, Factors, signs, value_factors
 from regionloss_suite.measure.profile import printed_cost, profile_of
 
 #: Name of the experiment, its function, and the axes that stay unknown if it fails.
@@ -65,6 +65,7 @@ class Identified:
         scalar_only: whether it returns no gradient, so that slopes of its scalar were measured.
         factors: what it multiplies the terms of the profile by.
         asked: the profile of the questions.
+        anchors: the number of anchors that it takes, if it takes no other; 0 for any number.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Identified:
     scalar_only: bool
     factors: Factors
     asked: Profile
+    anchors: int = 0
 
     @property
     def unknown(self) -> list[str]:
@@ -136,6 +138,7 @@ def identify(
             _unknown(
                 findings, axes or (name,), f"the experiment on {name} cannot interpret its answers: {why}", odd=True
             )
+    _hide(findings)
     nearest = profile_of(findings, "identified")
     gradient = signs(findings)
     factors = Factors(gradient, {} if stopped else value_factors(findings, nearest, gradient), findings.box.divisor)
@@ -153,8 +156,27 @@ def identify(
     by_axis = {axis: findings.by_axis[axis] for axis in ordered}
     box = findings.box
     return Identified(
-        box.description.name, by_axis, nearest, box.questions, box.wants_tree, box.scalar_only, factors, asked
+        box.description.name,
+        by_axis,
+        nearest,
+        box.questions,
+        box.wants_tree,
+        box.scalar_only,
+        factors,
+        asked,
+        box.anchors,
     )
+
+
+def _hide(findings: Findings) -> None:
+    """Withdraw what was measured by something that turned out to be odd."""
+    for axis, hidden in HIDES.items():
+        if axis in findings.by_axis and findings.by_axis[axis].odd:
+            for name in hidden:
+                before = findings.by_axis.get(name)
+                if before is not None and before.confidence == "measured":
+                    findings.unknown(name, f"{before.evidence}; but {axis} is odd, on which this builds")
+                    findings.products.pop(name, None)
 
 
 def _unknown(findings: Findings, axes: tuple[str, ...], evidence: str, *, odd: bool = False) -> None:

@@ -8,6 +8,9 @@ from typing import Any
 
 from regionloss_suite.measure.black_box import BlackBox
 
+#: Numbers of two questions that should be equal and are closer than this are put down to few digits, not to a choice.
+DIGITS = 5e-3
+
 
 @dataclass(frozen=True)
 class Finding:

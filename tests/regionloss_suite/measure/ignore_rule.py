@@ -141,6 +141,8 @@ def _reach(findings: Findings) -> None:
     outcome = "silent" if grown else "not silent", "pays" if shrunk else "does not pay"
     evidence = f"a box grown to IoU {high:.6g} is {outcome[0]}, one shrunk to {low:.6g} {outcome[1]}"
     decoded = grown and shrunk
+    if not grown and not shrunk:
+        evidence += ": the shape of the anchor decides, and not the box"
     findings.note("box of MaxIOU", "decoded" if decoded else None, evidence, odd=not decoded)
     _every_truth(findings, high)
     near, far = [0.5, 0.5, high, 1.0, 1], [0.5, 0.5, 0.0625, 0.0625, 1]

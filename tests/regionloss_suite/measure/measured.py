@@ -15,8 +15,22 @@ from regionloss_spec.clause import TERMS
 from regionloss_suite.measure.black_box import NoAnswerError, scene
 from regionloss_suite.measure.findings import Findings, nice
 from regionloss_suite.measure.profile import SQUARED, squared_weights
-from regionloss_suite.measure.reduction import COUNTS
 
+_BY_IOU = ("ignore", "thresh", "no_object_target", "object_target", "object_weight", "anchor_choice")
+#: By a finding that no profile expresses, the axes that are not measured where it is wrong.
+HIDES = {
+    "iou": _BY_IOU,
+    "centre of the box": _BY_IOU,
+    "size of the box": _BY_IOU,
+    "box of MaxIOU": ("ignore", "thresh"),
+    "truths of MaxIOU": ("ignore", "thresh"),
+    "images of MaxIOU": ("ignore", "thresh"),
+    "cells of MaxIOU": ("ignore", "thresh"),
+    "MaxIOU of other boxes": ("ignore", "thresh"),
+    "IoU of other boxes": _BY_IOU,
+    "ignore": ("thresh",),
+    "cell rule": ("anchor_choice", "collision", "class_collision", "truth_end", "max_truths"),
+}
 #: The term that each weight multiplies.
 TERM_OF = {
     "no_object_weight": "no_object",
@@ -58,13 +72,6 @@ class Factors:
         }
         return dataclasses.replace(result, terms=terms)
 
-    def divides_by(self, batch: Batch, result: Result) -> int:
-        """By what the loss divides a batch, given the reference's result; 1 without a divisor."""
-        if not self.divisor:
-            return 1
-        objects = sum(match.pays_box for match in result.decisions.matches)
-        return max(COUNTS[self.divisor](batch, objects), 1)
-
 
 def signs(findings: Findings) -> dict[str, float]:
     """By term, -1 where the measured weight is negative."""
@@ -83,7 +90,7 @@ def value_factors(findings: Findings, profile: Profile, gradient: Mapping[str, f
     for batch in _batches(findings, profile):
         try:
             scalars.append(box.scalar(batch))
-            values.append([evaluate(batch, profile).term_values[name] for name in TERMS])
+            values.append([evaluate(box.padded(batch), profile).term_values[name] for name in TERMS])
         except (NoAnswerError, DomainError):
             continue
     rows = np.array(values)

@@ -10,7 +10,7 @@ import numpy as np
 from regionloss.boxes import decode, iou, sigmoid, sigmoid_grad
 from regionloss_spec import Batch
 from regionloss_suite.measure.black_box import T_H, T_O, T_W, T_X, T_Y, scene
-from regionloss_suite.measure.findings import Findings, listed
+from regionloss_suite.measure.findings import DIGITS, Findings, listed
 
 #: Centre and size of a truth, t_x, t_y, t_w, t_h of its predictor on an anchor of a cell, and what is tried. Where all
 #: outputs are 0, the box is the cell whatever decodes it, so that only the IoU can be wrong.
@@ -41,7 +41,9 @@ def overlap(findings: Findings) -> None:
         shown = _targets(findings)
     if findings.value("ignore", "none") != "none":
         right = _thresholds(findings, apart=shown)
-        if right and "iou" in findings.by_axis:  # it is right elsewhere, so that the target is another number
+        if (
+            right and "iou" in findings.by_axis and not _same_function(findings)
+        ):  # it is right elsewhere, so that the target is another number
             evidence = f"{findings.by_axis.pop('iou').evidence}; where the ignore rule compares it, the IoU is right"
             findings.note("iou", "intersection over union", "boxes of two kinds, by the ignore rule")
             findings.unknown("object_target", evidence, odd=True)
@@ -50,6 +52,16 @@ def overlap(findings: Findings) -> None:
         findings.unknown("iou", "nothing that the loss returns contains an IoU by itself")
     elif "iou" not in findings.by_axis:
         findings.note("iou", "intersection over union", "boxes of eight kinds, by objectness or by the ignore rule")
+
+
+def _same_function(findings: Findings) -> bool:
+    """Whether the target at an IoU of the measured threshold is the asked threshold: both see the same other IoU."""
+    measured, asked = findings.value("thresh"), findings.box.profile.thresh
+    if measured is None or math.isclose(measured, asked, rel_tol=1e-6):
+        return False
+    side = math.sqrt(measured)
+    _, target, _ = _target(findings, (0.5, 0.5, 1.0, 1.0), (0.0, 0.0, math.log(side), math.log(side)))
+    return math.isclose(target, asked, abs_tol=DIGITS)
 
 
 def _on(findings: Findings, truth: tuple[float, ...], raw: tuple[float, ...], t_o: float) -> Batch:
@@ -85,6 +97,11 @@ def _targets(findings: Findings) -> bool:
         return False  # the IoU, mixed with another target
     limit = 1e-9 if findings.box.dtype == "float64" else 1e-3
     wrong = [abs(target - want) > limit for target, want in zip(targets, wanted, strict=True)]
+    if any(wrong) and np.allclose(targets, wanted, rtol=0, atol=DIGITS):
+        off = float(np.abs(np.subtract(targets, wanted)).max())
+        evidence = f"objectness has the IoU of {len(targets)} pairs of boxes as its target, off by up to {off:.2g}"
+        findings.unknown("digits", evidence, odd=True)
+        return True
     for kind in ("iou", "centre of the box", "size of the box", "apart"):
         places = [place for place, pair in enumerate(_PAIRS) if pair[2] == kind]
         if any(wrong[place] for place in places):
@@ -134,8 +151,8 @@ def _thresholds(findings: Findings, *, apart: bool) -> bool | None:
         return None
     wrong = []
     ways: tuple[tuple[str, Callable[[Findings, float], Batch], Callable[[float], float], float, float], ...] = (
-        ("boxes moved aside", _moved, lambda shift: (1 - shift) / (1 + shift), 0.0, 0.3),
-        ("boxes of an eighth of a cell", _small, lambda ratio: ratio, 1.0, 0.02),
+        ("boxes moved aside", _moved, lambda shift: (1 - shift) ** 2 / (2 - (1 - shift) ** 2), 0.0, 0.3),
+        ("boxes of an eighth of a cell", _small, lambda ratio: ratio**2, 1.0, 0.02),
     )
     for name, batch_of, overlap_of, low, high in ways:  # silent at `low`, paying at `high`
         if _pays(findings, batch_of(findings, low)):
@@ -162,17 +179,16 @@ def _pays(findings: Findings, batch: Batch) -> bool:
 
 
 def _moved(findings: Findings, shift: float) -> Batch:
-    """Anchor 0 fits the truth better; the box of anchor 1 is the truth, moved aside by a share of its width."""
+    """Anchor 0 fits the truth better; the box of anchor 1 is the truth, moved aside by a share of its sides."""
     s = 0.5 + shift * 0.75
-    raw = {(0, 1, T_O, 0, 0): 0.5, (0, 1, T_X, 0, 0): math.log(s / (1 - s))}
+    raw = {(0, 1, T_O, 0, 0): 0.5} | {(0, 1, channel, 0, 0): math.log(s / (1 - s)) for channel in (T_X, T_Y)}
     raw |= {(0, 1, T_W, 0, 0): math.log(0.75 / 0.5), (0, 1, T_H, 0, 0): math.log(0.75 / 0.5)}
     anchors = [(0.75, 0.75), (0.5, 0.5)]
     return scene([[0.5, 0.5, 0.75, 0.75, 1]], anchors=anchors, images_seen=findings.late, raw=raw)
 
 
 def _small(findings: Findings, ratio: float) -> Batch:
-    """The box of anchor 1 has the height of a small truth, and a share of its width."""
-    raw = {(0, 1, T_O, 0, 0): 0.5, (0, 1, T_W, 0, 0): math.log(ratio * 0.125 / 0.5)}
-    raw |= {(0, 1, T_H, 0, 0): math.log(0.125 / 0.5)}
+    """The box of anchor 1 has a share of the sides of a small truth."""
+    raw = {(0, 1, T_O, 0, 0): 0.5} | {(0, 1, channel, 0, 0): math.log(ratio * 0.125 / 0.5) for channel in (T_W, T_H)}
     anchors = [(0.125, 0.125), (0.5, 0.5)]
     return scene([[0.5, 0.5, 0.125, 0.125, 1]], anchors=anchors, images_seen=findings.late, raw=raw)

@@ -114,7 +114,7 @@ def printed_cost(findings: Findings) -> None:
             batch_of_kind = scene(
                 [[0.375, 0.625, 0.5, 0.75, 1]], grid=(2, 2), images_seen=findings.late, raw=raw, tree=tree
             )
-            wanted[kind] = evaluate(batch_of_kind, profile.replace(printed_cost=kind)).printed_cost
+            wanted[kind] = evaluate(findings.box.padded(batch_of_kind), profile.replace(printed_cost=kind)).printed_cost
     except DomainError as error:
         findings.unknown("printed_cost", f"{evidence}; {error}")
         return

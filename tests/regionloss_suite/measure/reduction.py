@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from regionloss import Result
+from regionloss.decisions import Decisions
 from regionloss_adapters import Answer
 from regionloss_spec import Batch
 
@@ -26,18 +28,20 @@ def _cells(batch: Batch) -> int:
     return int(np.prod(np.shape(batch.predictions)[2:]))
 
 
-#: The count of each such reduction; `objects` is the number of truths that are read.
-COUNTS: dict[str, Callable[[Batch, int], int]] = {
-    "per-object": lambda batch, objects: objects,
-    "per-predictor": lambda batch, objects: len(batch.truths) * len(batch.anchors) * _cells(batch),
-    "per-cell": lambda batch, objects: len(batch.truths) * _cells(batch),
-    "per-predictor-of-an-image": lambda batch, objects: len(batch.anchors) * _cells(batch),
-    "per-cell-of-an-image": lambda batch, objects: _cells(batch),
+#: The count of each such reduction, of a batch and the decisions of the reference.
+COUNTS: dict[str, Callable[[Batch, Decisions], int]] = {
+    "per-object": lambda batch, decisions: len(decisions.matches),
+    "per-responsible": lambda batch, decisions: sum(match.pays_box for match in decisions.matches),
+    "per-predictor": lambda batch, decisions: len(batch.truths) * len(batch.anchors) * _cells(batch),
+    "per-cell": lambda batch, decisions: len(batch.truths) * _cells(batch),
+    "per-predictor-of-an-image": lambda batch, decisions: len(batch.anchors) * _cells(batch),
+    "per-cell-of-an-image": lambda batch, decisions: _cells(batch),
 }
 
 #: Each divisor in the formula.
 SYMBOLS = {
     "per-object": "1/max(T, 1), T truths",
+    "per-responsible": "1/max(R, 1), R responsible predictors",
     "per-predictor": "1/(N·A·H·W)",
     "per-cell": "1/(N·H·W)",
     "per-predictor-of-an-image": "1/(A·H·W)",
@@ -45,17 +49,15 @@ SYMBOLS = {
 }
 
 
-def multiplied(answer: Answer, batch: Batch, divisor: str) -> Answer:
-    """An answer multiplied by the count that the loss divides by; unchanged without a divisor.
+def count(divisor: str, batch: Batch, result: Result) -> int:
+    """By what a loss divides a batch; at least 1.
 
     Args:
-        answer: the loss's answer.
-        batch: the question, of which all rows are read.
-        divisor: a key of `COUNTS`, or an empty string.
+        divisor: a key of `COUNTS`, or an empty string for no divisor.
+        batch: the question.
+        result: the reference's, which knows the truths that are read and the responsible predictors.
     """
-    if not divisor:
-        return answer
-    return multiplied_by(answer, max(COUNTS[divisor](batch, sum(map(len, batch.truths))), 1))
+    return max(COUNTS[divisor](batch, result.decisions), 1) if divisor else 1
 
 
 def multiplied_by(answer: Answer, count: int) -> Answer:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from regionloss import DomainError, evaluate
 from regionloss_adapters import Adapter, Answer, CannotAnswerError
-from regionloss_spec import Batch, Case, Profile, load_cases
+from regionloss_spec import Batch, Case, load_cases
 from regionloss_spec.clause import TERMS, View
 from regionloss_suite.judging.exchange import drawn_case, quantised
 from regionloss_suite.measure.black_box import BlackBox, NoAnswerError
@@ -91,6 +91,7 @@ def verify(
     """
     box = BlackBox(adapter, question_profile(adapter, profile))
     box.wants_tree, box.scalar_only = identified.wants_tree, identified.scalar_only
+    box.anchors, box.divisor = identified.anchors, identified.factors.divisor
     verified = Verified()
 
     @seed(begin)
@@ -100,7 +101,7 @@ def verify(
     def compare(batch: Batch) -> None:
         if progress is not None and verified.batches % 20 == 0:
             progress("random batches", verified.batches, number)
-        compared = _compare(box, identified.profile, batch, f"batch {verified.batches + verified.beyond + 1}")
+        compared = _compare(box, identified, batch, f"batch {verified.batches + verified.beyond + 1}")
         if compared is None:
             verified.beyond += 1
             return
@@ -112,7 +113,7 @@ def verify(
 
     compare()
     for case in _edge_cases(identified):
-        compared = _compare(box, identified.profile, case.batch, case.id)
+        compared = _compare(box, identified, case.batch, case.id)
         if compared is not None:
             verified.edges += 1
             if compared.first:
@@ -155,8 +156,9 @@ def _beside(comparison: Comparison) -> dict[str, str]:
     return departures
 
 
-def _compare(box: BlackBox, profile: Profile, batch: Batch, name: str) -> _Compared | None:
-    """The answer to a batch compared with a profile; `None` if the adapter does not support it."""
+def _compare(box: BlackBox, identified: Identified, batch: Batch, name: str) -> _Compared | None:
+    """The answer to a batch compared with what was identified; `None` if the adapter does not support it."""
+    profile = identified.profile
     predictions = np.array(quantised(batch.predictions, "float32")).reshape(
         len(batch.truths), len(batch.anchors), -1, *batch.predictions.shape[2:]
     )
@@ -166,6 +168,7 @@ def _compare(box: BlackBox, profile: Profile, batch: Batch, name: str) -> _Compa
         predictions.reshape(batch.predictions.shape), batch.truths, batch.anchors, batch.classes, batch.images_seen,
         batch.tree,
     )  # fmt: skip
+    batch = box.padded(batch)
     case = drawn_case(name, "drawn", batch, profile)
     try:
         answer = box.answer(batch)
@@ -179,7 +182,7 @@ def _compare(box: BlackBox, profile: Profile, batch: Batch, name: str) -> _Compa
         if isinstance(error.__cause__, CannotAnswerError):
             return None
         return _Compared({f"it {str(error).split(':')[0]}"}, first=f"{name}: {error}")
-    comparison = Comparison(case, answer, "float32")
+    comparison = Comparison(case, answer, "float32", identified.factors.applied)
     beside = _beside(comparison)
     first = next(iter(beside.values()), "")
     if gradient is None:
