@@ -284,6 +284,7 @@ def test_a_loss_of_square_grids_is_recovered(name: str) -> None:
     assert f"{verified.beyond} more are not supported" in str(verified)
 
 
+@pytest.mark.sample(every=3)
 @pytest.mark.parametrize(
     "limits",
     [Limits(anchors=5), Limits(truths=50), Limits(empty=False), Limits(anchors=3, truths=50, square=True, empty=False)],

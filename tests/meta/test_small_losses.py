@@ -97,6 +97,7 @@ def test_minus_the_gradient_has_a_formula(capsys: pytest.CaptureFixture[str]) ->
     assert "Differences from darknet (weights of squared terms for a factor of ½):\n  none" in said
 
 
+@pytest.mark.sample(every=3)
 @pytest.mark.parametrize("term", TERMS)
 def test_a_term_of_the_wrong_sign_is_blamed(term: str) -> None:
     diagnosis = judged(small_losses.flipped(term))
@@ -106,6 +107,7 @@ def test_a_term_of_the_wrong_sign_is_blamed(term: str) -> None:
     assert_all_explained(diagnosis)
 
 
+@pytest.mark.sample(every=3)
 @pytest.mark.parametrize("term", TERMS)
 def test_a_term_of_the_wrong_sign_has_a_formula(term: str) -> None:
     loss = small_losses.flipped(term)
@@ -139,6 +141,7 @@ def test_sizes_in_anchors_are_told_as_such() -> None:
     assert any("anchor" in f"{one.words} {one.evidence}" for one in differences)
 
 
+@pytest.mark.sample(every=3)
 @pytest.mark.parametrize("name", SEVERAL)
 def test_several_choices_are_blamed_and_nothing_else(name: str) -> None:
     choices = SEVERAL[name]
@@ -150,6 +153,7 @@ def test_several_choices_are_blamed_and_nothing_else(name: str) -> None:
     assert_all_explained(diagnosis)
 
 
+@pytest.mark.sample(every=3)
 @pytest.mark.parametrize("name", SEVERAL)
 def test_several_choices_are_read_off(name: str) -> None:
     loss = small_losses.of_profile(**SEVERAL[name])
@@ -182,6 +186,7 @@ def test_a_loss_that_stops_at_an_empty_image_is_measured_whole(columns: str) -> 
     assert set(verify(loss, found, number=5).left) == {"it crashed"}
 
 
+@pytest.mark.sample(every=3)
 @pytest.mark.parametrize("erases", [False, True])
 def test_silence_by_the_shape_of_the_anchor_accuses_nothing_that_is_met(erases: bool) -> None:
     wrong = SHAPE_FOR_MAX_IOU | (ERASED if erases else set())
@@ -191,6 +196,7 @@ def test_silence_by_the_shape_of_the_anchor_accuses_nothing_that_is_met(erases: 
     assert found <= wrong | {"prior.limit"}
 
 
+@pytest.mark.sample(every=3)
 @pytest.mark.parametrize("erases", [False, True])
 def test_silence_by_the_shape_of_the_anchor_is_no_threshold_of_max_iou(erases: bool) -> None:
     assert measured_axes(identify(small_losses.silent_by_shape(erases=erases))) == {"prior_until"}
@@ -212,6 +218,7 @@ def test_silence_that_erases_an_earlier_match_is_told_apart() -> None:
 FOUND = {name: "per-object" if name == "per-responsible" else name for name in DIVISORS}
 
 
+@pytest.mark.sample(every=3)
 @pytest.mark.parametrize(
     "divisor",
     [
@@ -233,12 +240,14 @@ def test_a_divisor_is_taken_out_before_the_rest_is_measured(divisor: str) -> Non
     assert {finding.axis for finding in found.odd} <= {"reduction"}
 
 
+@pytest.mark.sample(every=3)
 @pytest.mark.parametrize("divisor", DIVISORS)
 def test_a_formula_with_its_divisor_explains_every_batch(divisor: str) -> None:
     loss = small_losses.divided(divisor)
     assert verify(loss, identify(loss), number=20).whole
 
 
+@pytest.mark.sample(every=3)
 @pytest.mark.parametrize(
     "divisor",
     [

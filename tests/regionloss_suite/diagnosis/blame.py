@@ -61,6 +61,7 @@ ISOLATING: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 #: Findings about gradients of the box, to which a target that is not held constant adds its own.
 _FLOWING = (*_CENTRE, "size_space", "weight of sizes", "small_box_exponent", "size_target_floor")
+_OBJECTNESS = ("objectness", "iou", "form of objectness", "weight of objectness", "object_target")
 #: One finding of each independent part of the loss: a mistake in one leaves the others as they are.
 _INDEPENDENT = (
     ("prior_weight",), ("objectness",), (*_CENTRE, "small_box_exponent"), ("size_space",),
@@ -88,6 +89,8 @@ SUGGESTING = {
     "class_weight": "class.gradient",
     "ignored_class": "axis",
 }
+#: Fewer departing cases than this do not speak for a clause by themselves.
+_FEW = 3
 #: The score of a clause by golden cases alone from which it is blamed, and how far the next one must be behind.
 _SURE, _CLEAR = 0.5, 0.85
 #: The share of the best score that a suggested clause needs, and how many findings may be odd before none is believed.
@@ -124,6 +127,8 @@ def blame(
     if not primary:
         return []
     best = primary[0]
+    if len({one.case.id for one in rest}) < _FEW:
+        return []
     if best.score >= _SURE and (len(primary) == 1 or primary[1].score <= _CLEAR * best.score):
         return [
             Blame(
@@ -151,6 +156,8 @@ def _isolated(
 ) -> list[Blame]:
     """The clauses of the isolating findings, as far as what they build upon is as it should be."""
     if "digits" in odd:  # then no number means what it would mean in a precise answer
+        if identified.scalar_only:
+            return []
         return [Blame(f"numerics.{rest[0].exchange.dtype}", "few digits", odd["digits"].evidence)]
     systemic = sum(any(axis in odd for axis in axes) for axes in _INDEPENDENT) >= _SYSTEMIC
     order = [one.clause for one in ranked]
@@ -158,8 +165,10 @@ def _isolated(
     for axis, (stated, needs) in ISOLATING.items():
         if axis not in odd or any(need in odd for need in needs):
             continue
-        if axis == "object_target" and identified.findings["iou"].value is None:
-            continue  # a wrong IoU looks the same
+        if "iou" in needs and identified.findings["iou"].value is None:
+            continue  # a wrong IoU would look the same
+        if axis in _FLOWING and identified.scalar_only and any(name in odd for name in _OBJECTNESS):
+            continue  # slopes of the scalar contain those of objectness
         if axis in _FLOWING and "iou" in odd and identified.findings["object_target_gradient"].value != "constant":
             continue  # the gradient of a target that is another IoU may be part of the answer
         several = [clause_of(axis, identified.asked)] if stated == "axis" else stated.split(" | ")

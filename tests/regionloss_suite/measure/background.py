@@ -9,7 +9,7 @@ import numpy as np
 from regionloss.boxes import sigmoid, sigmoid_grad
 from regionloss.classes import softmax
 from regionloss_suite.measure.black_box import T_H, T_O, T_W, T_X, NoAnswerError, scene
-from regionloss_suite.measure.findings import Findings, listed
+from regionloss_suite.measure.findings import DIGITS, Findings, listed
 from regionloss_suite.measure.reduction import DIVIDING
 
 _FURTHEST = 2**40
@@ -150,7 +150,7 @@ def no_object(findings: Findings) -> None:
             return
     for name, form in zip(names, np.array(forms).T, strict=True):
         weight = float(got @ form / (form @ form))
-        if np.allclose(got, weight * form, rtol=5e-3, atol=0):
+        if not findings.box.scalar_only and np.allclose(got, weight * form, rtol=DIGITS, atol=0):
             findings.unknown("digits", f"{evidence}: {name} with λ = {weight:.6g}, to three digits", odd=True)
     findings.unknown("objectness", f"{evidence}, of no known shape", odd=True)
 

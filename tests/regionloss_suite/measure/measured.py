@@ -161,7 +161,7 @@ def beside(profile: Profile, claimed: Profile) -> Profile:
     best, most = 1.0, 1 + sum(math.isclose(ratio, 1.0, rel_tol=1e-6) for ratio in ratios)
     for ratio in ratios:
         alike = sum(math.isclose(ratio, other, rel_tol=1e-6) for other in ratios)
-        if ratio and alike > max(most, 2):
+        if ratio and alike > most:
             best, most = ratio, alike
     return split if best == 1.0 else at_factor(split, nice(claimed.squared_factor * best, 1e-12))
 

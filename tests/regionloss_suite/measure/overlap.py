@@ -32,6 +32,8 @@ _PAIRS = (
 _MOVED, _SIZED = (-0.5, 0.0, 0.0, 0.0), (0.0, 0.0, -1.25, 0.0)
 _AROUND = ((0.625, 0.5, 0.75, 0.5), (0.25, 0.5, 0.5, 1.0), (0.5, 0.375, 0.875, 0.75), (0.75, 0.625, 0.5, 0.5))
 _T_O = (-1.0, 1.5)
+#: Where the ignore rule does not look: an IoU of 0 is below every threshold.
+_APART = "which have no point in common"
 
 
 def overlap(findings: Findings) -> None:
@@ -41,10 +43,10 @@ def overlap(findings: Findings) -> None:
         shown = _targets(findings)
     if findings.value("ignore", "none") != "none":
         right = _thresholds(findings, apart=shown)
-        if (
-            right and "iou" in findings.by_axis and not _same_function(findings)
-        ):  # it is right elsewhere, so that the target is another number
-            evidence = f"{findings.by_axis.pop('iou').evidence}; where the ignore rule compares it, the IoU is right"
+        known = findings.by_axis.get("iou")
+        if right and known is not None and _APART not in known.evidence and not _same_function(findings):
+            # It is right elsewhere, so that the target is another number.
+            evidence = f"{known.evidence}; where the ignore rule compares it, the IoU is right"
             findings.note("iou", "intersection over union", "boxes of two kinds, by the ignore rule")
             findings.unknown("object_target", evidence, odd=True)
         shown = shown or right is not None
@@ -109,6 +111,8 @@ def _targets(findings: Findings) -> bool:
                 f"objectness has the targets {listed(*(targets[place] for place in places))} for boxes whose IoU is "
                 f"{listed(*(wanted[place] for place in places))}"
             )
+            if kind == "apart":
+                evidence += f", {_APART}"
             if "box" in kind:
                 another = _another_box(findings, kind)
                 evidence += f"; {another or 'no box has this IoU with each of four truths'}"
@@ -180,11 +184,12 @@ def _pays(findings: Findings, batch: Batch) -> bool:
 
 def _moved(findings: Findings, shift: float) -> Batch:
     """Anchor 0 fits the truth better; the box of anchor 1 is the truth, moved aside by a share of its sides."""
-    s = 0.5 + shift * 0.75
-    raw = {(0, 1, T_O, 0, 0): 0.5} | {(0, 1, channel, 0, 0): math.log(s / (1 - s)) for channel in (T_X, T_Y)}
-    raw |= {(0, 1, T_W, 0, 0): math.log(0.75 / 0.5), (0, 1, T_H, 0, 0): math.log(0.75 / 0.5)}
-    anchors = [(0.75, 0.75), (0.5, 0.5)]
-    return scene([[0.5, 0.5, 0.75, 0.75, 1]], anchors=anchors, images_seen=findings.late, raw=raw)
+    raw = {(0, 1, T_O, 0, 0): 0.5, (0, 1, T_W, 0, 0): math.log(0.75 / 0.5)}
+    for channel, side in ((T_X, 0.75), (T_Y, 0.5)):
+        s = 0.5 + shift * side
+        raw[0, 1, channel, 0, 0] = math.log(s / (1 - s))
+    anchors = [(0.75, 0.5), (0.5, 0.5)]
+    return scene([[0.5, 0.5, 0.75, 0.5, 1]], anchors=anchors, images_seen=findings.late, raw=raw)
 
 
 def _small(findings: Findings, ratio: float) -> Batch:
