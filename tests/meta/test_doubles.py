@@ -13,6 +13,7 @@ from regionloss_adapters import Answer, CannotAnswerError, Description, Question
 from regionloss_adapters.numpy_reference import NumpyAdapter
 from regionloss_adapters.protocol import ANSWERS
 from regionloss_spec import Case, load_cases
+from regionloss_suite.diagnosis.diagnosis import diagnose
 from regionloss_suite.judging.judge import Judge
 from regionloss_suite.judging.report import CRASHED, DEVIATING, Report
 
@@ -102,11 +103,13 @@ def test_the_answer_to_another_batch_of_the_same_shape_is_no_answer() -> None:
     for case in answered:
         by_shape.setdefault(case.batch.predictions.shape, []).append(case)
     told_for = {
-        id(case.batch): group[(at + 1) % len(group)] for group in by_shape.values() for at, case in enumerate(group)
+        case.batch.predictions.tobytes(): group[(at + 1) % len(group)]
+        for group in by_shape.values()
+        for at, case in enumerate(group)
     }
 
     def answer(question: Question) -> Answer:
-        other = told_for.get(id(question.batch))
+        other = told_for.get(question.batch.predictions.tobytes())
         if other is None:
             return filled(question, np.zeros)
         return NumpyAdapter().answer(dataclasses.replace(asked(other), upstream=question.upstream))
@@ -114,6 +117,42 @@ def test_the_answer_to_another_batch_of_the_same_shape_is_no_answer() -> None:
     report = judged(answer)
     assert report.exit_code == DEVIATING
     assert {verdict.clause for verdict in report.deviating} >= TELLING - {"prior.value"}
+
+
+def test_the_first_answer_of_each_shape_is_no_answer() -> None:
+    kept: dict[tuple[int, ...], Answer] = {}
+
+    def answer(question: Question) -> Answer:
+        shape = question.batch.predictions.shape
+        if shape not in kept:
+            try:
+                kept[shape] = NumpyAdapter().answer(question)
+            except RefusedError:
+                return filled(question, np.zeros)
+        return kept[shape]
+
+    assert judged(answer).exit_code == DEVIATING
+
+
+@pytest.mark.parametrize("array", ["predictions", "anchors", "truths"])
+def test_an_answer_beside_a_changed_input_is_no_answer(array: str) -> None:
+    """Right, but for its own copy alone: whoever asks again, or compares, has another batch."""
+
+    def answer(question: Question) -> Answer:
+        right = NumpyAdapter().answer(question)
+        for one in question.batch.truths if array == "truths" else [getattr(question.batch, array)]:
+            one[...] = 0.0
+        return right
+
+    judge = Judge(Double(answer, ("gradient",)), cases(), "darknet")
+    before = [case.batch.predictions.copy() for case in judge.cases]
+    diagnosis = diagnose(judge, [judge.verdict(clause) for clause in judge.clauses])
+    assert {one.clause for one in diagnosis.verdicts if one.verdict == "deviating"} == {"numerics.repeatability"}
+    assert "in place" in diagnosis.differences[0].evidence
+    assert all(
+        np.array_equal(one, case.batch.predictions, equal_nan=True)
+        for one, case in zip(before, judge.cases, strict=True)
+    )
 
 
 def test_whoever_skips_everything_conforms_to_nothing() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -108,11 +109,36 @@ class Gate:
                 question, slots=setting.slots, channels_last=setting.layout == "channels_last"
             )
             held = check.check(timed.answer(), description, profile)
+            _check_memory(one, question, setting, timed, check)
         except (NotTimedError, CannotAnswerError) as error:
             raise NotTimedError(str(error)) from error
         except Exception as error:  # any exception of a loss under test is a finding about that loss
             raise NotTimedError(f"it crashed: {type(error).__name__}: {error}") from error
         return timed, conversions, f"{golden}, {held}"
+
+
+def _check_memory(one: Candidate, question: Question, setting: Setting, timed: Timed, check: BatchCheck) -> None:
+    """Ask for another batch of the same shape, and for the first one again after a step.
+
+    A result that is kept instead of computed, and predictions that a step overwrites, would make the times those of
+    another computation.
+
+    Raises:
+        NotTimedError: an answer is wrong.
+    """
+    description, other = (
+        one.adapter.describe(),
+        dataclasses.replace(question.batch, predictions=-question.batch.predictions),
+    )
+    another, _ = one.prepare(
+        dataclasses.replace(question, batch=other), slots=setting.slots, channels_last=setting.layout == "channels_last"
+    )
+    try:
+        BatchCheck(setting, other).check(another.answer(), description, question.profile)
+        timed.both()
+        check.check(timed.answer(), description, question.profile)
+    except NotTimedError as wrong:
+        raise NotTimedError(f"it keeps something of an earlier call: {wrong}") from wrong
 
 
 def _check_claims(description: Description, dtype: str, device: str) -> None:

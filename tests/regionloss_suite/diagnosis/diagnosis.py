@@ -25,7 +25,7 @@ from regionloss_suite.diagnosis.crashes import CrashKind, crash_kinds
 from regionloss_suite.diagnosis.differences import Choice, choices, first_of, measured_loss, proven
 from regionloss_suite.diagnosis.known_causes import KnownCause, matching_causes, resembling
 from regionloss_suite.diagnosis.measured_judge import Explained, MeasuredLoss, explained, rebased, wrong_parts
-from regionloss_suite.diagnosis.memory import another_answer, hidden_behind
+from regionloss_suite.diagnosis.memory import another_answer, hidden_behind, writes_to_inputs
 from regionloss_suite.diagnosis.ranking import rank_clauses, reached
 from regionloss_suite.diagnosis.symptoms import stage_of
 from regionloss_suite.judging.differences import MeasuredDifference, Unexplained
@@ -150,6 +150,9 @@ def _diagnosed(
     judge.complete()
     everything = [*judge.observations, *(observation for some in drawn.values() for observation in some)]
     departing = [observation for observation in everything if observation.departs]
+    written = writes_to_inputs(departing)
+    if written is not None:
+        return Diagnosis(hidden_behind(verdicts, written), (written,))
     crashed = [observation for observation in departing if observation.exchange.outcome == "crashed"]
     if crashed and len(crashed) == len(everything):
         return _crashes_alike(verdicts, crashed)

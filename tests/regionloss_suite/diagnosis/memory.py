@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from regionloss_adapters.wrap.loss_call import MutatedInputError
 from regionloss_spec import Batch
 from regionloss_spec.clause import View
 from regionloss_suite.judging.differences import MeasuredDifference
@@ -20,6 +21,14 @@ _CLAUSE = "numerics.repeatability"
 _AGAIN = 8
 #: How many pairs of batches of new shapes are put.
 _ROUNDS = 4
+
+
+def writes_to_inputs(departing: list[Observation]) -> MeasuredDifference | None:
+    """A departing case whose arrays the loss changed; `None` if it leaves them as they are."""
+    changed = next((one for one in departing if isinstance(one.exchange.error, MutatedInputError)), None)
+    if changed is None:
+        return None
+    return _difference("what it writes to its inputs", str(changed.exchange.error), changed, departing)
 
 
 def another_answer(judge: Judge, departing: list[Observation]) -> MeasuredDifference | None:
@@ -48,7 +57,7 @@ def _difference(
     cases = len({one.case.id for one in departing})
     first = Difference(
         case=observation.case.id, dtype=observation.exchange.dtype, quantity="error",
-        got=evidence, expected="the same answer to the same question",
+        got=evidence, expected="the same answer to the same question, whose arrays stay as they are",
     )  # fmt: skip
     return MeasuredDifference(
         choice=words, measured=None, expected=None, clause=_CLAUSE,

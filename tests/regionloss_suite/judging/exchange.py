@@ -6,6 +6,7 @@ broken contract of an adapter means the same everywhere.
 
 from __future__ import annotations
 
+import dataclasses
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -116,6 +117,28 @@ def put(adapter: Adapter, question: Question, *, case: Case, description: Descri
         message, trace = f"{type(error).__name__}: {error}", traceback.format_exc()
         return Exchange(case, question, description, "crashed", message=message, error=error, traceback=trace)
     return Exchange(case, question, description, "answered", answer)
+
+
+def copied(batch: Batch) -> Batch:
+    """A batch with writable copies of the same arrays."""
+    return dataclasses.replace(
+        batch,
+        predictions=batch.predictions.copy(),
+        truths=tuple(rows.copy() for rows in batch.truths),
+        anchors=batch.anchors.copy(),
+    )
+
+
+def written_to(batch: Batch, given: Batch) -> str:
+    """Which array of a copied batch is no longer that of the batch; empty if none was changed."""
+    lists = {
+        f"the truths of image {image}": pair for image, pair in enumerate(zip(batch.truths, given.truths, strict=True))
+    }
+    pairs = {"its predictions": (batch.predictions, given.predictions), "its anchors": (batch.anchors, given.anchors)}
+    for name, (before, after) in {**pairs, **lists}.items():
+        if not np.array_equal(before, after, equal_nan=True):
+            return name
+    return ""
 
 
 def drawn_case(name: str, title: str, batch: Batch, profile: Profile) -> Case:

@@ -12,10 +12,11 @@ import numpy as np
 from regionloss import DomainError, evaluate
 from regionloss.bounds import PRECISIONS
 from regionloss_adapters import Adapter, AdapterError, Question
+from regionloss_adapters.wrap.loss_call import MutatedInputError
 from regionloss_spec import Case, Clause, Profile, load_clauses, load_profile
 from regionloss_spec.case import Expected
 from regionloss_spec.clause import View
-from regionloss_suite.judging.exchange import Exchange, put
+from regionloss_suite.judging.exchange import Exchange, copied, put, written_to
 from regionloss_suite.judging.verdict import Verdict
 from regionloss_suite.oracle.comparison import Comparison, Difference
 from regionloss_suite.oracle.coverage import clauses_reached, holds
@@ -105,7 +106,8 @@ class Judge:
 
     def ask_again(self, exchange: Exchange) -> Exchange:
         """Put a question once more; the judge keeps the first outcome."""
-        return put(self.adapter, exchange.question, case=exchange.case, description=self.description)
+        question = dataclasses.replace(exchange.question, batch=copied(exchange.case.batch))
+        return put(self.adapter, question, case=exchange.case, description=self.description)
 
     def outcomes(self, case: Case) -> list[tuple[Exchange, Observation | None]]:
         """The outcomes of a case, each with its observation, or `None` if it says nothing about the loss."""
@@ -248,8 +250,14 @@ class Judge:
 
     def _exchange(self, case: Case, dtype: str, device: str) -> Exchange:
         """Put a case to the adapter, and record a crash or a broken promise."""
-        question = Question(batch=case.batch, profile=case.profile, dtype=dtype, device=device)
+        # A copy, since a loss that writes to its inputs would change what its answer is compared with.
+        question = Question(batch=copied(case.batch), profile=case.profile, dtype=dtype, device=device)
         exchange = put(self.adapter, question, case=case, description=self.description)
+        if (written := written_to(case.batch, question.batch)) and exchange.outcome == "answered":
+            error = MutatedInputError(f"it changed {written} in place")
+            exchange = dataclasses.replace(
+                exchange, outcome="crashed", returned=None, error=error, message=f"MutatedInputError: {error}"
+            )
         if isinstance(exchange.error, AdapterError):
             self.fault = self.fault or exchange.error
         elif exchange.outcome == "crashed":

@@ -119,10 +119,21 @@ def formula(profile: Profile, unknown: Collection[str] = (), factors: Factors | 
     end = "a row with x = 0 ends the list" if p.truth_end == "x-zero" else "no row ends the list"
     read = f"at most {p.max_truths} are read" if p.max_truths else "all are read"
     lines.append(f"truths: {known(end, 'truth_end')}; {known(read, 'max_truths')}")
-    if factors is not None:
-        lines += [f"the gradient of {term} is {factor:.9g} times this" for term, factor in factors.gradient.items()]
-        lines += [f"the value of {term} is {factor:.9g} times this" for term, factor in factors.value.items()]
-    return lines
+    return lines if factors is None else [*lines, *_of_terms(factors)]
+
+
+def _of_terms(factors: Factors) -> list[str]:
+    """The factors of terms in words."""
+    lines = [f"the gradient of {term} is {factor:.9g} times this" for term, factor in factors.gradient.items()]
+    return lines + [f"the value of {term} is {factor:.9g} times this" for term, factor in factors.value.items()]
+
+
+def beside_profile(factors: Factors) -> list[str]:
+    """What no profile holds, in words: the divisor and the factors of terms."""
+    return [
+        *([f"the loss is multiplied by {SYMBOLS[factors.divisor]}"] if factors.divisor else []),
+        *_of_terms(factors),
+    ]
 
 
 def measured_formula(identified: Identified) -> list[str]:
@@ -165,6 +176,7 @@ def toml(identified: Identified, verified: Verified | None) -> str:
     lines = [f"# {verified}" if verified is not None else "# not verified"]
     if identified.unknown:
         lines.append(f"# not identified, left at darknet's value: {', '.join(identified.unknown)}")
+    lines += [f"# beside the profile: {line}" for line in beside_profile(identified.factors)]
     for key in ("name", "title", "source", *AXES):
         value = getattr(identified.profile, key)
         lines.append(f"{key} = {json.dumps(value, ensure_ascii=False)}")
@@ -178,6 +190,11 @@ def as_json(identified: Identified, verified: Verified) -> dict[str, Any]:
         "questions": identified.questions,
         "formula": measured_formula(identified),
         "profile": {axis: getattr(identified.profile, axis) for axis in AXES},
+        "factors": {
+            "gradient": dict(identified.factors.gradient),
+            "value": dict(identified.factors.value),
+            "divisor": identified.factors.divisor,
+        },
         "nearest": dict(zip(("profile", "differences"), nearest(identified.profile), strict=True)),
         "differences": [
             {"axis": axis, "value": value, "darknet": other, "clauses": ids}

@@ -65,6 +65,39 @@ class CannotBeTimed(TorchAnalyticAdapter):
         raise CannotAnswerError("it only knows faces")
 
 
+class KeepsResults(TorchAnalyticAdapter):
+    """Computes once for each shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: dict[tuple[int, ...], Timed] = {}
+
+    def prepare(self, question: Question, *, slots: int | None = None, channels_last: bool = False) -> Timed:
+        shape = np.shape(question.batch.predictions)
+        if shape not in self.kept:
+            self.kept[shape] = super().prepare(question, slots=slots, channels_last=channels_last)
+        return self.kept[shape]
+
+
+class Overwrites(TorchAnalyticAdapter):
+    """Multiplies what it answers next by a half with each step."""
+
+    def prepare(self, question: Question, *, slots: int | None = None, channels_last: bool = False) -> Timed:
+        timed = super().prepare(question, slots=slots, channels_last=channels_last)
+        steps: list[Any] = []
+
+        def forward() -> Any:
+            steps.append(None)
+            return timed.forward()
+
+        def answer() -> Answer:
+            right = timed.answer()
+            assert right.gradient is not None
+            return dataclasses.replace(right, gradient=right.gradient * 0.5 ** len(steps))
+
+        return dataclasses.replace(timed, forward=forward, answer=answer)
+
+
 def admit(adapter: Any, setting: Setting = SMALL) -> tuple[Timed, bool, str]:
     batch = setting.draw()
     return Gate("cpu").admit(Candidate("mine", adapter), setting, batch, BatchCheck(setting, batch))
@@ -87,10 +120,12 @@ def test_a_loss_that_conforms_is_admitted() -> None:
         (NoSmallBoxWeight(), "not conforming in float32 on cpu: coord.small-box-weight, case .* tx gradient"),
         (Doubled(), "on the timed batch, case 4x3-N3-C4-T1to3-float32-NCHW-t0, image 0.* gradient"),
         (Breaks(), "it crashed: ZeroDivisionError: float division by zero"),
+        (KeepsResults(), "it keeps something of an earlier call: on the timed batch, case .* gradient"),
+        (Overwrites(), "it keeps something of an earlier call: on the timed batch, case .* gradient"),
         (CannotBeTimed(), "it only knows faces"),
         (load_adapter("numpy"), "its formats are float64, but float32 is timed"),
     ],
-    ids=["golden", "batch", "breaks", "cannot", "format"],
+    ids=["golden", "batch", "breaks", "keeps", "overwrites", "cannot", "format"],
 )
 def test_a_loss_that_does_not_conform_is_refused_with_the_verdict(adapter: Any, reason: str) -> None:
     with pytest.raises(NotTimedError, match=reason):
