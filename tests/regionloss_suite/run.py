@@ -22,7 +22,8 @@ import pytest
 from regionloss_adapters import Adapter, AdapterError, load_adapter
 from regionloss_spec import Case
 from regionloss_spec.case import CASES
-from regionloss_suite.diagnosis.diagnosis import Diagnosis, Measuring, diagnose
+from regionloss_suite.diagnosis.diagnosis import Diagnosis, diagnose
+from regionloss_suite.diagnosis.evidence import Measuring
 from regionloss_suite.judging.differences import MeasuredDifference, Unexplained
 from regionloss_suite.judging.find_cases import find_case, find_cases
 from regionloss_suite.judging.judge import Judge, Observation

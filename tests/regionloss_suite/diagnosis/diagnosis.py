@@ -10,48 +10,27 @@ profile expresses is blamed for what it reaches; else the rest is unexplained, a
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from weakref import WeakKeyDictionary
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
-from regionloss.terms import T_O
-from regionloss_spec import AXES, Profile, load_clauses
+from regionloss_spec import load_clauses
 from regionloss_suite.diagnosis.blame import blame
 from regionloss_suite.diagnosis.common_patterns import Blame, few_digits
 from regionloss_suite.diagnosis.crashes import CrashKind, crash_kinds
-from regionloss_suite.diagnosis.differences import Choice, choices, first_of, measured_loss, proven
+from regionloss_suite.diagnosis.differences import Choice, choices, first_of, proven
+from regionloss_suite.diagnosis.evidence import Drawn, Evidence, Measuring
 from regionloss_suite.diagnosis.known_causes import KnownCause, matching_causes, resembling
-from regionloss_suite.diagnosis.measured_judge import Explained, MeasuredLoss, explained, rebased, wrong_parts
+from regionloss_suite.diagnosis.measured_judge import rebased
 from regionloss_suite.diagnosis.memory import another_answer, hidden_behind, writes_to_inputs
 from regionloss_suite.diagnosis.ranking import rank_clauses, reached
+from regionloss_suite.diagnosis.settled_verdicts import accounted, behind, crashing
 from regionloss_suite.diagnosis.symptoms import stage_of
 from regionloss_suite.judging.differences import MeasuredDifference, Unexplained
 from regionloss_suite.judging.judge import Judge, Observation
 from regionloss_suite.judging.verdict import Verdict
-from regionloss_suite.measure.black_box import NoAnswerError
-from regionloss_suite.measure.experiments import Identified, identify
-from regionloss_suite.oracle.comparison import Difference
-
-#: The random batches on which properties fail, by name: the observations on each, put to the adapter alone.
-Drawn = Mapping[str, list[Observation]]
-
-
-@dataclass(frozen=True)
-class Measuring:
-    """How a deviating loss is measured.
-
-    Attributes:
-        budget: seconds after which no other question is put.
-        progress: called with the name of each experiment, its number, and the number of experiments.
-        without: id of a mutant to leave out of the known causes.
-    """
-
-    budget: float = 120.0
-    progress: Callable[[str, int, int], None] | None = None
-    without: str = ""
+from regionloss_suite.measure.experiments import Identified
 
 
 @dataclass(frozen=True)
@@ -75,49 +54,6 @@ class Diagnosis:
 
 #: The share of the departing cases up to which what remains is put down to one mistake.
 _SMALL = 0.2
-#: How many of the smallest departing cases vote on a measured value.
-_VOTERS = 16
-
-
-@dataclass
-class _Evidence:
-    """The observations of a loss, and what they are under the measured loss.
-
-    Attributes:
-        judge: has put every question.
-        departing: the departing observations, golden cases before random batches, the smallest first.
-        drawn: the observations on random batches, by name.
-        loss: the measured loss, or `None` if it was not measured.
-        under: each departing observation under the measured loss.
-    """
-
-    judge: Judge
-    departing: list[Observation]
-    drawn: Drawn
-    loss: MeasuredLoss | None = None
-    under: list[Observation] = field(default_factory=list)
-
-    @property
-    def explained(self) -> list[Explained]:
-        """The observations of which the measured loss explains all or some."""
-        pairs = zip(self.departing, self.under, strict=True)
-        return [one for before, after in pairs if (one := explained(before, after)) is not None]
-
-    @property
-    def agreeing(self) -> list[Observation]:
-        """What agrees with the profile, and what agrees with the measured loss, as that sees it."""
-        known = [observation for observation in self.judge.observations if not observation.departs]
-        return [*known, *(after for after in self.under if not after.departs)]
-
-    @property
-    def rest(self) -> list[Observation]:
-        """What departs even from the measured loss, as the measured loss sees it."""
-        return [after for after in self.under if after.departs]
-
-    @property
-    def cases(self) -> int:
-        """Number of departing cases."""
-        return len({observation.case.id for observation in self.departing})
 
 
 def diagnose(
@@ -162,19 +98,12 @@ def _diagnosed(
     if remembered is not None:
         return Diagnosis(hidden_behind(verdicts, remembered), (remembered,))
     departing.sort(key=lambda one: (one.case.id in drawn, np.size(one.case.batch.predictions)))
-    evidence = _Evidence(judge, departing, drawn, under=list(departing))
+    evidence = Evidence(judge, departing, drawn, under=list(departing))
     if (few := few_digits(departing)) is not None and not matching_causes(
         departing, evidence.agreeing, without=measuring.without
     ):
         return _by_digits(evidence, verdicts, few)
-    identified = _measured(judge, departing, measuring)
-    if identified is not None:
-        evidence.loss = measured_loss(identified, judge.description)
-        evidence.under = [evidence.loss.rebased(observation) for observation in departing]
-        refuted = _refuted(evidence, identified)
-        if refuted:
-            evidence.loss = measured_loss(identified, judge.description, refuted)
-            evidence.under = [evidence.loss.rebased(observation) for observation in departing]
+    identified = evidence.measure(measuring)
     return _settled(evidence, verdicts, identified, tally, measuring.without)
 
 
@@ -222,7 +151,7 @@ def _without_crashes(
     diagnosis = diagnose(rest, judged, drawn=answered, tally=tally, measuring=measuring)
     by_clause = {kind.clause: kind for kind in reversed(kinds)}
     settled = [
-        _crashing(verdict, by_clause[verdict.clause], crashed) if verdict.clause in by_clause else verdict
+        crashing(verdict, by_clause[verdict.clause], crashed) if verdict.clause in by_clause else verdict
         for verdict in diagnosis.verdicts
     ]
     number = len({observation.case.id for observation in crashed})
@@ -233,41 +162,8 @@ def _without_crashes(
     return dataclasses.replace(diagnosis, verdicts=settled, notes=(*diagnosis.notes, note))
 
 
-def _crashing(verdict: Verdict, kind: CrashKind, crashed: list[Observation]) -> Verdict:
-    """The verdict on the clause that asks for an answer to a kind of input on which the loss crashes."""
-    own = next((one for one in crashed if verdict.clause in one.case.clauses), crashed[0])
-    first = Difference(
-        case=own.case.id, dtype="", quantity="error", got=f"crashed: {own.exchange.message}", expected="an answer"
-    )
-    return dataclasses.replace(verdict, verdict="deviating", first=first, looks_like=f"it crashes on {kind.words}")
-
-
-#: The measured formulas of each judge's loss, by profile: a failing property is diagnosed beside the golden cases.
-_MEASURED: WeakKeyDictionary[Judge, dict[Profile, Identified | None]] = WeakKeyDictionary()
-
-
-def _measured(judge: Judge, departing: list[Observation], measuring: Measuring) -> Identified | None:
-    """The measured formula; `None` if nothing departs, or for a loss that cannot be measured."""
-    answered = [observation for observation in departing if observation.exchange.outcome == "answered"]
-    if not {"gradient", "potential", "terms"} & set(judge.description.answers) or not answered:
-        return None
-    known, asked = _MEASURED.setdefault(judge, {}), _asked(answered)
-    if asked not in known:
-        try:
-            known[asked] = identify(judge.adapter, asked, measuring.progress, measuring.budget)
-        except NoAnswerError:
-            known[asked] = None
-    return known[asked]
-
-
-def _asked(departing: list[Observation]) -> Profile:
-    """The profile to ask under: that of most departing cases, preferably without options."""
-    counts = Counter(observation.case.profile for observation in departing)
-    return max(counts, key=lambda profile: counts[profile])
-
-
 def _settled(
-    evidence: _Evidence,
+    evidence: Evidence,
     verdicts: list[Verdict],
     identified: Identified | None,
     tally: Mapping[str, float],
@@ -293,55 +189,7 @@ def _settled(
     return _by_rest(evidence, verdicts, identified, found, tally, without)
 
 
-def _refuted(evidence: _Evidence, identified: Identified) -> list[str]:
-    """The axes whose measured value the departing cases refute: without it, more of the loss's answers are explained.
-
-    One case that is explained altogether is enough; of cases that are explained in part, most have to say so.
-    """
-    if evidence.loss is None or not evidence.rest:
-        return []
-    pairs = [(before, after) for before, after in zip(evidence.departing, evidence.under, strict=True) if after.departs]
-    return [
-        choice.name
-        for choice in choices(evidence.loss, identified, evidence.judge.description.reduction)
-        if choice.name in AXES
-        and choice.without is not None
-        and (
-            _speaks_against(choice.without, pairs)
-            or ((choice.name, choice.measured) == ("ignore", "none") and _silent_after_all(pairs))
-        )
-    ]
-
-
-def _silent_after_all(pairs: list[tuple[Observation, Observation]]) -> bool:
-    """Whether an objectness that is paid for every overlap, by what was measured, is not paid in some answer."""
-    for _, after in pairs:
-        comparison = after.exchange.comparison
-        if comparison is None or comparison.answer.gradient is None:
-            continue
-        got, result = np.asarray(comparison.answer.gradient), comparison.result
-        if got.shape == result.gradient.shape:
-            free = ~result.decisions.responsible
-            pays = result.gradient.reshape(result.t.shape)[:, :, T_O] != 0
-            if (free & pays & (got.reshape(result.t.shape)[:, :, T_O] == 0)).any():
-                return True
-    return False
-
-
-def _speaks_against(without: MeasuredLoss, pairs: list[tuple[Observation, Observation]]) -> bool:
-    """Whether departing cases are explained better by a loss without a choice than by the measured loss."""
-    votes = 0.0
-    for place, (before, after) in enumerate(pairs):
-        one = without.rebased(before)
-        if not one.departs:
-            return True
-        wrong = wrong_parts(one), wrong_parts(after)
-        if place < _VOTERS and wrong[0] is not None and wrong[1] is not None:
-            votes += np.sign(int(wrong[1].sum()) - int(wrong[0].sum()))
-    return votes > 0
-
-
-def _differences(evidence: _Evidence, identified: Identified | None) -> list[MeasuredDifference]:
+def _differences(evidence: Evidence, identified: Identified | None) -> list[MeasuredDifference]:
     """The measured differences that change departing cases, those that change most first."""
     if identified is None or evidence.loss is None:
         return []
@@ -352,7 +200,7 @@ def _differences(evidence: _Evidence, identified: Identified | None) -> list[Mea
 
 
 def _by_causes(
-    evidence: _Evidence,
+    evidence: Evidence,
     verdicts: list[Verdict],
     causes: tuple[KnownCause, ...],
     identified: Identified | None,
@@ -378,33 +226,19 @@ def _by_causes(
             )
         )
     blamed = {one.clause: one for one in reversed(differences)}
-    return Diagnosis([_accounted(verdict, blamed) for verdict in verdicts], tuple(differences), None, identified)
+    return Diagnosis([accounted(verdict, blamed) for verdict in verdicts], tuple(differences), None, identified)
 
 
-def _accounted(verdict: Verdict, blamed: Mapping[str, MeasuredDifference]) -> Verdict:
-    """A verdict where everything is explained: a clause that is not blamed conforms."""
-    if verdict.clause in blamed:
-        one = blamed[verdict.clause]
-        return dataclasses.replace(
-            verdict, verdict="deviating", first=one.first or verdict.first, looks_like=one.words, reason=""
-        )
-    if verdict.verdict != "deviating":
-        return verdict
-    names = ", ".join(dict.fromkeys(one.clause for one in blamed.values()))
-    reason = f"its cases agree once {names} {'is' if len(blamed) == 1 else 'are'} taken into account"
-    return dataclasses.replace(verdict, verdict="conforming", first=None, reason=reason)
-
-
-def _by_digits(evidence: _Evidence, verdicts: list[Verdict], few: Blame) -> Diagnosis:
+def _by_digits(evidence: Evidence, verdicts: list[Verdict], few: Blame) -> Diagnosis:
     """The diagnosis of a loss that is off a little everywhere: measuring would take its rounding for choices."""
     difference = _of_the_rest(evidence, few, alone=True)
     left = {verdict.clause: verdict for verdict in verdicts if verdict.verdict == "deviating"}
     blamed = {few.clause: difference}
-    return Diagnosis([_behind(verdict, blamed, left, few.clause) for verdict in verdicts], (difference,))
+    return Diagnosis([behind(verdict, blamed, left, few.clause) for verdict in verdicts], (difference,))
 
 
 def _by_rest(
-    evidence: _Evidence,
+    evidence: Evidence,
     verdicts: list[Verdict],
     identified: Identified | None,
     found: list[MeasuredDifference],
@@ -417,11 +251,11 @@ def _by_rest(
     if not left and not found:  # nothing that departed conforms before something is blamed for it
         left = {verdict.clause: verdict for verdict in verdicts if verdict.verdict == "deviating"}
     if not left:
-        return Diagnosis([_accounted(verdict, blamed) for verdict in verdicts], tuple(found), None, identified)
+        return Diagnosis([accounted(verdict, blamed) for verdict in verdicts], tuple(found), None, identified)
     rest = evidence.rest
     if not rest:  # every single answer is right, and only several of them contradict each other
         broken = max(left, key=lambda clause: (tally.get(clause, 0.0), -list(left).index(clause)))
-        settled = [_behind(verdict, blamed, left, broken) for verdict in verdicts]
+        settled = [behind(verdict, blamed, left, broken) for verdict in verdicts]
         return Diagnosis(settled, tuple(found), None, identified)
     ranked = rank_clauses([*evidence.agreeing, *rest])
     departing = {observation.case.id for observation in rest}
@@ -431,13 +265,13 @@ def _by_rest(
         found = [*found, *(_of_the_rest(evidence, one, alone=not found) for one in several)]
         blamed = {one.clause: one for one in reversed(found)}
         first = several[0].clause
-        settled = [_behind(verdict, blamed, left, first) for verdict in verdicts]
+        settled = [behind(verdict, blamed, left, first) for verdict in verdicts]
         return Diagnosis(settled, tuple(found), None, identified)
-    settled = [_behind(verdict, blamed, left, "") for verdict in verdicts]
+    settled = [behind(verdict, blamed, left, "") for verdict in verdicts]
     return Diagnosis(settled, tuple(found), _unexplained(evidence, identified, without), identified)
 
 
-def _of_the_rest(evidence: _Evidence, one: Blame, *, alone: bool) -> MeasuredDifference:
+def _of_the_rest(evidence: Evidence, one: Blame, *, alone: bool) -> MeasuredDifference:
     """The difference of a clause that is blamed for the rest, or for the part of it that reaches the clause."""
     rest = evidence.rest
     own = [observation for observation in rest if one.clause in reached(observation.case)] or rest
@@ -448,7 +282,7 @@ def _of_the_rest(evidence: _Evidence, one: Blame, *, alone: bool) -> MeasuredDif
     )  # fmt: skip
 
 
-def _left(evidence: _Evidence, verdicts: list[Verdict]) -> dict[str, Verdict]:
+def _left(evidence: Evidence, verdicts: list[Verdict]) -> dict[str, Verdict]:
     """The deviating clauses that the measured loss does not explain, by id."""
     deviating = [verdict for verdict in verdicts if verdict.verdict == "deviating"]
     if evidence.loss is None:
@@ -470,26 +304,7 @@ def _left(evidence: _Evidence, verdicts: list[Verdict]) -> dict[str, Verdict]:
     return left
 
 
-def _behind(
-    verdict: Verdict,
-    blamed: Mapping[str, MeasuredDifference],
-    left: Mapping[str, Verdict],
-    first: str,
-) -> Verdict:
-    """A verdict where a rest remains: `hidden` behind the first clause of the rest, or `unexplained` without one."""
-    if verdict.clause in blamed or (verdict.clause not in left and verdict.clause != first):
-        return _accounted(verdict, blamed)
-    if verdict.clause == first:
-        return dataclasses.replace(verdict, verdict="deviating", first=left.get(first, verdict).first or verdict.first)
-    if first:
-        return dataclasses.replace(verdict, verdict="hidden", follows=first, reason=f"cannot be told behind {first}")
-    return dataclasses.replace(
-        verdict, verdict="unexplained", first=left[verdict.clause].first,
-        reason="its cases depart, and no measurement and no known mistake tells why",
-    )  # fmt: skip
-
-
-def _unexplained(evidence: _Evidence, identified: Identified | None, without: str) -> Unexplained:
+def _unexplained(evidence: Evidence, identified: Identified | None, without: str) -> Unexplained:
     """What departs and is not explained, and what it resembles."""
     rest = evidence.rest
     findings = () if identified is None else tuple(f"{one.axis}: {one.evidence}" for one in identified.odd)
