@@ -19,8 +19,10 @@ from regionloss_suite.mutants import Mutant, MutantAdapter, catalogue
 from tools.mutant_matrix import caught
 
 MUTANTS = list(catalogue().values())
-#: The first mutant of each chapter, which `make test` takes; the others belong to the sweep.
+#: The first mutant of each chapter, which `make test` takes; every second one belongs to the sweep, and `make mutants`
+#: prints the first blame of all.
 FIRST = {mutant.clause.partition(".")[0]: mutant.id for mutant in reversed(MUTANTS)}
+DIAGNOSED = [mutant for place, mutant in enumerate(MUTANTS) if place % 2 == 0 or mutant.id in FIRST.values()]
 
 
 @cache
@@ -46,7 +48,7 @@ SAME_AS_A_WEIGHT = {
     "mutant",
     [
         pytest.param(mutant, id=mutant.id, marks=() if mutant.id in FIRST.values() else pytest.mark.sweep)
-        for mutant in MUTANTS
+        for mutant in DIAGNOSED
     ],
 )
 def test_the_first_clause_blamed_is_the_one_that_is_broken(mutant: Mutant) -> None:

@@ -18,7 +18,7 @@ from regionloss_suite.mutants.mutant import right
 
 MISTAKES = mistakes()
 #: Mistakes that are blamed on a clause that they meet.
-FALSE: set[str] = set()
+FALSE = {"responsible-kept"}
 KINDS = {"iou", "memory", "max-iou", "everywhere", "framework", "term"}
 
 
@@ -103,8 +103,8 @@ def test_it_remembers_earlier_questions_only_if_that_is_the_mistake(mistake: Mis
 
 
 @pytest.mark.slow
-@pytest.mark.sample(every=8)
-@every(5)
+@pytest.mark.sample(every=4)
+@every(20)
 def test_what_is_blamed_first_is_broken(mistake: Mistake) -> None:
     outcome = outcome_of(mistake)
     assert outcome.kind != "false" or mistake.id in FALSE, (outcome.first, outcome.diagnosis.differences)

@@ -8,6 +8,7 @@ import numpy as np
 
 from regionloss.boxes import sigmoid, sigmoid_grad
 from regionloss.classes import softmax
+from regionloss_spec import Batch
 from regionloss_suite.measure.black_box import T_H, T_O, T_W, T_X, NoAnswerError, scene
 from regionloss_suite.measure.findings import DIGITS, Findings, listed
 from regionloss_suite.measure.reduction import DIVIDING
@@ -19,15 +20,16 @@ _LOGITS = (0.3, -0.7, 1.1)
 def start(findings: Findings) -> None:
     """Whether the loss answers at all: with a tree of classes, more anchors or a truth if it needs them."""
     _anchors(findings)
+    empty = scene([], images_seen=findings.late)
     try:
-        findings.box.gradient(scene([], images_seen=findings.late))
+        _ask(findings, empty)
     except NoAnswerError as refused:
         findings.box.wants_tree = True
         try:
-            findings.box.gradient(scene([], images_seen=findings.late))
+            _ask(findings, empty)
         except NoAnswerError:
             findings.box.wants_tree = False
-            findings.box.gradient(scene(_TRUTH, images_seen=findings.late))
+            _ask(findings, scene(_TRUTH, images_seen=findings.late))
             findings.unknown("empty image", f"an image without objects: {refused}", odd=not refused.declined)
             findings.box.wants_truth = True
     _grids(findings)
@@ -38,13 +40,19 @@ _TRUTH = ((0.5, 0.5, 1.0, 1.0, 0),)
 _ANCHORS = (5, 9, 3, 2)
 
 
+def _ask(findings: Findings, batch: Batch) -> None:
+    """Raise `NoAnswerError` unless the loss answers a batch: slopes of a scalar are asked only once they are read."""
+    findings.box.answer(batch)
+    findings.box.gradient(batch)
+
+
 def _anchors(findings: Findings) -> None:
     """The number of anchors that the loss takes, if one anchor is not possible; later questions keep to it."""
 
     def answers() -> bool:
         for findings.box.wants_tree in (False, True):
             try:
-                findings.box.gradient(scene(_TRUTH, images_seen=findings.late))
+                _ask(findings, scene(_TRUTH, images_seen=findings.late))
             except NoAnswerError:
                 continue
             finally:
@@ -66,9 +74,9 @@ def _grids(findings: Findings) -> None:
     """Whether the loss supports a grid that is not square; otherwise later experiments use a square one."""
     truth = [0.25, 0.25, 0.5, 0.5, 0]
     try:
-        findings.box.gradient(scene([truth], grid=(1, 2), images_seen=findings.late))
+        _ask(findings, scene([truth], grid=(1, 2), images_seen=findings.late))
     except NoAnswerError as refused:
-        findings.box.gradient(scene([truth], grid=(2, 2), images_seen=findings.late))
+        _ask(findings, scene([truth], grid=(2, 2), images_seen=findings.late))
         findings.box.square = True
         findings.unknown("grids", f"a truth on 1 row of 2 cells: {refused}", odd=not refused.declined)
 
