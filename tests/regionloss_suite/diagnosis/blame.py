@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from regionloss_spec import load_clauses
+from regionloss_spec import Case, load_clauses
 from regionloss_suite.diagnosis.common_patterns import Blame, common_pattern
 from regionloss_suite.diagnosis.differences import clause_of
 from regionloss_suite.diagnosis.ranking import RankedClause, reached
@@ -89,8 +89,8 @@ SUGGESTING = {
     "class_weight": "class.gradient",
     "ignored_class": "axis",
 }
-#: Fewer departing cases than this do not speak for a clause by themselves.
-_FEW = 3
+#: Fewer departing cases than this do not speak for a clause by themselves, unless they pin hardly anything else.
+_FEW, _PINNED = 3, 3
 #: The score of a clause by golden cases alone from which it is blamed, and how far the next one must be behind.
 _SURE, _CLEAR = 0.5, 0.85
 #: The share of the best score that a suggested clause needs, and how many findings may be odd before none is believed.
@@ -127,7 +127,7 @@ def blame(
     if not primary:
         return []
     best = primary[0]
-    if len({one.case.id for one in rest}) < _FEW:
+    if len({one.case.id for one in rest}) < _FEW and not all(_made_for_it(one.case) for one in rest):
         return []
     if best.score >= _SURE and (len(primary) == 1 or primary[1].score <= _CLEAR * best.score):
         return [
@@ -145,6 +145,11 @@ def blame(
         if scores.get(clause, 0.0) >= _SUPPORTED * best.score:
             return [Blame(clause, f"{axis}: no profile expresses it", odd[axis].evidence)]
     return []
+
+
+def _made_for_it(case: Case) -> bool:
+    """Whether a case was made by hand for a few clauses."""
+    return not case.recorded and len(case.clauses) <= _PINNED
 
 
 def _isolated(
