@@ -8,7 +8,7 @@ import pytest
 from meta.several import RETURNS, clauses_of, diagnosed, draw, shown_axes
 
 #: Seeds of the losses that `make test` and the sweep take; `make confusion` takes 300.
-QUICK, SWEEP = 3, 12
+QUICK, SWEEP = 3, 10
 
 
 @pytest.mark.slow
