@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from meta.unlisted import framework, max_iou, overlap, single_terms
+from meta.unlisted import framework, max_iou, memory, overlap, single_terms
+from meta.unlisted.everywhere import BOUND, SINGLE
+from meta.unlisted.max_iou import EVERY, MAX
 from meta.unlisted.mistake import BOTH, EVERYTHING, SCALAR, TERMS, Mistake, always
 from regionloss.boxes import decode, iou, shape_iou, sigmoid
 from regionloss.decisions import Decisions, Match
@@ -364,67 +366,6 @@ def _class_of_the_last(decisions: Decisions, given: Given) -> Decisions:
     )
 
 
-def _iou(
-    id: str,
-    title: str,
-    answer: Answering,
-    answers: tuple[str, ...] = EVERYTHING,
-    family: tuple[str, ...] = (),
-    profile: str = "darknet",
-) -> Mistake:
-    return Mistake(
-        id=id,
-        kind="iou",
-        title=title,
-        right=("iou.definition",),
-        family=family,
-        profile=profile,
-        answers=answers,
-        begin=always(answer),
-    )
-
-
-def _max_iou(
-    id: str,
-    title: str,
-    answer: Answering,
-    right: tuple[str, ...],
-    family: tuple[str, ...],
-    answers: tuple[str, ...] = EVERYTHING,
-    profile: str = "darknet",
-) -> Mistake:
-    return Mistake(
-        id=id,
-        kind="max-iou",
-        title=title,
-        right=right,
-        family=family,
-        profile=profile,
-        answers=answers,
-        begin=always(answer),
-    )
-
-
-def _memory(
-    id: str,
-    title: str,
-    begin: Callable[[], Answering],
-    family: tuple[str, ...] = (),
-    answers: tuple[str, ...] = EVERYTHING,
-    profile: str = "darknet",
-) -> Mistake:
-    return Mistake(
-        id=id,
-        kind="memory",
-        title=title,
-        right=("numerics.repeatability",),
-        family=family,
-        profile=profile,
-        answers=answers,
-        begin=begin,
-    )
-
-
 def _of_kind(
     kind: str,
     id: str,
@@ -449,10 +390,7 @@ def _of_kind(
     )
 
 
-BOUND = ("numerics.bound", "numerics.float64")
-SINGLE = ("numerics.bound", "numerics.float32")
-MAX = ("noobj.max-iou",)
-EVERY = ("noobj.every-truth",)
+_iou, _max_iou, _memory = overlap._mistake, max_iou._mistake, memory._mistake
 
 MISTAKES = [
     _iou(
@@ -556,22 +494,22 @@ MISTAKES = [
         "responsible-kept",
         "a predictor once responsible never pays the no-object term in later calls of that shape",
         _responsible_kept,
-        ("noobj.not-responsible",),
+        family=("noobj.not-responsible",),
     ),
     _memory(
         "images-seen-kept-by-shape",
         "the number of images seen is that of the first call of this shape",
         _images_seen_kept,
-        ("prior.limit", "prior.images-seen"),
         BOTH,
-        "marvis",
+        ("prior.limit", "prior.images-seen"),
+        profile="marvis",
     ),
     _memory(
         "scalar-added-up",
         "the returned scalar is the sum over all calls",
         _scalar_added_up,
-        ("scale.potential",),
         SCALAR,
+        ("scale.potential",),
     ),
     _memory(
         "class-targets-kept",
@@ -583,8 +521,8 @@ MISTAKES = [
         "truths-shuffled",
         "the truths of an image are shuffled in each call",
         _truths_shuffled,
-        ("truths.order",),
         BOTH,
+        ("truths.order",),
     ),
     _memory(
         "rows-left-behind",

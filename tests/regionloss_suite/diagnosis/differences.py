@@ -17,7 +17,7 @@ from regionloss_suite.diagnosis.measured_judge import Explained, MeasuredLoss, c
 from regionloss_suite.judging.differences import MeasuredDifference
 from regionloss_suite.judging.judge import Observation
 from regionloss_suite.measure.experiments import Identified
-from regionloss_suite.measure.measured import HIDES, Factors, beside
+from regionloss_suite.measure.measured import Factors, beside
 from regionloss_suite.measure.profile import canonical, squared_weights
 from regionloss_suite.measure.reduction import SYMBOLS
 from regionloss_suite.oracle.comparison import Difference
@@ -37,10 +37,6 @@ _OF_VALUE = {
     "object": "object.value",
     "class": "class.cross-entropy",
 }
-
-
-#: By a finding that no profile expresses, the axes that are not measured where it is wrong.
-_HIDES: dict[str, tuple[str, ...]] = HIDES | {"hidden state": AXES}
 
 
 @dataclass(frozen=True)
@@ -75,7 +71,8 @@ def measured_loss(identified: Identified, description: Description, refuted: Col
     """
     asked = identified.asked
     changes: dict[str, Any] = {}
-    hidden = {axis for finding in identified.odd for axis in _HIDES.get(finding.axis, ())} | {*refuted}
+    remembers = any(finding.axis == "hidden state" for finding in identified.odd)
+    hidden = {*AXES} if remembers else {*refuted}
     for axis in AXES:  # what was not measured, or behind something that no profile expresses, is not a difference
         finding = identified.findings.get(axis)
         if finding is None or finding.confidence != "measured" or axis in hidden:

@@ -130,11 +130,11 @@ def copied(batch: Batch) -> Batch:
 
 
 def written_to(batch: Batch, given: Batch) -> str:
-    """Which array of a copied batch is no longer that of the batch; empty if none was changed."""
+    """Which array of a copied batch is no longer the same, such as `predictions`; empty if none was changed."""
     lists = {
-        f"the truths of image {image}": pair for image, pair in enumerate(zip(batch.truths, given.truths, strict=True))
+        f"truths of image {image}": rows for image, rows in enumerate(zip(batch.truths, given.truths, strict=True))
     }
-    pairs = {"its predictions": (batch.predictions, given.predictions), "its anchors": (batch.anchors, given.anchors)}
+    pairs = {"predictions": (batch.predictions, given.predictions), "anchors": (batch.anchors, given.anchors)}
     for name, (before, after) in {**pairs, **lists}.items():
         if not np.array_equal(before, after, equal_nan=True):
             return name

@@ -254,7 +254,7 @@ class Judge:
         question = Question(batch=copied(case.batch), profile=case.profile, dtype=dtype, device=device)
         exchange = put(self.adapter, question, case=case, description=self.description)
         if (written := written_to(case.batch, question.batch)) and exchange.outcome == "answered":
-            error = MutatedInputError(f"it changed {written} in place")
+            error = MutatedInputError(f"it changed its {written} in place")
             exchange = dataclasses.replace(
                 exchange, outcome="crashed", returned=None, error=error, message=f"MutatedInputError: {error}"
             )

@@ -13,7 +13,7 @@ from regionloss import DomainError, evaluate
 from regionloss_adapters import Adapter, Answer, CannotAnswerError, Question
 from regionloss_spec import Batch, Profile
 from regionloss_spec.batch import Array
-from regionloss_suite.judging.exchange import drawn_case, put, quantised
+from regionloss_suite.judging.exchange import copied, drawn_case, put, quantised, written_to
 from regionloss_suite.measure.reduction import count, multiplied_by
 from regionloss_suite.measure.scalar_gradient import ScalarGradient
 
@@ -130,15 +130,10 @@ class BlackBox:
             channels = len(batch.anchors) * (5 + batch.classes)
             gradient = None if answer.gradient is None else np.asarray(answer.gradient)[:, :channels]
             return dataclasses.replace(answer, gradient=gradient)
-        batch = dataclasses.replace(  # copies, because a loss may change its inputs
-            batch,
-            predictions=quantised(batch.predictions, self.dtype).copy(),
-            truths=tuple(rows.copy() for rows in batch.truths),
-            anchors=batch.anchors.copy(),
-        )
-        kept = [batch.predictions.copy(), batch.anchors.copy(), *(rows.copy() for rows in batch.truths)]
+        batch = dataclasses.replace(batch, predictions=quantised(batch.predictions, self.dtype))
+        given = copied(batch)  # because a loss may change its inputs
         self.questions += 1
-        question = Question(batch=batch, profile=self.profile, dtype=self.dtype)
+        question = Question(batch=given, profile=self.profile, dtype=self.dtype)
         case = drawn_case("question", "A measuring question.", batch, self.profile)
         exchange = put(self.adapter, question, case=case, description=self.description)
         if exchange.outcome in ("refused", "cannot"):
@@ -151,12 +146,8 @@ class BlackBox:
                 answer = multiplied_by(answer, count(self.divisor, batch, evaluate(batch, self.profile)))
             except DomainError as error:
                 raise NoAnswerError(f"{error}, so that nothing is counted in it") from error
-        given = [batch.predictions, batch.anchors, *batch.truths]
-        for name, before, after in zip(
-            ["predictions", "anchors"] + ["truths"] * len(batch.truths), kept, given, strict=True
-        ):
-            if not np.array_equal(before, after, equal_nan=True):
-                self.spoilt = f"its {name} were changed in place"
+        if written := written_to(batch, given):
+            self.spoilt = f"its {written.partition(' of ')[0]} were changed in place"  # of whatever image
         return answer
 
     def padded(self, batch: Batch) -> Batch:

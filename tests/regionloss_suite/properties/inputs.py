@@ -7,26 +7,10 @@ import dataclasses
 import numpy as np
 from hypothesis import strategies as st
 
-from regionloss_spec import Batch
-from regionloss_spec.batch import Array
+from regionloss_suite.judging.exchange import copied, written_to
 from regionloss_suite.properties.harness import PropertyHarness
 from regionloss_suite.properties.registry import pins
 from regionloss_suite.properties.response import Response
-
-
-def _copy(batch: Batch) -> Batch:
-    """A batch with writable copies of the same arrays."""
-    return dataclasses.replace(
-        batch,
-        predictions=batch.predictions.copy(),
-        truths=tuple(rows.copy() for rows in batch.truths),
-        anchors=batch.anchors.copy(),
-    )
-
-
-def _arrays(batch: Batch) -> dict[str, Array]:
-    lists = {f"truths of image {image}": rows for image, rows in enumerate(batch.truths)}
-    return {"predictions": batch.predictions, "anchors": batch.anchors, **lists}
 
 
 def _same_bits(one: Response, other: Response) -> None:
@@ -48,27 +32,26 @@ def _same_bits(one: Response, other: Response) -> None:
 def the_inputs_are_left_as_they_are(harness: PropertyHarness, data: st.DataObject) -> None:
     """The loss does not write to its input arrays."""
     batch = harness.draw(data)
-    given = _copy(batch)
+    given = copied(batch)
     response = harness.ask(given)
-    for name, before in _arrays(batch).items():
-        if not np.array_equal(before, _arrays(given)[name]):
-            raise response.deviation(name, "changed", "unchanged")
+    if written := written_to(batch, given):
+        raise response.deviation(written, "changed", "unchanged")
 
 
 @pins("numerics.repeatability", every_format=True)
 def the_same_question_has_the_same_answer(harness: PropertyHarness, data: st.DataObject) -> None:
     """Bitwise equal, with another question in between."""
     batch = harness.draw(data)
-    one = harness.ask(_copy(batch))
+    one = harness.ask(copied(batch))
     harness.ask(harness.draw(data))
-    _same_bits(one, harness.ask(_copy(batch)))
+    _same_bits(one, harness.ask(copied(batch)))
 
 
 @pins("notation.channel-order")
 def how_the_inputs_lie_in_memory_means_nothing(harness: PropertyHarness, data: st.DataObject) -> None:
     """Channels last, reversed, and every second element of a larger array, all of them read-only."""
     batch = harness.draw(data)
-    other = _copy(batch)
+    other = copied(batch)
     lie = data.draw(st.sampled_from(("channels last", "columns first", "turned", "strided")))
     p = batch.predictions
     predictions = {
@@ -80,6 +63,6 @@ def how_the_inputs_lie_in_memory_means_nothing(harness: PropertyHarness, data: s
     truths = tuple(np.asfortranarray(rows) for rows in other.truths)
     anchors = np.ascontiguousarray(other.anchors[:, ::-1])[:, ::-1]
     other = dataclasses.replace(other, predictions=predictions, truths=truths, anchors=anchors)
-    for array in _arrays(other).values():
+    for array in (predictions, anchors, *truths):
         array.flags.writeable = False
     harness.agree(harness.ask(batch), harness.ask(other))
